@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .contract import ID_COLUMNS, CacheError, read_settings
+from .shards import ShardReader, live_rows, read_index
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,4 +82,147 @@ class SplitFeatures:
     @property
     def text_is_segment(self) -> np.ndarray:
         """(T,) bool, whether a text belongs to a span of its clip."""
-        return ~np.isnan(self.text_spans[:, 0])
+        is_global: np.ndarray = np.isnan(self.text_spans[:, 0])
+        return ~is_global
+
+
+class FeatureStore:
+    """An existing cache. Opening reads the index; arrays are read, and their digests checked, by
+    `split`."""
+
+    def __init__(self, path: Path, *, content: dict[str, Any], tables: dict[str, pa.Table]) -> None:
+        """Use `FeatureStore.open`."""
+        self.path = path
+        self.key: str = content["key"]
+        self.settings: dict[str, Any] = content["settings"]
+        self.record: dict[str, Any] = content
+        """All of cache.json: also the versions and the folder of the videos."""
+        self.segment_rules: tuple[str, ...] = tuple(content["layout"]["segments"])
+        self.dim: int = content["settings"]["width"]
+        self.clips = tables["clips"]
+        self.segments = tables["segments"]
+        self.texts = tables["texts"]
+        self.questions = tables["questions"]
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Raises CacheError when there is no cache, or its index cannot be read."""
+        content = read_settings(path)
+        tables: dict[str, pa.Table] = {
+            unit: live_rows(read_index(path, unit), unit) for unit in ID_COLUMNS
+        }
+        segments = read_index(path, "segments")
+        # A segment row counts with its clip's live shard: not before that is committed, nor after
+        # it was replaced.
+        live = pa.table({"clip_id": tables["clips"]["clip_id"], "shard": tables["clips"]["shard"]})
+        segments = segments.join(live, keys=["clip_id", "shard"], join_type="left semi")
+        tables["segments"] = segments.sort_by(
+            [("clip_id", "ascending"), ("rule", "ascending"), ("segment_index", "ascending")]
+        )
+        return cls(path, content=content, tables=tables)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that have clips, sorted."""
+        return tuple(sorted(pc.unique(self.clips["split"]).to_pylist()))
+
+    def split(self, name: str | None, *, segments: str | None = None) -> SplitFeatures:
+        """All features of a split (None: of every clip), cut by a segment rule (None: the cache's
+        first).
+
+        Clips are ordered by id, segments by clip and start, texts and questions by id.
+        Raises CacheError for an unknown split or rule, a split without any feature, or a damaged
+        shard.
+        """
+        rule = self._rule(segments)
+        clips = self.clips
+        if name is not None:
+            if name not in self.splits:
+                raise CacheError(f"{self.path} has no split {name!r}; it has {self._names()}")
+            clips = clips.filter(pc.equal(clips["split"], name))
+        usable = clips.filter(pc.not_equal(clips["status"], "failed")).sort_by("clip_id")
+        if usable.num_rows == 0:
+            raise CacheError(
+                f"{self.path}: none of the {clips.num_rows} clips of split {name!r} has features"
+            )
+        ids = usable["clip_id"]
+        cut = self.segments.filter(pc.equal(self.segments["rule"], rule))
+        cut = _of_clips(cut, ids)
+        counts = np.bincount(_positions(cut["clip_id"], ids), minlength=len(ids))
+        texts = _of_clips(self.texts, ids).sort_by("text_id")
+        reader = ShardReader(self.path, width=self.dim)
+        return SplitFeatures(
+            cache_key=self.key,
+            split=name or "all",
+            segment_rule=rule,
+            clip_ids=ids.to_pylist(),
+            clip_features=reader.rows("clips/features", usable),
+            clip_durations=usable["duration_seconds"].to_numpy(),
+            segment_features=reader.rows("segments/features", cut),
+            segment_offsets=_offsets(counts),
+            segment_spans=_spans(cut),
+            text_ids=texts["text_id"].to_pylist(),
+            texts=texts["text"].to_pylist(),
+            text_features=reader.rows("texts/features", texts),
+            text_clips=_positions(texts["clip_id"], ids),
+            text_spans=_spans(texts),
+            num_failed_clips=clips.num_rows - usable.num_rows,
+            questions=self._questions(ids, reader),
+        )
+
+    def _questions(self, clip_ids: pa.ChunkedArray, reader: ShardReader) -> QuestionFeatures:
+        table = _of_clips(self.questions, clip_ids).sort_by("question_id")
+        counts = pc.fill_null(pc.list_value_length(table["options"]), 0).to_numpy()
+        first = pc.fill_null(table["first_option_row"], 0).to_numpy()
+        options = table.select(["shard", "shard_sha256"]).take(
+            np.repeat(np.arange(len(counts)), counts)
+        )
+        within = np.arange(counts.sum()) - np.repeat(_offsets(counts)[:-1], counts)
+        options = options.append_column("row", pa.array(np.repeat(first, counts) + within))
+        return QuestionFeatures(
+            question_ids=table["question_id"].to_pylist(),
+            kinds=table["kind"].to_pylist(),
+            types=table["type"].to_pylist(),
+            clips=_positions(table["clip_id"], clip_ids),
+            spans=_spans(table),
+            questions=table["question"].to_pylist(),
+            answers=table["answer"].to_pylist(),
+            answer_indices=pc.fill_null(table["answer_index"], -1).to_numpy(),
+            question_features=reader.rows("questions/features", table),
+            option_features=reader.rows("options/features", options),
+            option_offsets=_offsets(counts),
+        )
+
+    def _rule(self, asked: str | None) -> str:
+        rule = asked or self.segment_rules[0]
+        if rule not in self.segment_rules:
+            raise CacheError(
+                f"{self.path} has no segments {rule!r}; it has {', '.join(self.segment_rules)}"
+            )
+        return rule
+
+    def _names(self) -> str:
+        return ", ".join(self.splits) or "no clips yet"
+
+
+def _of_clips(table: pa.Table, clip_ids: pa.ChunkedArray) -> pa.Table:
+    return table.filter(pc.is_in(table["clip_id"], value_set=clip_ids.combine_chunks()))
+
+
+def _positions(values: pa.ChunkedArray, clip_ids: pa.ChunkedArray) -> np.ndarray:
+    """(len(values),) int64: where each value stands in clip_ids; all are there."""
+    found = pc.index_in(values, value_set=clip_ids.combine_chunks())
+    return np.asarray(found.to_numpy(), dtype=np.int64)
+
+
+def _spans(table: pa.Table) -> np.ndarray:
+    """(rows, 2) float64: start and end seconds, NaN for null."""
+    columns = [
+        pc.fill_null(table[name], np.nan).to_numpy() for name in ("start_seconds", "end_seconds")
+    ]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def _offsets(counts: np.ndarray) -> np.ndarray:
+    """(n + 1,) int64: 0 and the running sums of n counts."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -1,0 +1,237 @@
+"""Batches of an epoch: index gathers from tensors that stay in memory, no reads per item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data_manifests.errors import UserError
+from ..extract.store import SplitFeatures
+from .config import LossConfig
+from .pairs import PairMasks, SpanPairs, pair_masks, ragged_rows, span_pairs, word_ids
+
+
+class TrainingDataError(UserError):
+    """Features that cannot be trained on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipTexts:
+    """The texts of one level, grouped by clip."""
+
+    texts: np.ndarray
+    """(t,) int64, index of the text in the split, clips end to end."""
+    offsets: np.ndarray
+    """(N + 1,) int64: clip i has texts [offsets[i], offsets[i + 1])."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSplit:
+    """One split, resident on a device, with its pairs worked out."""
+
+    clip_features: Tensor
+    """(N, D) float32."""
+    segment_features: Tensor
+    """(S, D) float32."""
+    text_features: Tensor
+    """(T, D) float32."""
+    segment_offsets: np.ndarray
+    """(N + 1,) int64."""
+    text_words: np.ndarray
+    """(T,) int64, equal for texts with the same normalised words."""
+    global_texts: ClipTexts | None
+    """None where the level is not trained."""
+    segment_texts: ClipTexts | None
+    """None where the level is not trained."""
+    segment_pairs: SpanPairs | None
+    """Of segment_texts.texts, in that order."""
+    clips: np.ndarray
+    """(n,) int64, the clips that have a text of a trained level; the others are left out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LevelBatch:
+    """One level of a batch: V clips or segments against T texts."""
+
+    videos: Tensor
+    """(V,) int64, rows of clip_features or segment_features."""
+    texts: Tensor
+    """(T,) int64, rows of text_features."""
+    positive: Tensor
+    """(V, T) bool."""
+    negative: Tensor
+    """(V, T) bool."""
+    same_clip: Tensor
+    """(V, T) bool, whether both belong to one clip."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """What one step sees."""
+
+    clips: np.ndarray
+    """(B,) int64."""
+    global_level: LevelBatch | None
+    """The clips, with one global text of each that has any."""
+    segment_level: LevelBatch | None
+    """All segments of the clips, with all their segment texts."""
+
+
+def load_training_split(
+    split: SplitFeatures, *, losses: LossConfig, device: torch.device
+) -> TrainingSplit:
+    """Put a split on the device for the levels that have a weight.
+
+    Raises TrainingDataError when features are not finite or a level with a weight has no pairs.
+    """
+    check_finite(split)
+    is_segment = split.text_is_segment
+    global_texts = segment_texts = pairs = None
+    if losses.global_weight > 0:
+        global_texts = _texts_by_clip(split, np.flatnonzero(~is_segment))
+        if np.count_nonzero(np.diff(global_texts.offsets)) < 2:
+            raise TrainingDataError(_no_pairs(split, "global", "texts without a span"))
+    if losses.segment_weight > 0:
+        segment_texts = _texts_by_clip(split, np.flatnonzero(is_segment))
+        pairs = span_pairs(
+            text_spans=split.text_spans[segment_texts.texts],
+            text_clips=split.text_clips[segment_texts.texts],
+            segment_spans=split.segment_spans,
+            segment_offsets=split.segment_offsets,
+            overlap_iou=losses.overlap_iou,
+        )
+        if not pairs.positive.any():
+            raise TrainingDataError(_no_pairs(split, "segment", "texts with a span"))
+    levels = [level for level in (global_texts, segment_texts) if level is not None]
+    has_text = np.any([np.diff(level.offsets) > 0 for level in levels], axis=0)
+    return TrainingSplit(
+        clip_features=torch.from_numpy(split.clip_features).to(device),
+        segment_features=torch.from_numpy(split.segment_features).to(device),
+        text_features=torch.from_numpy(split.text_features).to(device),
+        segment_offsets=split.segment_offsets,
+        text_words=word_ids(split.texts),
+        global_texts=global_texts,
+        segment_texts=segment_texts,
+        segment_pairs=pairs,
+        clips=np.flatnonzero(has_text),
+    )
+
+
+def check_finite(split: SplitFeatures) -> None:
+    """Raise TrainingDataError, naming clips, when a feature of the split is NaN or infinite."""
+    segment_clips = np.repeat(np.arange(len(split.clip_ids)), np.diff(split.segment_offsets))
+    for kind, features, clips in (
+        ("clip", split.clip_features, np.arange(len(split.clip_ids))),
+        ("segment", split.segment_features, segment_clips),
+        ("text", split.text_features, split.text_clips),
+    ):
+        bad = ~np.isfinite(features).all(axis=1)
+        if bad.any():
+            names = [split.clip_ids[clip] for clip in np.unique(clips[bad])]
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+            raise TrainingDataError(
+                f"split {split.split!r}: {int(bad.sum())} of {len(bad)} {kind} features are NaN "
+                f"or infinite, those of the clips {shown}: extract these clips again"
+            )
+
+
+def num_batches(num_clips: int, *, batch_clips: int) -> int:
+    """Batches in an epoch of equal batches of at most `batch_clips` clips, none of a single clip.
+
+    An only clip left over joins another batch: it has no negatives of its own.
+    """
+    return min(-(-num_clips // batch_clips), max(1, num_clips // 2))
+
+
+def epoch_batches(
+    split: TrainingSplit, *, batch_clips: int, seed: int, epoch: int
+) -> Iterator[Batch]:
+    """The batches of an epoch: every clip once, in an order drawn from (seed, epoch) alone."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(split.clips)
+    for clips in np.array_split(order, num_batches(len(order), batch_clips=batch_clips)):
+        yield make_batch(split, clips, rng=rng)
+
+
+def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Generator) -> Batch:
+    """The batch of the given clips, (B,) int64; `rng` chooses one global text of each."""
+    return Batch(
+        clips=clips,
+        global_level=None if split.global_texts is None else _global_level(split, clips, rng),
+        segment_level=None if split.segment_texts is None else _segment_level(split, clips),
+    )
+
+
+def _global_level(split: TrainingSplit, clips: np.ndarray, rng: np.random.Generator) -> LevelBatch:
+    captions = split.global_texts
+    assert captions is not None
+    counts = captions.offsets[clips + 1] - captions.offsets[clips]
+    drawn = captions.offsets[clips] + (rng.random(len(clips)) * counts).astype(np.int64)
+    rows = np.flatnonzero(counts)
+    texts = captions.texts[drawn[rows]]
+    # All captions of a clip hold for it, not only the one that was drawn.
+    known, known_rows = ragged_rows(captions.offsets, clips)
+    masks = pair_masks(
+        num_rows=len(clips),
+        column_words=split.text_words[texts],
+        positive=(rows, np.arange(len(rows))),
+        related=(known_rows, split.text_words[captions.texts[known]]),
+    )
+    return _level_batch(split, clips, texts, masks, same_clip=masks.positive)
+
+
+def _segment_level(split: TrainingSplit, clips: np.ndarray) -> LevelBatch:
+    sentences, pairs = split.segment_texts, split.segment_pairs
+    assert sentences is not None and pairs is not None
+    segments, segment_clip = ragged_rows(split.segment_offsets, clips)
+    places, text_clip = ragged_rows(sentences.offsets, clips)
+    texts = sentences.texts[places]
+    inside, columns = ragged_rows(pairs.text_offsets, places)
+    # Segments of a clip are neighbours in the split and in the batch: rows follow by a shift.
+    first_row = np.searchsorted(segment_clip, np.arange(len(clips)))
+    shift = split.segment_offsets[clips] - first_row
+    rows = pairs.segments[inside] - shift[text_clip[columns]]
+    positive, related = pairs.positive[inside], pairs.related[inside]
+    masks = pair_masks(
+        num_rows=len(segments),
+        column_words=split.text_words[texts],
+        positive=(rows[positive], columns[positive]),
+        related=(rows[related], split.text_words[texts][columns[related]]),
+    )
+    same_clip = segment_clip[:, None] == text_clip[None, :]
+    return _level_batch(split, segments, texts, masks, same_clip=same_clip)
+
+
+def _level_batch(
+    split: TrainingSplit,
+    videos: np.ndarray,
+    texts: np.ndarray,
+    masks: PairMasks,
+    *,
+    same_clip: np.ndarray,
+) -> LevelBatch:
+    arrays = (videos, texts, masks.positive, masks.negative, same_clip)
+    moved = [torch.from_numpy(array).to(split.clip_features.device) for array in arrays]
+    return LevelBatch(
+        videos=moved[0], texts=moved[1], positive=moved[2], negative=moved[3], same_clip=moved[4]
+    )
+
+
+def _texts_by_clip(split: SplitFeatures, texts: np.ndarray) -> ClipTexts:
+    by_clip = texts[np.argsort(split.text_clips[texts], kind="stable")]
+    counts = np.bincount(split.text_clips[texts], minlength=len(split.clip_ids))
+    return ClipTexts(texts=by_clip, offsets=np.concatenate([[0], np.cumsum(counts)]))
+
+
+def _no_pairs(split: SplitFeatures, level: str, texts: str) -> str:
+    is_segment = split.text_is_segment
+    return (
+        f"losses.{level}_weight is set, but the split {split.split!r} has no pairs of the {level} "
+        f"level: it needs {texts} on two clips at least, and has {len(split.clip_ids)} clips, "
+        f"{int((~is_segment).sum())} texts without and {int(is_segment.sum())} with a span. "
+        f"Leave the level out with --set losses.{level}_weight=0"
+    )

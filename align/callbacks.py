@@ -1,0 +1,140 @@
+"""What may watch a training: early stopping, the metrics file, the progress bar."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol, TextIO
+
+from tqdm import tqdm
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepReport:
+    """One finished step."""
+
+    epoch: int
+    """From 1."""
+    step: int
+    """From 1, counted over the whole run."""
+    num_steps: int
+    """Of the whole run, unless it stops early."""
+    learning_rate: float
+    """That this step used."""
+    numbers: dict[str, float]
+    """The total "loss", its terms, "logit_scale" and "gradient_norm" (before clipping)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidationReport:
+    """One validation."""
+
+    epoch: int
+    """Epochs finished; 0 before the first step."""
+    num_epochs: int
+    """Of the whole run, unless it stops early."""
+    step: int
+    """Steps finished."""
+    metrics: dict[str, float]
+    """What was measured, in [0, 1]."""
+    score: float
+    """The number that chooses the weights; higher is better."""
+    best_epoch: int
+    """Where the highest score so far was first reached."""
+
+
+class Callback(Protocol):
+    """Watches a training; called in the order given."""
+
+    def on_step(self, report: StepReport) -> None:
+        """After each step."""
+
+    def on_validation(self, report: ValidationReport) -> bool:
+        """After each validation; True asks the training to stop."""
+
+
+class EarlyStopping:
+    """Stops when the score has not risen for `patience_epochs` epochs."""
+
+    def __init__(self, *, patience_epochs: int) -> None:
+        self._patience_epochs = patience_epochs
+
+    def on_step(self, report: StepReport) -> None:
+        """Steps do not matter here."""
+
+    def on_validation(self, report: ValidationReport) -> bool:
+        """True once the patience is used up."""
+        return report.epoch - report.best_epoch >= self._patience_epochs
+
+
+class MetricsWriter:
+    """Writes a JSON line per step and per validation."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def on_step(self, report: StepReport) -> None:
+        """{"kind": "step", "epoch", "step", "learning_rate", the numbers of the step}"""
+        self._write(
+            kind="step",
+            epoch=report.epoch,
+            step=report.step,
+            learning_rate=report.learning_rate,
+            **report.numbers,
+        )
+
+    def on_validation(self, report: ValidationReport) -> bool:
+        """{"kind": "validation", "epoch", "step", the metrics, "score", "best_epoch"}"""
+        self._write(
+            kind="validation",
+            epoch=report.epoch,
+            step=report.step,
+            **report.metrics,
+            score=report.score,
+            best_epoch=report.best_epoch,
+        )
+        self._file.flush()
+        return False
+
+    def _write(self, **values: Any) -> None:
+        self._file.write(json.dumps(values) + "\n")
+
+
+class ProgressBar:
+    """A live line of loss terms, score and time left on a terminal; about ten lines in a log."""
+
+    def __init__(self, file: TextIO, *, label: str) -> None:
+        self._file = file
+        self._label = label
+        self._bar: tqdm[NoReturn] | None = None
+        self._terms = ""
+        self._score = ""
+
+    def on_step(self, report: StepReport) -> None:
+        """Move on by one step."""
+        shown = ("loss", "global", "segment")
+        self._terms = " ".join(f"{k} {report.numbers[k]:.3f}" for k in shown if k in report.numbers)
+        if not self._file.isatty():
+            return
+        if self._bar is None:
+            self._bar = tqdm(total=report.num_steps, desc=self._label, unit="step", file=self._file)
+        self._bar.set_postfix_str(f"{self._terms}{self._score}", refresh=False)
+        self._bar.update()
+
+    def on_validation(self, report: ValidationReport) -> bool:
+        """Show the score; in a log, for every tenth of the epochs."""
+        self._score = f", recall@1 {100 * report.score:.1f} %"
+        every = -(-report.num_epochs // 10)
+        if not self._file.isatty() and report.epoch % every == 0:
+            print(
+                f"{self._label}: epoch {report.epoch} of {report.num_epochs}: "
+                f"{self._terms}{self._score}".replace(": , ", ": "),
+                file=self._file,
+                flush=True,
+            )
+        return False
+
+    def close(self) -> None:
+        """Leave the terminal as a finished line."""
+        if self._bar is not None:
+            self._bar.close()

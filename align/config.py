@@ -1,0 +1,187 @@
+"""The settings of a run: one tree of frozen dataclasses, standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+HeadName = Literal["identity", "linear", "mlp", "residual"]
+ValidationMetric = Literal["recall_at_1", "global_recall_at_1", "segment_recall_at_1"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadConfig:
+    """What stands between a cached feature and the shared space."""
+
+    name: HeadName = "residual"
+    """identity (nothing trained), linear, mlp, or residual (starts as the identity, exactly)."""
+    width: int | None = None
+    """Width of the shared space; null keeps the feature width. Equal for video and text."""
+    hidden: int | None = None
+    """Hidden width of mlp and residual; null takes the feature width."""
+    dropout: float = 0.0
+    """Share of hidden units dropped while training, in [0, 1)."""
+    alpha: float = 1.0
+    """residual: weight of what is added, in units of the feature's own norm."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("width", self.width), ("hidden", self.hidden)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1 or null, got {value}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.alpha <= 0:
+            raise ValueError(f"alpha must be > 0, got {self.alpha}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadsConfig:
+    """One head for videos (clips and segments share it) and one for texts (of both levels)."""
+
+    video: HeadConfig = field(default_factory=HeadConfig)
+    """Of clip and segment features."""
+    text: HeadConfig = field(default_factory=HeadConfig)
+    """Of text features."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossConfig:
+    """The total is global_weight * global + segment_weight * segment."""
+
+    global_weight: float = 1.0
+    """Of whole clips with their global texts; 0 leaves the level out."""
+    segment_weight: float = 1.0
+    """Of segments with the texts of their spans; 0 leaves the level out."""
+    overlap_iou: float = 0.3
+    """Segments that overlap a text's span by more than this are no negatives of that text."""
+    temperature: float = 0.07
+    """At the start; its inverse, the logit scale, is learnt and stays at or below 100."""
+
+    def __post_init__(self) -> None:
+        if self.global_weight < 0 or self.segment_weight < 0:
+            raise ValueError(
+                f"global_weight and segment_weight must be >= 0, "
+                f"got {self.global_weight} and {self.segment_weight}"
+            )
+        if self.global_weight == 0 and self.segment_weight == 0:
+            raise ValueError("global_weight and segment_weight are both 0: nothing to train on")
+        if not 0 <= self.overlap_iou <= 1:
+            raise ValueError(f"overlap_iou must be in [0, 1], got {self.overlap_iou}")
+        if self.temperature < 0.01:
+            raise ValueError(
+                f"temperature must be at least 0.01 (a logit scale of 100), got {self.temperature}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimiserConfig:
+    """AdamW with linear warm-up and cosine decay to zero."""
+
+    epochs: int = 30
+    """Passes over the clips of the training split, at most (see validation.patience_epochs)."""
+    batch_clips: int = 128
+    """Clips in a batch; each brings one of its global texts and all its segments and their texts.
+    Batches are made equal, so they may be a little smaller."""
+    learning_rate: float = 1e-3
+    """At the end of the warm-up."""
+    weight_decay: float = 0.05
+    """Of weight matrices only: never of biases, norms and the logit scale."""
+    warmup_epochs: float = 1.0
+    """Length of the linear warm-up, in epochs."""
+    max_gradient_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        if self.batch_clips < 2:
+            raise ValueError(
+                f"batch_clips must be at least 2 (a clip's negatives are the others in its "
+                f"batch), got {self.batch_clips}"
+            )
+        for name, value in (
+            ("learning_rate", self.learning_rate),
+            ("max_gradient_norm", self.max_gradient_norm),
+        ):
+            if value <= 0:
+                raise ValueError(f"{name} must be > 0, got {value}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            raise ValueError(
+                f"warmup_epochs must be between 0 and epochs ({self.epochs}), "
+                f"got {self.warmup_epochs}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidationConfig:
+    """Which number chooses the weights that are kept. Test data never does."""
+
+    metric: ValidationMetric = "recall_at_1"
+    """Text to clip. recall_at_1 is the mean over the levels that are trained (of one: its own)."""
+    every_epochs: int = 1
+    """Validate after each that many epochs (and before the first one, and after the last)."""
+    patience_epochs: int | None = 10
+    """Stop after that many epochs without a better metric; null never stops early."""
+
+    def __post_init__(self) -> None:
+        if self.every_epochs < 1:
+            raise ValueError(f"every_epochs must be at least 1, got {self.every_epochs}")
+        if self.patience_epochs is not None and self.patience_epochs < 1:
+            raise ValueError(
+                f"patience_epochs must be at least 1 or null, got {self.patience_epochs}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Which part of the cache is used for what."""
+
+    train_split: str = "train"
+    """Trained on."""
+    validation_split: str | None = "val"
+    """Chooses the weights; null trains all epochs and keeps the last weights."""
+    segments: str | None = None
+    """Rule of the segments, as named in the cache; null takes the cache's first one."""
+
+    def __post_init__(self) -> None:
+        if self.train_split == self.validation_split:
+            raise ValueError(
+                f"validation_split must not be the training split ({self.train_split!r}): use "
+                f"another split, or null to train without validation"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """One training: heads on the frozen features of a cache."""
+
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    """What is trained."""
+    losses: LossConfig = field(default_factory=LossConfig)
+    """On which levels."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """How."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    """What is best."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """On what."""
+    seed: int = 0
+    """Of the first weights, the order of the clips, the choice of texts, and dropout."""
+    device: DeviceName = "auto"
+    """auto takes a GPU when there is one."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must be >= 0, got {self.seed}")
+        for level, weight in (
+            ("global", self.losses.global_weight),
+            ("segment", self.losses.segment_weight),
+        ):
+            if self.validation.metric == f"{level}_recall_at_1" and weight == 0:
+                raise ValueError(
+                    f"validation.metric is {self.validation.metric}, but the {level} level is not "
+                    f"trained (losses.{level}_weight is 0)"
+                )

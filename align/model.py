@@ -1,0 +1,74 @@
+"""The model: two heads, one logit scale, scores that are cosines."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data_manifests.errors import SettingsError
+from .config import HeadsConfig
+from .heads import build_head
+
+MAX_LOGIT_SCALE = 100.0
+"""CLIP's bound (arXiv 2103.00020, section 2.5): larger ones made its training unstable."""
+
+
+class AlignmentModel(nn.Module):
+    """Brings cached features into the shared space; clips and segments share the video head.
+
+    All encode functions map raw cache features (n, D) to L2-normalised vectors (n, W), where W is
+    the heads' width; the cosine of two of them is their dot product.
+    """
+
+    def __init__(self, heads: HeadsConfig, *, dim: int, temperature: float) -> None:
+        """dim: width D of the features.   temperature: inverse of the first logit scale.
+
+        Raises SettingsError when the heads' widths do not fit D or each other.
+        """
+        super().__init__()
+        widths = [dim if head.width is None else head.width for head in (heads.video, heads.text)]
+        if widths[0] != widths[1]:
+            raise SettingsError(
+                f"heads.video and heads.text must end in one width, got {widths[0]} and "
+                f"{widths[1]} (features have width {dim}; null keeps it)"
+            )
+        self.dim = dim
+        self.video_head = build_head(heads.video, dim=dim)
+        self.text_head = build_head(heads.text, dim=dim)
+        self.log_logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The factor of the cosines, at most 100; a scalar that is learnt."""
+        return self.log_logit_scale.clamp(max=math.log(MAX_LOGIT_SCALE)).exp()
+
+    @torch.no_grad()
+    def clamp_logit_scale(self) -> None:
+        """Bring the parameter itself back inside its bound, beyond which it gets no gradient."""
+        self.log_logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE) - 1e-6)  # 2 float32 steps
+
+    @property
+    def has_trainable_heads(self) -> bool:
+        """False when both heads are the identity."""
+        heads = (self.video_head, self.text_head)
+        return any(parameter.numel() > 0 for head in heads for parameter in head.parameters())
+
+    def encode_clips(self, features: Tensor) -> Tensor:
+        """(n, D) clip features -> (n, W), normalised: the global level."""
+        return F.normalize(self.video_head(features), dim=-1)
+
+    def encode_segments(self, features: Tensor) -> Tensor:
+        """(n, D) segment features -> (n, W), normalised: the segment level."""
+        return F.normalize(self.video_head(features), dim=-1)
+
+    def encode_texts(self, features: Tensor) -> Tensor:
+        """(n, D) text features, of either level -> (n, W), normalised."""
+        return F.normalize(self.text_head(features), dim=-1)
+
+
+def cpu_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the model's state on the CPU, which later steps do not change."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,188 @@
+"""Text-to-clip recall on a resident split: the numbers that choose a run's weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..extract.store import SplitFeatures
+from .batches import TrainingDataError, check_finite
+from .callbacks import Callback, ValidationReport
+from .config import LossConfig, RunConfig, ValidationMetric
+from .model import AlignmentModel, cpu_weights
+
+# N = clips, S = segments, Q = queries, X = sentences of the segment level
+
+BLOCK_SCORES = 1 << 24
+"""Scores held at a time: 64 MiB of float32."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidationSplit:
+    """One split, resident on a device, as queries and what they look for."""
+
+    clip_features: Tensor
+    """(N, D) float32."""
+    segment_features: Tensor
+    """(S, D) float32."""
+    segment_counts: Tensor
+    """(N,) int64."""
+    query_features: Tensor
+    """(Q, D) float32, the global texts."""
+    query_clips: Tensor
+    """(Q,) int64, the clip each is about."""
+    sentence_features: Tensor
+    """(X, D) float32, the segment texts, clips end to end."""
+    sentence_counts: Tensor
+    """(n,) int64, sentences of each clip that has any."""
+    sentence_clips: Tensor
+    """(n,) int64, those clips."""
+
+
+def load_validation_split(split: SplitFeatures, *, device: torch.device) -> ValidationSplit:
+    """Put a split on the device; raises TrainingDataError when its features are not finite."""
+    check_finite(split)
+    is_segment = split.text_is_segment
+    queries, sentences = np.flatnonzero(~is_segment), np.flatnonzero(is_segment)
+    sentences = sentences[np.argsort(split.text_clips[sentences], kind="stable")]
+    clips, counts = np.unique(split.text_clips[sentences], return_counts=True)
+
+    def resident(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return ValidationSplit(
+        clip_features=resident(split.clip_features),
+        segment_features=resident(split.segment_features),
+        segment_counts=resident(np.diff(split.segment_offsets)),
+        query_features=resident(split.text_features[queries]),
+        query_clips=resident(split.text_clips[queries]),
+        sentence_features=resident(split.text_features[sentences]),
+        sentence_counts=resident(counts),
+        sentence_clips=resident(clips),
+    )
+
+
+def validated_metrics(
+    split: ValidationSplit, *, losses: LossConfig, metric: ValidationMetric
+) -> tuple[str, ...]:
+    """The metrics whose mean chooses the weights.
+
+    Raises TrainingDataError when the split has no queries for one of them.
+    """
+    trained = {
+        "global_recall_at_1": losses.global_weight > 0,
+        "segment_recall_at_1": losses.segment_weight > 0,
+    }
+    names = [
+        name
+        for name, is_trained in trained.items()
+        if is_trained and metric in (name, "recall_at_1")
+    ]
+    queries = {
+        "global_recall_at_1": ("texts without a span", len(split.query_clips)),
+        "segment_recall_at_1": ("texts with a span", len(split.sentence_clips)),
+    }
+    for name in names:
+        kind, count = queries[name]
+        if count == 0:
+            raise TrainingDataError(
+                f"the validation split has no {kind}, which {name} needs: choose another "
+                f"validation.metric or data.validation_split, or null to train without validation"
+            )
+    return tuple(names)
+
+
+class Judge:
+    """Validates, and keeps the first weights that reached the highest score."""
+
+    def __init__(self, config: RunConfig, split: SplitFeatures, device: torch.device) -> None:
+        """Raises TrainingDataError when the split cannot give the metric that was asked for."""
+        self._split = load_validation_split(split, device=device)
+        self._names = validated_metrics(
+            self._split, losses=config.losses, metric=config.validation.metric
+        )
+        self._num_epochs = config.optimiser.epochs
+        self._best_score = -math.inf
+        self.best_epoch = 0
+        self.best_metrics: dict[str, float] = {}
+        self.best_weights: dict[str, Tensor] = {}
+
+    def validate(
+        self, model: AlignmentModel, *, epoch: int, step: int, watchers: Sequence[Callback]
+    ) -> bool:
+        """Measure, remember, tell the watchers; True when one of them asks to stop."""
+        metrics = validate(model, self._split)
+        score = sum(metrics[name] for name in self._names) / len(self._names)
+        if score > self._best_score:
+            self._best_score, self.best_epoch, self.best_metrics = score, epoch, metrics
+            self.best_weights = cpu_weights(model)
+        report = ValidationReport(
+            epoch=epoch,
+            num_epochs=self._num_epochs,
+            step=step,
+            metrics=metrics,
+            score=score,
+            best_epoch=self.best_epoch,
+        )
+        return any([watcher.on_validation(report) for watcher in watchers])
+
+
+@torch.no_grad()
+def validate(model: AlignmentModel, split: ValidationSplit) -> dict[str, float]:
+    """Recall at 1, text to clip, among all clips of the split; ties count as misses.
+
+    global_recall_at_1: each global text, by the cosine with the clip. segment_recall_at_1: all
+    segment texts of a clip as one query, by the mean over them of the best segment's cosine (late
+    interaction). A number whose queries the split does not have is left out.
+    """
+    was_training = model.training
+    model.eval()
+    metrics: dict[str, float] = {}
+    if len(split.query_clips) > 0:
+        clips = model.encode_clips(split.clip_features)
+        queries = model.encode_texts(split.query_features)
+        metrics["global_recall_at_1"] = _global_recall(clips, queries, truth=split.query_clips)
+    if len(split.sentence_clips) > 0:
+        segments = model.encode_segments(split.segment_features)
+        sentences = model.encode_texts(split.sentence_features)
+        metrics["segment_recall_at_1"] = _segment_recall(segments, sentences, split)
+    model.train(was_training)
+    return metrics
+
+
+def _global_recall(clips: Tensor, queries: Tensor, *, truth: Tensor) -> float:
+    block = max(1, BLOCK_SCORES // len(clips))
+    hits = 0
+    for first in range(0, len(queries), block):
+        some = slice(first, first + block)
+        hits += num_first(queries[some] @ clips.T, truth[some])
+    return hits / len(queries)
+
+
+def _segment_recall(segments: Tensor, sentences: Tensor, split: ValidationSplit) -> float:
+    ends = split.sentence_counts.cumsum(0)
+    most = int(split.sentence_counts.max())
+    block = max(1, BLOCK_SCORES // (len(segments) * most))
+    hits = 0
+    for first in range(0, len(ends), block):
+        counts = split.sentence_counts[first : first + block]
+        begin, end = int(ends[first] - counts[0]), int(ends[first] + counts[1:].sum())
+        scores_SX = segments @ sentences[begin:end].T
+        best_NX = torch.segment_reduce(scores_SX, "max", lengths=split.segment_counts, axis=0)
+        scores_QN = torch.segment_reduce(best_NX.T.contiguous(), "mean", lengths=counts, axis=0)
+        hits += num_first(scores_QN, split.sentence_clips[first : first + block])
+    return hits / len(ends)
+
+
+def num_first(scores: Tensor, truth: Tensor) -> int:
+    """Queries whose own item is strictly ahead of all others.
+
+    scores: (queries, items), higher is closer.   truth: (queries,) item index.
+    """
+    own = scores.gather(1, truth[:, None])
+    return int(((scores >= own).sum(dim=1) == 1).sum())

@@ -1,0 +1,59 @@
+"""What every command does alike: settings options, and errors as one line with an exit code."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from .errors import UserError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def command_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a command: what a user can mend ends in "Error: ..." on stderr, not a traceback.
+
+    UserError exits with its own exit code (2 unless it says otherwise), OSError (a full disk, a
+    forbidden folder) with 1, Ctrl-C with 130.
+    """
+
+    @functools.wraps(function)
+    def command(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            click.echo(f"Error: {error}", err=True)
+            raise SystemExit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            click.echo("Interrupted.", err=True)
+            raise SystemExit(130) from error
+        except BrokenPipeError:
+            raise  # click ends quietly when the reader of a pipe is gone
+        except OSError as error:
+            click.echo(f"Error: {error}", err=True)
+            raise SystemExit(1) from error
+
+    return command
+
+
+def config_options(function: F) -> F:
+    """Add `--config FILE` (argument `config`) and `--set KEY=VALUE` (argument `overrides`)."""
+    config = click.option(
+        "--config",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Settings in YAML; what it leaves out keeps its default.",
+    )
+    overrides = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="One setting, such as group.name=3; wins over --config. Repeatable.",
+    )
+    return config(overrides(function))

@@ -1,0 +1,80 @@
+"""Settings of an evaluation: what is scored, which metrics, how sure they are, what is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Direction = Literal["text_to_clip", "clip_to_text"]
+Pooling = Literal["max", "top_mean", "softmax"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentScoreConfig:
+    """How the similarities of a text with the segments of a clip become one score."""
+
+    pooling: Pooling = "max"
+    """The best segment, the mean of the best `top_k`, or a softmax-weighted mean of all."""
+    top_k: int = 3
+    """Segments that count with `top_mean`; a clip with fewer counts all of its own."""
+    temperature: float = 0.07
+    """Of the weights of `softmax`; smaller is nearer to the best segment."""
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be > 0, got {self.temperature}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationConfig:
+    """Settings of `mlalign-evaluate`."""
+
+    split: str | None = "test"
+    """The split whose clips and texts are scored; null: all clips of the cache."""
+    validation_split: str | None = "val"
+    """Used for one thing: choosing the weight of the fused score. Never the evaluated split."""
+    segment_rule: str | None = None
+    """Which of the cache's segment rules; null: its first."""
+    directions: tuple[Direction, ...] = ("text_to_clip", "clip_to_text")
+    """Which way to search."""
+    segment_score: SegmentScoreConfig = field(default_factory=SegmentScoreConfig)
+    """The segment score of a text with a clip."""
+    fused_weight: float = 0.5
+    """a in a * global + (1 - a) * segment where no validation split can choose it."""
+    recall_ks: tuple[int, ...] = (1, 5, 10)
+    """The K of R@K."""
+    bootstrap_samples: int = 2000
+    """Resamples behind every interval and p-value."""
+    confidence: float = 0.95
+    """Share of resamples inside an interval."""
+    seed: int = 0
+    """Of the resampling."""
+    index_factory: str = "Flat"
+    """FAISS index behind the shown neighbours, as a factory string; ranks are always exact."""
+    shown_neighbours: int = 10
+    """Best items kept for each query in queries.parquet; 0: none."""
+    baseline: str = "zero-shot"
+    """Name of the row that the others are compared with."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        if not self.directions or len(set(self.directions)) < len(self.directions):
+            faults.append(f"directions must name each direction once, got {self.directions}")
+        if not self.recall_ks or min(self.recall_ks) < 1:
+            faults.append(f"recall_ks must be numbers of at least 1, got {self.recall_ks}")
+        elif 1 not in self.recall_ks:
+            faults.append(f"recall_ks must have 1, the K of comparisons, got {self.recall_ks}")
+        if not 0 <= self.fused_weight <= 1:
+            faults.append(f"fused_weight must be between 0 and 1, got {self.fused_weight}")
+        if self.bootstrap_samples < 1:
+            faults.append(f"bootstrap_samples must be at least 1, got {self.bootstrap_samples}")
+        if not 0 < self.confidence < 1:
+            faults.append(f"confidence must be between 0 and 1, got {self.confidence}")
+        if self.shown_neighbours < 0:
+            faults.append(f"shown_neighbours must be at least 0, got {self.shown_neighbours}")
+        if self.seed < 0:
+            faults.append(f"seed must be at least 0, got {self.seed}")
+        if faults:
+            raise ValueError("; ".join(faults))

@@ -1,0 +1,252 @@
+"""The evaluation from end to end: a cache and runs in, all numbers of the report out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..align.checkpoint import Run, load_run
+from ..data_manifests.errors import UserError
+from ..extract.store import FeatureStore, SplitFeatures
+from .config import EvaluationConfig
+from .grounding import GroundingTask, grounding_task, score_grounding
+from .queries import Scored, TaskQueries
+from .questions import ChoiceTask, choice_task, score_choices
+from .results import (
+    Comparison,
+    FusedWeight,
+    RowOutcome,
+    RunOutcome,
+    ScoreSummary,
+    compare,
+    summarise,
+)
+from .retrieval import RetrievalTask, recall_at_1_by_weight, retrieval_tasks, score_retrieval
+from .rows import check_baseline, check_cache_keys, table_rows
+from .scoring import Encoder, embed
+from .significance import Bootstrap
+
+WEIGHT_GRID = [step / 10 for step in range(11)]
+"""Weights of the global score tried on the validation split."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tasks:
+    """What a split can be evaluated on."""
+
+    retrieval: list[RetrievalTask]
+    """Empty without texts."""
+    grounding: GroundingTask | None
+    """None without segment texts."""
+    choice: ChoiceTask | None
+    """None without labelled multiple-choice questions."""
+
+    @property
+    def queries(self) -> list[TaskQueries]:
+        """The queries of every task there is, in the order of the report."""
+        found = [task.queries for task in self.retrieval]
+        found += [task.queries for task in (self.grounding, self.choice) if task is not None]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Everything that a report says."""
+
+    config: EvaluationConfig
+    """The resolved settings."""
+    cache: Path
+    """Where the features are."""
+    features: SplitFeatures
+    """The evaluated split."""
+    tasks: list[TaskQueries]
+    """With their queries and chance levels."""
+    counts: dict[str, int]
+    """Of clips, texts and questions, and of those left out."""
+    rows: list[RowOutcome]
+    """Zero-shot first."""
+    summaries: dict[str, list[ScoreSummary]] = field(default_factory=dict)
+    """By row name."""
+    comparisons: list[Comparison] = field(default_factory=list)
+    """Of every row but the baseline with the baseline."""
+
+
+def evaluate(
+    cache: Path,
+    run_paths: Sequence[Path],
+    config: EvaluationConfig,
+    *,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
+    """Score zero-shot and the runs on a split of the cache. Writes nothing.
+
+    Raises UserError (and its kin CacheError, RunError) for what cannot be read, runs of another
+    cache, an unknown baseline or split, and a split without anything to evaluate.
+    """
+    store = FeatureStore.open(cache)
+    runs = [load_run(path) for path in run_paths]
+    check_cache_keys(runs, store)
+    rows = table_rows(runs)
+    check_baseline(config.baseline, rows)
+    features = _read_split(store, config)
+    tasks = find_tasks(features, config)
+    validation = _read_validation(store, config)
+
+    outcomes = []
+    for row in rows:
+        scored_runs = []
+        for run in row.runs or (None,):
+            progress(f"scoring {row.name if run is None else run.path}")
+            scored_runs.append(_score_run(run, features, validation, tasks, config))
+        outcomes.append(RowOutcome(name=row.name, runs=tuple(scored_runs)))
+
+    progress(f"resampling {config.bootstrap_samples} times")
+    bootstrap = Bootstrap(
+        samples=config.bootstrap_samples, confidence=config.confidence, seed=config.seed
+    )
+    baseline = next(row for row in outcomes if row.name == config.baseline)
+    return Evaluation(
+        config=config,
+        cache=cache,
+        features=features,
+        tasks=tasks.queries,
+        counts=count_items(features, tasks),
+        rows=outcomes,
+        summaries={row.name: summarise(row, tasks.queries, bootstrap) for row in outcomes},
+        comparisons=[
+            comparison
+            for row in outcomes
+            if row is not baseline
+            for comparison in compare(row, baseline, tasks.queries, bootstrap)
+        ],
+    )
+
+
+def find_tasks(features: SplitFeatures, config: EvaluationConfig) -> Tasks:
+    """The tasks that the split has texts or questions for; UserError when there are none."""
+    tasks = Tasks(
+        retrieval=retrieval_tasks(features, config),
+        grounding=grounding_task(features),
+        choice=choice_task(features),
+    )
+    if not tasks.queries:
+        raise UserError(
+            f"split {features.split!r} has {len(features.clip_ids)} clips but no texts or labelled "
+            f"multiple-choice questions that can be scored: give extract a manifest with texts"
+        )
+    return tasks
+
+
+def score_tasks(
+    features: SplitFeatures,
+    encoder: Encoder | None,
+    tasks: Tasks,
+    *,
+    weight: float,
+    config: EvaluationConfig,
+) -> dict[str, dict[str, Scored]]:
+    """Task name -> score name -> outcome; encoder None is zero-shot."""
+    embeddings = embed(features, encoder)
+    scored = {
+        task.queries.name: score_retrieval(task, features, embeddings, weight=weight, config=config)
+        for task in tasks.retrieval
+    }
+    if tasks.grounding is not None:
+        scored["grounding"] = score_grounding(tasks.grounding, features, embeddings)
+    if tasks.choice is not None:
+        scored["multiple_choice"] = score_choices(
+            tasks.choice, features, embeddings, weight=weight, config=config
+        )
+    return scored
+
+
+def choose_fused_weight(
+    validation: SplitFeatures | None, encoder: Encoder | None, config: EvaluationConfig
+) -> FusedWeight:
+    """The weight with the best text to clip R@1 on validation; of equal ones the nearest to 0.5.
+
+    Without global texts sentence to clip decides; without any text or split, the settings.
+    """
+    if validation is None:
+        name = config.validation_split
+        why = "no validation split" if name is None else f"no separate split {name!r}"
+        return FusedWeight(value=config.fused_weight, chosen_on=None, reason=f"the default: {why}")
+    tasks = [
+        task for task in retrieval_tasks(validation, config) if task.direction == "text_to_clip"
+    ]
+    if not tasks:
+        why = f"the default: split {validation.split!r} has no text to clip queries"
+        return FusedWeight(value=config.fused_weight, chosen_on=None, reason=why)
+    recalls = recall_at_1_by_weight(
+        tasks[0], validation, embed(validation, encoder), weights=WEIGHT_GRID, config=config
+    )
+    best = [a for a, recall in zip(WEIGHT_GRID, recalls, strict=True) if recall == recalls.max()]
+    return FusedWeight(
+        value=min(best, key=lambda a: abs(a - 0.5)),
+        chosen_on=validation.split,
+        reason=f"chosen by {tasks[0].queries.name} R@1 on split {validation.split!r}",
+    )
+
+
+def count_items(features: SplitFeatures, tasks: Tasks) -> dict[str, int]:
+    """What there is, and what is left out of which task."""
+    kinds, answers = features.questions.kinds, features.questions.answer_indices
+    is_choice = np.array([kind == "multiple_choice" for kind in kinds], dtype=bool)
+    global_texts = np.flatnonzero(~features.text_is_segment)
+    with_text = len(np.unique(features.text_clips[global_texts]))
+    ungrounded = 0 if tasks.grounding is None else tasks.grounding.num_left_out
+    return {
+        "clips": len(features.clip_ids),
+        "failed_clips_left_out": features.num_failed_clips,
+        "clips_without_global_text": len(features.clip_ids) - with_text,
+        "segments": len(features.segment_spans),
+        "global_texts": len(global_texts),
+        "segment_texts": int(features.text_is_segment.sum()),
+        "segment_texts_without_segment": ungrounded,
+        "multiple_choice_questions": int(is_choice.sum()),
+        "multiple_choice_without_answer": int((is_choice & (answers < 0)).sum()),
+        "open_ended_questions_not_scored": int((~is_choice).sum()),
+    }
+
+
+def _score_run(
+    run: Run | None,
+    features: SplitFeatures,
+    validation: SplitFeatures | None,
+    tasks: Tasks,
+    config: EvaluationConfig,
+) -> RunOutcome:
+    encoder = None if run is None else run.model
+    try:
+        weight = choose_fused_weight(validation, encoder, config)
+        scored = score_tasks(features, encoder, tasks, weight=weight.value, config=config)
+    except UserError as error:
+        if run is None:
+            raise
+        raise UserError(f"{run.path}: {error}") from error
+    return RunOutcome(
+        path=None if run is None else run.path,
+        seed=None if run is None else run.config.seed,
+        weight=weight,
+        scored=scored,
+    )
+
+
+def _read_split(store: FeatureStore, config: EvaluationConfig) -> SplitFeatures:
+    if config.split is not None and config.split not in store.splits:
+        raise UserError(
+            f"{store.path} has no split {config.split!r}; it has {', '.join(store.splits)}: choose "
+            f"one with --set split=NAME, or all clips with --set split=null"
+        )
+    return store.split(config.split, segments=config.segment_rule)
+
+
+def _read_validation(store: FeatureStore, config: EvaluationConfig) -> SplitFeatures | None:
+    """The validation split, when it is there and shares no clip with the evaluated one."""
+    name = config.validation_split
+    if name is None or config.split in (None, name) or name not in store.splits:
+        return None
+    return store.split(name, segments=config.segment_rule)

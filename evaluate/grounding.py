@@ -1,0 +1,116 @@
+"""Segment grounding: does a segment text find its segment among those of its own clip?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..extract.store import SplitFeatures
+from .index_lists import expand, offsets_of
+from .metrics import recall_at
+from .queries import Scored, TaskQueries
+from .ranks import SCORE_RESOLUTION, Ranks
+from .scoring import Embeddings, own_clip_similarities
+
+IOU_RESOLUTION = 1e-9
+"""IoUs nearer than this are equal; spans are float64 seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroundingTask:
+    """Segment texts, each with the IoU of its span with every segment of its clip, end to end."""
+
+    queries: TaskQueries
+    """Q texts whose span meets at least one segment of their clip."""
+    texts: np.ndarray
+    """(Q,) int64, rows of the split's texts."""
+    ious: np.ndarray
+    """(P,) float64."""
+    offsets: np.ndarray
+    """(Q + 1,) int64: text q has ious [offsets[q], offsets[q + 1])."""
+    right: np.ndarray
+    """(P,) bool, the segments whose IoU is the text's largest."""
+    num_left_out: int
+    """Segment texts whose span meets no segment: no answer would be right."""
+
+
+def grounding_task(features: SplitFeatures) -> GroundingTask | None:
+    """The task, or None when the split has no segment text that meets a segment."""
+    texts = np.flatnonzero(features.text_is_segment)
+    ious, counts = _ious_with_own_segments(features, texts)
+    if len(texts) == 0:
+        return None
+    best = np.maximum.reduceat(ious, offsets_of(counts)[:-1])
+    met = best > 0
+    if not met.any():
+        return None
+    kept = np.repeat(met, counts)
+    texts, ious, counts, best = texts[met], ious[kept], counts[met], best[met]
+    right = ious >= np.repeat(best, counts) - IOU_RESOLUTION
+    offsets = offsets_of(counts)
+    queries = TaskQueries(
+        name="grounding",
+        kind="choice",
+        query_ids=[features.text_ids[row] for row in texts],
+        clips=features.text_clips[texts],
+        chance=100.0 * float((np.add.reduceat(right.astype(float), offsets[:-1]) / counts).mean()),
+    )
+    return GroundingTask(
+        queries=queries,
+        texts=texts,
+        ious=ious,
+        offsets=offsets,
+        right=right,
+        num_left_out=int((~met).sum()),
+    )
+
+
+def score_grounding(
+    task: GroundingTask, features: SplitFeatures, embeddings: Embeddings
+) -> dict[str, Scored]:
+    """Accuracy, and the mean IoU of the chosen segment, both in percent.
+
+    A text is right when its best-scoring segment has the largest IoU with its span. Ties count
+    against us: of segments with the best score the one with the least IoU is the chosen one.
+    """
+    similarities, offsets = own_clip_similarities(
+        embeddings.texts[task.texts],
+        task.queries.clips,
+        segments=embeddings.segments,
+        segment_offsets=features.segment_offsets,
+    )
+    starts, counts = offsets[:-1], np.diff(offsets)
+    best_right = np.maximum.reduceat(np.where(task.right, similarities, -np.inf), starts)
+
+    def wrong_segments(threshold: np.ndarray) -> np.ndarray:
+        wrong = ~task.right & (similarities >= np.repeat(threshold, counts))
+        return np.add.reduceat(wrong.astype(np.int64), starts)
+
+    ranks = wrong_segments(best_right - SCORE_RESOLUTION)
+    tied = wrong_segments(best_right + SCORE_RESOLUTION) < ranks
+    best = np.repeat(np.maximum.reduceat(similarities, starts), counts)
+    ious_of_best = np.where(similarities >= best - SCORE_RESOLUTION, task.ious, np.inf)
+    values = {
+        "accuracy": recall_at(ranks, 1),
+        "mIoU": 100.0 * np.minimum.reduceat(ious_of_best, starts),
+    }
+    return {"segment": Scored(ranks=Ranks(ranks=ranks, tied=tied), values=values)}
+
+
+def _ious_with_own_segments(
+    features: SplitFeatures, texts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(P,) IoUs of each text's span with its clip's segments, end to end, and (n,) their counts."""
+    clips = features.text_clips[texts]
+    counts = np.diff(features.segment_offsets)[clips]
+    segments = features.segment_spans[expand(features.segment_offsets[clips], counts)]
+    return span_iou(np.repeat(features.text_spans[texts], counts, axis=0), segments), counts
+
+
+def span_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(n,) intersection over union of spans (n, 2) in seconds; 0 where both are empty."""
+    inner = np.minimum(first[:, 1], second[:, 1]) - np.maximum(first[:, 0], second[:, 0])
+    inner = np.clip(inner, 0.0, None)
+    union = (first[:, 1] - first[:, 0]) + (second[:, 1] - second[:, 0]) - inner
+    return np.asarray(np.divide(inner, union, out=np.zeros(len(union)), where=union > 0))

@@ -1,0 +1,49 @@
+"""What every task has: queries, the clip that each belongs to, and what chance would get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from .ranks import Ranks
+from .shown import Shown
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskQueries:
+    """The queries of one task; the same for every run, so that runs can be paired."""
+
+    name: str
+    """text_to_clip, clip_to_text, sentence_to_clip, grounding or multiple_choice."""
+    kind: Literal["retrieval", "choice"]
+    """Ranks among all items, or right or wrong among a few."""
+    query_ids: list[str]
+    """Q ids of texts, clips or questions."""
+    clips: np.ndarray
+    """(Q,) int64, the clip of each query; queries of one clip are resampled together."""
+    chance: float
+    """Expected R@1 or accuracy of guessing, in percent."""
+    item_ids: list[str] = field(default_factory=list)
+    """Ids of the items that `Shown.items` counts; empty when none are shown."""
+    subsets: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Rows of groups of queries with numbers of their own, such as the types of questions."""
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that `chance` is about, and the first to look at."""
+        return "R@1" if self.kind == "retrieval" else "accuracy"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scored:
+    """How one run did on the queries of one task with one kind of score."""
+
+    ranks: Ranks
+    """0-based, of the best right item."""
+    values: Mapping[str, np.ndarray]
+    """Per metric (Q,) float64, whose mean is the metric."""
+    shown: Shown | None = None
+    """The best items of each query."""

@@ -1,0 +1,214 @@
+"""What an evaluation leaves on disk: results.json, queries.parquet and the resolved settings.
+
+results.json (numbers: R@K, accuracy, mIoU in percent; MdR, MnR from 1; MRR from 0 to 1)
+    format, settings, cache {path, key}, split, segment_rule, counts {what: number}
+    tasks [{name, kind, num_queries, chance}]      chance: expected R@1 or accuracy of guessing
+    rows [{name,
+           runs [{path, seed, fused_weight {value, chosen_on, reason}}]    zero-shot: path null
+           scores [{task, subset, score, num_queries, num_tied [per run],
+                    metrics {name: {value, low, high, per_seed [..], seed_deviation}}}]}]
+    comparisons [{row, baseline, task, subset, score, metric, num_queries,
+                  difference, low, high, p_value}]
+
+queries.parquet, a line per row, run, task, score and query
+    row, run (folder; null for zero-shot), seed, task, score, query_id, clip_id (the query's clip)
+    rank (1 is first), tied, iou (grounding: of the chosen segment, percent)
+    shown_ids, shown_scores, shown_starts, shown_ends (lists, best first; seconds in the clip)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..data_manifests.errors import UserError
+from ..data_manifests.settings import save_settings, settings_dict
+from .evaluation import Evaluation
+from .index_lists import offsets_of
+from .queries import Scored, TaskQueries
+from .results import Comparison, RowOutcome, RunOutcome, ScoreSummary
+from .shown import Shown
+
+FORMAT: Final = 1
+RESULTS_FILE: Final = "results.json"
+QUERIES_FILE: Final = "queries.parquet"
+CONFIG_FILE: Final = "config.yaml"
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+QUERIES: Final = pa.schema(
+    [
+        ("row", _NAME),
+        ("run", _NAME),
+        ("seed", pa.int64()),
+        ("task", _NAME),
+        ("score", _NAME),
+        ("query_id", pa.string()),
+        ("clip_id", pa.string()),
+        ("rank", pa.int64()),
+        ("tied", pa.bool_()),
+        ("iou", pa.float64()),
+        ("shown_ids", pa.list_(pa.string())),
+        ("shown_scores", pa.list_(pa.float32())),
+        ("shown_starts", pa.list_(pa.float64())),
+        ("shown_ends", pa.list_(pa.float64())),
+    ]
+)
+
+
+def check_report_folder(folder: Path) -> None:
+    """Raise UserError when `folder` cannot become the report's folder; called before any work."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: give the report's folder with -o")
+
+
+def write_report(evaluation: Evaluation, folder: Path) -> None:
+    """Write the three files, each replaced at once or not at all; results.json comes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(results_json(evaluation), indent=2, allow_nan=False) + "\n"
+    save_settings(evaluation.config, folder / CONFIG_FILE)
+    _replace(folder / QUERIES_FILE, lambda path: _write_queries(evaluation, path))
+    _replace(folder / RESULTS_FILE, lambda path: path.write_text(content, encoding="utf-8"))
+
+
+def results_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The content of results.json; the module's docstring is its schema."""
+    features = evaluation.features
+    return {
+        "format": FORMAT,
+        "settings": settings_dict(evaluation.config),
+        "cache": {"path": str(evaluation.cache), "key": features.cache_key},
+        "split": features.split,
+        "segment_rule": features.segment_rule,
+        "counts": evaluation.counts,
+        "tasks": [
+            {
+                "name": task.name,
+                "kind": task.kind,
+                "num_queries": len(task.query_ids),
+                "chance": task.chance,
+            }
+            for task in evaluation.tasks
+        ],
+        "rows": [
+            {
+                "name": row.name,
+                "runs": [_run_json(run) for run in row.runs],
+                "scores": [_score_json(score) for score in evaluation.summaries[row.name]],
+            }
+            for row in evaluation.rows
+        ],
+        "comparisons": [_comparison_json(comparison) for comparison in evaluation.comparisons],
+    }
+
+
+def _run_json(run: RunOutcome) -> dict[str, Any]:
+    path = None if run.path is None else str(run.path)
+    return {"path": path, "seed": run.seed, "fused_weight": asdict(run.weight)}
+
+
+def _score_json(score: ScoreSummary) -> dict[str, Any]:
+    metrics = {
+        name: {
+            **asdict(metric.interval),
+            "per_seed": list(metric.per_seed),
+            "seed_deviation": metric.seed_deviation,
+        }
+        for name, metric in score.metrics.items()
+    }
+    return {
+        "task": score.task,
+        "subset": score.subset,
+        "score": score.score,
+        "num_queries": score.num_queries,
+        "num_tied": list(score.num_tied),
+        "metrics": metrics,
+    }
+
+
+def _comparison_json(comparison: Comparison) -> dict[str, Any]:
+    content: dict[str, Any] = asdict(comparison)
+    difference: dict[str, float] = content.pop("difference")
+    return {**content, "difference": difference.pop("value"), **difference}
+
+
+def _write_queries(evaluation: Evaluation, path: Path) -> None:
+    with pq.ParquetWriter(path, QUERIES, compression="zstd") as writer:
+        for row in evaluation.rows:
+            for run in row.runs:
+                for task in evaluation.tasks:
+                    for score, scored in run.scored[task.name].items():
+                        writer.write_table(_query_table(evaluation, row, run, task, score, scored))
+
+
+def _query_table(
+    evaluation: Evaluation,
+    row: RowOutcome,
+    run: RunOutcome,
+    task: TaskQueries,
+    score: str,
+    scored: Scored,
+) -> pa.Table:
+    num = len(task.query_ids)
+    clip_ids = evaluation.features.clip_ids
+    columns = {
+        "row": _repeated(row.name, num),
+        "run": _repeated(None if run.path is None else str(run.path), num),
+        "seed": pa.array([run.seed] * num, pa.int64()),
+        "task": _repeated(task.name, num),
+        "score": _repeated(score, num),
+        "query_id": pa.array(task.query_ids, pa.string()),
+        "clip_id": pa.array([clip_ids[clip] for clip in task.clips], pa.string()),
+        "rank": pa.array(scored.ranks.ranks + 1),
+        "tied": pa.array(scored.ranks.tied),
+        "iou": pa.array(scored.values["mIoU"]) if "mIoU" in scored.values else _nulls("iou", num),
+        **_shown_columns(scored.shown, task.item_ids, num),
+    }
+    return pa.table(columns, schema=QUERIES)
+
+
+def _shown_columns(shown: Shown | None, item_ids: list[str], num: int) -> dict[str, pa.Array]:
+    """The lists of the best items, built from flat arrays: there may be millions of them."""
+    if shown is None:
+        names = ("shown_ids", "shown_scores", "shown_starts", "shown_ends")
+        return {name: _nulls(name, num) for name in names}
+    there = shown.items >= 0
+    offsets = pa.array(offsets_of(there.sum(axis=1)).astype(np.int32))
+
+    def lists(values: pa.Array) -> pa.Array:
+        return pa.ListArray.from_arrays(offsets, values)
+
+    ids = pa.array(item_ids, pa.string()).take(pa.array(shown.items[there]))
+    columns = {"shown_ids": lists(ids), "shown_scores": lists(pa.array(shown.scores[there]))}
+    for side, name in enumerate(("shown_starts", "shown_ends")):
+        columns[name] = (
+            _nulls(name, num)
+            if shown.spans is None
+            else lists(pa.array(shown.spans[:, :, side][there]))
+        )
+    return columns
+
+
+def _repeated(value: str | None, num: int) -> pa.Array:
+    return pa.array([value] * num, pa.string()).dictionary_encode()
+
+
+def _nulls(column: str, num: int) -> pa.Array:
+    return pa.nulls(num, QUERIES.field(column).type)
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write aside and rename, so that a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

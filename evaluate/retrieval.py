@@ -1,0 +1,194 @@
+"""Retrieval: text to clip and clip to text with the global texts, sentence to clip with the others.
+
+Which sentences a text has decides its segment score (METHOD.md, Scores: for a text of several
+sentences, the mean over sentences of the best segment). The sentences of a global text are the
+segment texts of its clip whose words stand in it, as in a paragraph; a caption that is no such
+paragraph, or has no segment texts beside it, is its own only sentence. The condition keeps other
+people's annotations of the clip from leaking into the query.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..extract.store import SplitFeatures
+from .config import Direction, EvaluationConfig
+from .index_lists import IndexLists
+from .metrics import one_based, recall_at, reciprocal_rank
+from .queries import Scored, TaskQueries
+from .ranks import retrieval_ranks
+from .scoring import Embeddings, TwoLevelVectors, clip_vectors, text_vectors
+from .shown import show_neighbours
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrievalTask:
+    """Texts and clips, which of them are queries, and which pairs are right."""
+
+    queries: TaskQueries
+    """Q queries."""
+    direction: Direction
+    """Says which side the queries are."""
+    texts: np.ndarray
+    """(n,) int64, rows of the split's texts."""
+    sentences: IndexLists
+    """The sentences of each text, as rows of the split's texts."""
+    clips: np.ndarray
+    """(m,) int64, rows of the split's clips."""
+    correct: IndexLists
+    """The right items of each query, as positions in `clips` or in `texts`."""
+
+
+def retrieval_tasks(features: SplitFeatures, config: EvaluationConfig) -> list[RetrievalTask]:
+    """The tasks that the split has texts for, in the directions asked for."""
+    whole = np.flatnonzero(~features.text_is_segment)
+    of_spans = np.flatnonzero(features.text_is_segment)
+    tasks = []
+    if "text_to_clip" in config.directions:
+        if len(whole):
+            sentences = sentences_of(features, whole)
+            tasks.append(_text_to_clip("text_to_clip", features, whole, sentences))
+        if len(of_spans):
+            singles = IndexLists.singles(of_spans)
+            tasks.append(_text_to_clip("sentence_to_clip", features, of_spans, singles))
+    if "clip_to_text" in config.directions and len(whole):
+        tasks.append(_clip_to_text(features, whole, sentences_of(features, whole)))
+    return tasks
+
+
+def sentences_of(features: SplitFeatures, texts: np.ndarray) -> IndexLists:
+    """For each of these rows of texts the rows of its sentences; its own row where it has none."""
+    of_clip: dict[int, list[int]] = {}
+    for row in np.flatnonzero(features.text_is_segment):
+        of_clip.setdefault(int(features.text_clips[row]), []).append(int(row))
+    words = {row: _words(features.texts[row]) for rows in of_clip.values() for row in rows}
+    lists = []
+    for text in texts:
+        paragraph = _words(features.texts[text])
+        candidates = of_clip.get(int(features.text_clips[text]), [])
+        found = [row for row in candidates if words[row].strip() and words[row] in paragraph]
+        lists.append(found or [int(text)])
+    return IndexLists.of(lists)
+
+
+def score_retrieval(
+    task: RetrievalTask,
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    *,
+    weight: float,
+    config: EvaluationConfig,
+) -> dict[str, Scored]:
+    """The scores global, segment and fused (weight * global + (1 - weight) * segment)."""
+    texts, clips = _sides(task, features, embeddings)
+    weights = {"global": 1.0, "segment": 0.0, "fused": weight}
+    ranks = retrieval_ranks(
+        texts,
+        clips,
+        task.correct,
+        direction=task.direction,
+        weights=list(weights.values()),
+        segment_score=config.segment_score,
+    )
+    shown = show_neighbours(
+        texts,
+        clips,
+        direction=task.direction,
+        weights=list(weights.values()),
+        spans=features.segment_spans,
+        config=config,
+    )
+    return {
+        score: Scored(ranks=found, values=_values(found.ranks, config), shown=best)
+        for score, found, best in zip(weights, ranks, shown, strict=True)
+    }
+
+
+def recall_at_1_by_weight(
+    task: RetrievalTask,
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    *,
+    weights: list[float],
+    config: EvaluationConfig,
+) -> np.ndarray:
+    """(weights,) R@1 in percent of each fused score."""
+    texts, clips = _sides(task, features, embeddings)
+    ranks = retrieval_ranks(
+        texts,
+        clips,
+        task.correct,
+        direction=task.direction,
+        weights=weights,
+        segment_score=config.segment_score,
+    )
+    return np.array([recall_at(found.ranks, 1).mean() for found in ranks])
+
+
+def _text_to_clip(
+    name: str, features: SplitFeatures, texts: np.ndarray, sentences: IndexLists
+) -> RetrievalTask:
+    num_clips = len(features.clip_ids)
+    queries = TaskQueries(
+        name=name,
+        kind="retrieval",
+        query_ids=[features.text_ids[row] for row in texts],
+        clips=features.text_clips[texts],
+        chance=100.0 / num_clips,
+        item_ids=features.clip_ids,
+    )
+    return RetrievalTask(
+        queries=queries,
+        direction="text_to_clip",
+        texts=texts,
+        sentences=sentences,
+        clips=np.arange(num_clips),
+        correct=IndexLists.singles(features.text_clips[texts]),
+    )
+
+
+def _clip_to_text(
+    features: SplitFeatures, texts: np.ndarray, sentences: IndexLists
+) -> RetrievalTask:
+    """The queries are the clips that have a global text; every global text is an item."""
+    clips, owner = np.unique(features.text_clips[texts], return_inverse=True)
+    by_clip = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
+    correct = IndexLists.of(by_clip)
+    queries = TaskQueries(
+        name="clip_to_text",
+        kind="retrieval",
+        query_ids=[features.clip_ids[clip] for clip in clips],
+        clips=clips,
+        chance=100.0 * float(correct.counts.mean()) / len(texts),
+        item_ids=[features.text_ids[row] for row in texts],
+    )
+    return RetrievalTask(
+        queries=queries,
+        direction="clip_to_text",
+        texts=texts,
+        sentences=sentences,
+        clips=clips,
+        correct=correct,
+    )
+
+
+def _sides(
+    task: RetrievalTask, features: SplitFeatures, embeddings: Embeddings
+) -> tuple[TwoLevelVectors, TwoLevelVectors]:
+    clips = clip_vectors(features, embeddings)
+    if len(task.clips) < len(clips):
+        clips = clips.take(task.clips)
+    return text_vectors(embeddings, texts=task.texts, sentences=task.sentences), clips
+
+
+def _values(ranks: np.ndarray, config: EvaluationConfig) -> dict[str, np.ndarray]:
+    recalls = {f"R@{k}": recall_at(ranks, k) for k in config.recall_ks}
+    return recalls | {"MnR": one_based(ranks), "MRR": reciprocal_rank(ranks)}
+
+
+def _words(text: str) -> str:
+    """The text's words, lower case, one space before, between and after them."""
+    return " " + " ".join(re.findall(r"\w+", text.casefold())) + " "

@@ -1,0 +1,225 @@
+"""Scores of texts with clips: embeddings, and the global, segment and fused score (METHOD.md).
+
+Legend of the suffixes: T texts, N clips, R sentences of the texts, S segments of the clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, Self, assert_never
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..data_manifests.errors import UserError
+from ..extract.store import SplitFeatures
+from .config import SegmentScoreConfig
+from .index_lists import IndexLists, expand, offsets_of
+
+ENCODE_ROWS = 16384
+"""Features that go through the heads at once."""
+PAIRED_TEXTS = 512
+"""Texts whose pairs with their own segments are gathered at once; bounds memory."""
+
+
+class Encoder(Protocol):
+    """Trained heads: raw features (n, D) to unit vectors (n, W). align's AlignmentModel is one."""
+
+    def encode_clips(self, features: Tensor) -> Tensor: ...
+    def encode_segments(self, features: Tensor) -> Tensor: ...
+    def encode_texts(self, features: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Embeddings:
+    """A split in the shared space: unit vectors, float32, W wide."""
+
+    clips: np.ndarray
+    """(N, W), of the global level."""
+    segments: np.ndarray
+    """(S, W), clips end to end."""
+    texts: np.ndarray
+    """(T, W), of both levels."""
+    options: np.ndarray
+    """(O, W), options of the questions."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TwoLevelVectors:
+    """n items, each with one vector of the whole and some of its parts.
+
+    A clip: its own vector and its segments'. A text: its own vector and its sentences'.
+    """
+
+    wholes: np.ndarray
+    """(n, W) float32."""
+    parts: np.ndarray
+    """(p, W) float32, items end to end."""
+    offsets: np.ndarray
+    """(n + 1,) int64: item i has parts [offsets[i], offsets[i + 1]), at least one."""
+
+    def __len__(self) -> int:
+        return len(self.wholes)
+
+    @property
+    def part_counts(self) -> np.ndarray:
+        """(n,) int64."""
+        return np.diff(self.offsets)
+
+    def slice(self, start: int, stop: int) -> Self:
+        """Items start to stop, without a copy."""
+        offsets = self.offsets[start : stop + 1]
+        return type(self)(
+            wholes=self.wholes[start:stop],
+            parts=self.parts[offsets[0] : offsets[-1]],
+            offsets=offsets - offsets[0],
+        )
+
+    def take(self, rows: np.ndarray) -> Self:
+        """The items of these rows, in their order."""
+        counts = self.part_counts[rows]
+        return type(self)(
+            wholes=self.wholes[rows],
+            parts=self.parts[expand(self.offsets[rows], counts)],
+            offsets=offsets_of(counts),
+        )
+
+
+def embed(features: SplitFeatures, encoder: Encoder | None) -> Embeddings:
+    """Every vector of the split; None is zero-shot: the backbone's features, L2-normalised.
+
+    Raises UserError when a vector is not finite: NaN compares as "not better" and would rank first.
+    """
+
+    def normalise(raw: Tensor) -> Tensor:
+        return F.normalize(raw, dim=-1)
+
+    clip: Callable[[Tensor], Tensor] = normalise
+    segment = text = clip
+    if encoder is not None:
+        clip, segment, text = encoder.encode_clips, encoder.encode_segments, encoder.encode_texts
+    return Embeddings(
+        clips=_encode(clip, features.clip_features, what="clips"),
+        segments=_encode(segment, features.segment_features, what="segments"),
+        texts=_encode(text, features.text_features, what="texts"),
+        options=_encode(text, features.questions.option_features, what="options"),
+    )
+
+
+def clip_vectors(features: SplitFeatures, embeddings: Embeddings) -> TwoLevelVectors:
+    """The clips of the split with their segments."""
+    return TwoLevelVectors(
+        wholes=embeddings.clips, parts=embeddings.segments, offsets=features.segment_offsets
+    )
+
+
+def text_vectors(
+    embeddings: Embeddings, *, texts: np.ndarray, sentences: IndexLists
+) -> TwoLevelVectors:
+    """Some texts with their sentences. texts: (n,) rows of embeddings.texts; sentences: n lists."""
+    return TwoLevelVectors(
+        wholes=embeddings.texts[texts],
+        parts=embeddings.texts[sentences.indices],
+        offsets=sentences.offsets,
+    )
+
+
+def level_scores(
+    texts: TwoLevelVectors, clips: TwoLevelVectors, *, config: SegmentScoreConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """The global and the segment score of every text with every clip, (T, N) float32 each.
+
+    global: cosine of the wholes. segment: for each sentence the pooled similarity with the clip's
+    segments, then the mean over sentences (late interaction; METHOD.md, Scores).
+    """
+    global_TN = texts.wholes @ clips.wholes.T
+    pooled_RN = pool_segments(texts.parts @ clips.parts.T, clips.offsets, config=config)
+    if len(texts.parts) == len(texts):
+        return global_TN, pooled_RN
+    sums_TN = np.add.reduceat(pooled_RN, texts.offsets[:-1], axis=0)
+    return global_TN, sums_TN / texts.part_counts[:, None].astype(np.float32)
+
+
+def fuse(global_scores: np.ndarray, segment_scores: np.ndarray, *, weight: float) -> np.ndarray:
+    """weight * global + (1 - weight) * segment; 1 and 0 give the very arrays."""
+    if weight == 1.0:
+        return global_scores
+    if weight == 0.0:
+        return segment_scores
+    a = np.float32(weight)
+    fused: np.ndarray = a * global_scores + (np.float32(1) - a) * segment_scores
+    return fused
+
+
+def pool_segments(
+    similarities_RS: np.ndarray, offsets: np.ndarray, *, config: SegmentScoreConfig
+) -> np.ndarray:
+    """(R, N): the similarities with each clip's segments made one. offsets: (N + 1,)."""
+    starts, counts = offsets[:-1], np.diff(offsets)
+    if len(starts) == 0:
+        return np.zeros((len(similarities_RS), 0), dtype=similarities_RS.dtype)
+    match config.pooling:
+        case "max":
+            return np.maximum.reduceat(similarities_RS, starts, axis=1)
+        case "top_mean":
+            return _mean_of_top(similarities_RS, starts, counts, top_k=config.top_k)
+        case "softmax":
+            best_RN = np.maximum.reduceat(similarities_RS, starts, axis=1)
+            shifted = similarities_RS - np.repeat(best_RN, counts, axis=1)
+            weights = np.exp(shifted / np.float32(config.temperature))
+            total_RN = np.add.reduceat(weights * similarities_RS, starts, axis=1)
+            pooled: np.ndarray = total_RN / np.add.reduceat(weights, starts, axis=1)
+            return pooled
+        case _:
+            assert_never(config.pooling)
+
+
+def own_clip_similarities(
+    texts: np.ndarray, clips: np.ndarray, *, segments: np.ndarray, segment_offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each text with the segments of its own clip only: (P,) float32 end to end, (n + 1,) offsets.
+
+    texts: (n, W).   clips: (n,) int64.   segments, segment_offsets: as in SplitFeatures.
+    """
+    starts, counts = segment_offsets[clips], np.diff(segment_offsets)[clips]
+    offsets = offsets_of(counts)
+    similarities = np.empty(int(offsets[-1]), dtype=np.float32)
+    for first in range(0, len(texts), PAIRED_TEXTS):
+        last = min(first + PAIRED_TEXTS, len(texts))
+        pairs = slice(int(offsets[first]), int(offsets[last]))
+        left = np.repeat(texts[first:last], counts[first:last], axis=0)
+        right = segments[expand(starts[first:last], counts[first:last])]
+        similarities[pairs] = np.einsum("pw,pw->p", left, right)
+    return similarities, offsets
+
+
+def _mean_of_top(
+    similarities_RS: np.ndarray, starts: np.ndarray, counts: np.ndarray, *, top_k: int
+) -> np.ndarray:
+    means_RN = np.empty((len(similarities_RS), len(starts)), dtype=similarities_RS.dtype)
+    for count in np.unique(counts):  # clips with equally many segments make one dense array
+        clips = np.flatnonzero(counts == count)
+        dense = similarities_RS[:, starts[clips][:, None] + np.arange(count)]
+        cut = int(count - min(top_k, count))
+        means_RN[:, clips] = np.partition(dense, cut, axis=2)[:, :, cut:].mean(axis=2)
+    return means_RN
+
+
+def _encode(encode: Callable[[Tensor], Tensor], features: np.ndarray, *, what: str) -> np.ndarray:
+    if len(features) == 0:
+        return np.zeros((0, features.shape[1]), dtype=np.float32)
+    with torch.inference_mode():
+        rows = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+        vectors = torch.cat(
+            [encode(chunk).float() for chunk in torch.split(rows, ENCODE_ROWS)]
+        ).numpy()
+    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(broken):
+        raise UserError(
+            f"expected finite vectors, but {len(broken)} of {len(vectors)} {what} have NaN or "
+            f"infinity (first: row {broken[0]}): the cache is damaged or the training diverged"
+        )
+    return np.asarray(vectors)

@@ -1,0 +1,175 @@
+"""How sure the numbers are: bootstrap intervals, and paired comparisons of two rows.
+
+Queries that share a clip are no independent evidence, so whole clips are drawn, with all their
+queries (cluster bootstrap; Efron and Tibshirani 1993). Intervals are percentiles of the resamples.
+Where a row has several seeds, a query's value is its mean over the seeds: the interval then speaks
+about the choice of queries, and the seeds' standard deviation beside it about training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data_manifests.errors import UserError
+
+DRAWS_AT_ONCE = 2**21
+"""Random draws held in memory at once."""
+ZERO = 1e-9
+"""A smaller difference is none: sums of thirds do not cancel to the last bit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bootstrap:
+    """How to resample. The same seed draws the same clips, whatever is measured on them."""
+
+    samples: int
+    confidence: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """M values of each of Q queries."""
+
+    query_ids: Sequence[str]
+    """Q."""
+    clusters: np.ndarray
+    """(Q,) int64; queries with the same number are drawn together."""
+    values: np.ndarray
+    """(Q, M) float64."""
+
+    def __post_init__(self) -> None:
+        if not len(self.query_ids) == len(self.clusters) == len(self.values) > 0:
+            raise ValueError(
+                f"expected as many ids, clusters and values, at least one, got "
+                f"{len(self.query_ids)}, {len(self.clusters)} and {len(self.values)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """A number and the bounds that hold `confidence` of its resamples; low <= value <= high."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """Mean of first - second over the same queries, its interval and two-sided p-value."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+def mean_intervals(sample: Sample, bootstrap: Bootstrap) -> list[Interval]:
+    """The mean over queries of each of the M columns."""
+    values = sample.values.mean(axis=0)
+    return [
+        _interval(float(value), replicates, bootstrap)
+        for value, replicates in zip(values, _resampled_means(sample, bootstrap).T, strict=True)
+    ]
+
+
+def median_interval(sample: Sample, bootstrap: Bootstrap) -> Interval:
+    """The median over queries, averaged over the M columns (the seeds of a row)."""
+    value = float(np.median(sample.values, axis=0).mean())
+    return _interval(value, _resampled_medians(sample, bootstrap).mean(axis=1), bootstrap)
+
+
+def paired_differences(first: Sample, second: Sample, bootstrap: Bootstrap) -> list[Difference]:
+    """The mean over queries of first - second for each of the M columns.
+
+    The p-value is twice the share of resamples on the other side of zero (counting the observed
+    one, so never below 2 / (samples + 1)). Raises UserError when the queries are not the same.
+    """
+    if list(first.query_ids) != list(second.query_ids):
+        unlike = len(set(first.query_ids) ^ set(second.query_ids))
+        raise UserError(
+            f"a paired comparison needs the same queries in the same order, got "
+            f"{len(first.query_ids)} and {len(second.query_ids)} with {unlike} not in both: "
+            f"evaluate both on the same split of the same cache"
+        )
+    paired = Sample(
+        query_ids=first.query_ids, clusters=first.clusters, values=first.values - second.values
+    )
+    differences = []
+    for column, replicates in enumerate(_resampled_means(paired, bootstrap).T):
+        around = _interval(float(paired.values[:, column].mean()), replicates, bootstrap)
+        other_side = min((replicates <= ZERO).sum(), (replicates >= -ZERO).sum())
+        p_value = min(1.0, 2.0 * (1 + int(other_side)) / (len(replicates) + 1))
+        differences.append(
+            Difference(value=around.value, low=around.low, high=around.high, p_value=p_value)
+        )
+    return differences
+
+
+def _resampled_means(sample: Sample, bootstrap: Bootstrap) -> np.ndarray:
+    """(samples, M): of each resample the sum over the drawn clips divided by their queries."""
+    cluster_of, num_clusters = _clusters(sample)
+    sums = np.zeros((num_clusters, sample.values.shape[1]))
+    np.add.at(sums, cluster_of, sample.values)
+    sizes = np.bincount(cluster_of, minlength=num_clusters).astype(np.float64)
+
+    def means(counts: np.ndarray) -> np.ndarray:
+        drawn = counts.astype(np.float64)
+        return np.asarray((drawn @ sums) / (drawn @ sizes)[:, None])
+
+    return _replicates(means, num_clusters, num_clusters, bootstrap)
+
+
+def _resampled_medians(sample: Sample, bootstrap: Bootstrap) -> np.ndarray:
+    """(samples, M): weighted medians, from the running count of draws along the sorted values."""
+    cluster_of, num_clusters = _clusters(sample)
+    orders = np.argsort(sample.values, axis=0, kind="stable")
+
+    def medians(counts: np.ndarray) -> np.ndarray:
+        columns = []
+        for order, values in zip(orders.T, sample.values.T, strict=True):
+            running = np.cumsum(counts[:, cluster_of[order]], axis=1)
+            total = running[:, -1:]
+            lower = (running > (total - 1) // 2).argmax(axis=1)
+            upper = (running > total // 2).argmax(axis=1)
+            columns.append((values[order[lower]] + values[order[upper]]) / 2)
+        return np.stack(columns, axis=1)
+
+    return _replicates(medians, num_clusters, len(cluster_of), bootstrap)
+
+
+def _clusters(sample: Sample) -> tuple[np.ndarray, int]:
+    names, cluster_of = np.unique(sample.clusters, return_inverse=True)
+    return cluster_of, len(names)
+
+
+def _replicates(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    num_clusters: int,
+    width: int,
+    bootstrap: Bootstrap,
+) -> np.ndarray:
+    """(samples, M): the statistic of each resample, given how often it drew each cluster."""
+    counts = _draw_counts(num_clusters, bootstrap, at_once=max(1, DRAWS_AT_ONCE // width))
+    return np.concatenate([statistic(block) for block in counts])
+
+
+def _draw_counts(num_clusters: int, bootstrap: Bootstrap, *, at_once: int) -> Iterator[np.ndarray]:
+    """(up to at_once, clusters) int64: how often each cluster comes in draws with replacement."""
+    rng = np.random.default_rng(bootstrap.seed)
+    for start in range(0, bootstrap.samples, at_once):
+        num = min(at_once, bootstrap.samples - start)
+        draws = rng.integers(0, num_clusters, size=(num, num_clusters))
+        draws += np.arange(num)[:, None] * num_clusters
+        counts = np.bincount(draws.ravel(), minlength=num * num_clusters)
+        yield counts.reshape(num, num_clusters)
+
+
+def _interval(value: float, replicates: np.ndarray, bootstrap: Bootstrap) -> Interval:
+    tail = (1 - bootstrap.confidence) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail])
+    return Interval(value=value, low=min(float(low), value), high=max(float(high), value))

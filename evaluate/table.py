@@ -1,0 +1,174 @@
+"""The tables on the terminal: a line per row, then each row against the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .evaluation import Evaluation
+from .results import Comparison, Metric, RowOutcome
+
+WIDTH: Final = 100
+"""Columns of the output: where it is no terminal, and at most. Short row names need 80."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One number of every row."""
+
+    title: str
+    """What is searched, in at most ten characters."""
+    task: str
+    score: str
+    metric: str
+
+
+HEADLINE: Final = (
+    Column(title="text→clip", task="text_to_clip", score="global", metric="R@1"),
+    Column(title="text→clip", task="text_to_clip", score="segment", metric="R@1"),
+    Column(title="text→clip", task="text_to_clip", score="fused", metric="R@1"),
+    Column(title="sent.→clip", task="sentence_to_clip", score="segment", metric="R@1"),
+    Column(title="grounding", task="grounding", score="segment", metric="accuracy"),
+    Column(title="choice", task="multiple_choice", score="fused", metric="accuracy"),
+)
+"""The first table, and what rows are compared by."""
+
+MORE: Final = (
+    Column(title="text→clip", task="text_to_clip", score="fused", metric="R@5"),
+    Column(title="text→clip", task="text_to_clip", score="fused", metric="MdR"),
+    Column(title="clip→text", task="clip_to_text", score="global", metric="R@1"),
+    Column(title="clip→text", task="clip_to_text", score="segment", metric="R@1"),
+    Column(title="clip→text", task="clip_to_text", score="fused", metric="R@1"),
+    Column(title="clip→text", task="clip_to_text", score="fused", metric="MdR"),
+)
+"""The second table; results.json has everything."""
+
+
+def print_tables(evaluation: Evaluation, console: Console | None = None) -> None:
+    """Print the tables, at most 100 columns wide; a pipe gets them without colour."""
+    console = console or Console()
+    console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
+    for part in _parts(evaluation):
+        console.print(part, highlight=False)
+
+
+def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
+    counts, baseline = evaluation.counts, evaluation.config.baseline
+    left_out = counts["failed_clips_left_out"]
+    failed = f" ({left_out} without features left out)" if left_out else ""
+    yield f"\nSplit {evaluation.features.split}: {counts['clips']} clips{failed}"
+    for columns in (_there(evaluation, HEADLINE), _there(evaluation, MORE)):
+        if columns:
+            yield ""
+            yield _table(evaluation, columns)
+    yield ""
+    for note in _notes(evaluation):
+        yield Text(note, style="dim")
+    for row in evaluation.rows:
+        if row.name != baseline and (columns := _there(evaluation, HEADLINE)):
+            yield ""
+            yield Text(f"{row.name} vs {baseline}, paired on the same queries:")
+            yield _comparisons(evaluation, row.name, columns)
+
+
+def _there(evaluation: Evaluation, columns: Sequence[Column]) -> list[Column]:
+    """The columns whose task and metric this evaluation has."""
+    found = {
+        (summary.task, metric)
+        for summary in evaluation.summaries[evaluation.rows[0].name]
+        for metric in summary.metrics
+    }
+    return [column for column in columns if (column.task, column.metric) in found]
+
+
+def _table(evaluation: Evaluation, columns: Sequence[Column]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("", overflow="fold", min_width=9)
+    for column in columns:
+        title = f"{column.title}\n{column.score}\n{column.metric}"
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in evaluation.rows:
+        metrics = {
+            (summary.task, summary.score): summary.metrics
+            for summary in evaluation.summaries[row.name]
+            if summary.subset is None
+        }
+        cells = [_cell(metrics[column.task, column.score][column.metric]) for column in columns]
+        table.add_row(Text(row.name, style="bold"), *cells)
+    chance = {(task.name, task.main_metric): _number(task.chance) for task in evaluation.tasks}
+    of_chance = [chance.get((column.task, column.metric), "") for column in columns]
+    table.add_row("chance", *of_chance, style="dim")
+    return table
+
+
+def _cell(metric: Metric) -> Text:
+    interval = metric.interval
+    deviation = "" if metric.seed_deviation is None else f" ±{metric.seed_deviation:.1f}"
+    bounds = f"{_number(interval.low)}–{_number(interval.high)}"
+    return Text(f"{_number(interval.value)}{deviation}\n").append(bounds, style="dim")
+
+
+def _number(value: float) -> str:
+    """One decimal; none where it would not fit (100 %, large ranks)."""
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}"
+
+
+def _notes(evaluation: Evaluation) -> Iterator[str]:
+    config, counts = evaluation.config, evaluation.counts
+    seeds = max(len(row.runs) for row in evaluation.rows)
+    spread = "mean over seeds ± their standard deviation; " if seeds > 1 else ""
+    yield (
+        f"Percent (MdR: rank); {spread}below it the {100 * config.confidence:g} % bootstrap "
+        f"interval over queries ({config.bootstrap_samples} resamples of whole clips)."
+    )
+    weights = ", ".join(f"{row.name} {_weights(row)}" for row in evaluation.rows)
+    yield f"fused = a * global + (1 - a) * segment; a: {weights}."
+    reasons = sorted({run.weight.reason for row in evaluation.rows for run in row.runs})
+    yield f"a is {'; '.join(reasons)}."
+    ties = [f"{row.name} {num}" for row in evaluation.rows if (num := _ties(evaluation, row))]
+    if ties:
+        yield f"Ties count against us. Tied queries, at most in one text→clip score: {', '.join(ties)}."
+    if counts["open_ended_questions_not_scored"]:
+        yield (
+            f"{counts['open_ended_questions_not_scored']} open-ended questions were not scored: "
+            f"they need a trained task head."
+        )
+
+
+def _weights(row: RowOutcome) -> str:
+    return "/".join(f"{run.weight.value:g}" for run in row.runs)
+
+
+def _ties(evaluation: Evaluation, row: RowOutcome) -> int:
+    """The largest number of tied queries of any run and score of text_to_clip."""
+    summaries = evaluation.summaries[row.name]
+    of_task = [summary.num_tied for summary in summaries if summary.task == "text_to_clip"]
+    return max((max(num_tied) for num_tied in of_task), default=0)
+
+
+def _comparisons(evaluation: Evaluation, row: str, columns: Sequence[Column]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+    for justify in ("left", "right", "right", "left", "left"):
+        table.add_column(justify="right" if justify == "right" else "left", no_wrap=True)
+    found = {
+        (item.task, item.score, item.metric): item
+        for item in evaluation.comparisons
+        if item.row == row and item.subset is None
+    }
+    for column in columns:
+        item = found[column.task, column.score, column.metric]
+        name = f"  {column.title} {column.score} {column.metric}:"
+        table.add_row(name, *_difference(item))
+    return table
+
+
+def _difference(item: Comparison) -> tuple[str, str, str, str]:
+    difference = item.difference
+    p_value = "p < 0.001" if difference.p_value < 0.001 else f"p = {difference.p_value:.3f}"
+    bounds = f"[{difference.low:+.1f}, {difference.high:+.1f}],"
+    return f"{difference.value:+.1f} points", bounds, p_value, f"({item.num_queries} queries)"

@@ -1,0 +1,150 @@
+"""Clips under way, and the shard they become: arrays and index rows as the contract has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .frames import Chunk, ClipEnd, ClipFailure
+from .planning import Item
+from .pooling import frame_rows, pool
+from .segments import Span, parse_rule
+
+
+@dataclass(slots=True, eq=False)
+class Clip:
+    """What has arrived of a clip so far."""
+
+    item: Item
+    features: list[np.ndarray] = field(default_factory=list)
+    """(width,) each, of its pictures in order, in the stored type."""
+    samples: list[Chunk] = field(default_factory=list)
+    """What was sampled when; the pictures are dropped once they are encoded."""
+    num_pictures: int = 0
+    """Received; as many features will be there."""
+    end: ClipEnd | ClipFailure | None = None
+
+    @property
+    def clip_id(self) -> str:
+        return str(self.item.row["clip_id"])
+
+    @property
+    def is_done(self) -> bool:
+        if isinstance(self.end, ClipFailure):
+            return True
+        return self.end is not None and len(self.features) == self.num_pictures
+
+
+class ClipShard:
+    """Gathers done clips, one after the other."""
+
+    def __init__(self, *, width: int, dtype: str, segment_rules: Sequence[str], keep_frames: bool):
+        """width: of a feature; dtype: of the stored ones."""
+        self._empty = np.empty((0, width), dtype=dtype)
+        self._rules = segment_rules
+        self._keep_frames = keep_frames
+        self._clip_features: list[np.ndarray] = []
+        self._segment_features: list[np.ndarray] = []
+        self._frame_features: list[np.ndarray] = []
+        self._times: list[np.ndarray] = []
+        self._num_frames = 0
+        self.clip_rows: list[dict[str, Any]] = []
+        self.segment_rows: list[dict[str, Any]] = []
+
+    def add(self, clip: Clip, source: Path) -> None:
+        """Pool a clip's frames and make its rows; a failed clip gets a row alone."""
+        row: dict[str, Any] = {**_source_facts(source), "num_frames": 0, "num_segments": 0}
+        assert clip.end is not None, f"{clip.clip_id} is not done"
+        if isinstance(clip.end, ClipFailure):
+            self._add_failed(clip, row, reason=clip.end.reason)
+            return
+        index = np.concatenate([chunk.picture_index for chunk in clip.samples])
+        frames = np.stack(clip.features)[index]
+        if not np.isfinite(frames).all():
+            reason = f"its features are not finite in {frames.dtype} (dtype=float32 has more room)"
+            self._add_failed(clip, row, reason=reason)
+            return
+        sampled = np.concatenate([chunk.sample_seconds for chunk in clip.samples])
+        shown = np.concatenate([chunk.seconds for chunk in clip.samples])
+        ending = clip.end.ending
+        num_segments = self._add_segments(clip, frames, sampled, ending.duration_seconds)
+        row |= {
+            "status": "ok" if ending.problem is None else "partial",
+            "reason": ending.problem,
+            "num_frames": len(frames),
+            "first_frame_row": self._num_frames,
+            "num_segments": num_segments,
+            "duration_seconds": ending.duration_seconds,
+            "fps": ending.probe.fps,
+            "width": ending.probe.width,
+            "height": ending.probe.height,
+            "codec": ending.probe.codec,
+            "pixel_format": ending.probe.pixel_format,
+            "rotation_degrees": ending.probe.rotation_degrees,
+            "stream_index": ending.probe.stream_index,
+            "first_pts_seconds": ending.probe.first_pts_seconds,
+            "source_sha256": clip.end.source_sha256,
+        }
+        self.clip_rows.append({**clip.item.index_row(len(self._clip_features)), **row})
+        self._clip_features.append(pool(frames, slice(None)).astype(frames.dtype))
+        self._frame_features.append(frames)
+        self._times.append(np.stack([shown, sampled]))
+        self._num_frames += len(frames)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Dataset path to array, as `contract` has them."""
+        times = np.concatenate([np.empty((2, 0)), *self._times], axis=1)
+        arrays = {
+            "clips/features": np.concatenate([self._empty, *_rows(self._clip_features)]),
+            "segments/features": np.concatenate([self._empty, *_rows(self._segment_features)]),
+            "frames/seconds": times[0],
+            "frames/sample_seconds": times[1],
+        }
+        if self._keep_frames:
+            arrays["frames/features"] = np.concatenate([self._empty, *self._frame_features])
+        return arrays
+
+    def _add_failed(self, clip: Clip, row: dict[str, Any], *, reason: str) -> None:
+        failure = {"status": "failed", "reason": reason}
+        self.clip_rows.append({**clip.item.index_row(None), **row, **failure})
+
+    def _add_segments(
+        self, clip: Clip, frames: np.ndarray, sampled: np.ndarray, duration: float
+    ) -> int:
+        """Cut by every rule; the number of segments."""
+        before = len(self.segment_rows)
+        for rule in self._rules:
+            spans: Sequence[Span] = parse_rule(rule)(duration, clip.item.spans)
+            for index, (span, rows) in enumerate(
+                zip(spans, frame_rows(sampled, spans), strict=True)
+            ):
+                self.segment_rows.append(
+                    {
+                        "clip_id": clip.clip_id,
+                        "rule": rule,
+                        "segment_index": index,
+                        "start_seconds": span[0],
+                        "end_seconds": span[1],
+                        "num_frames": rows.stop - rows.start,
+                        "row": len(self._segment_features),
+                    }
+                )
+                self._segment_features.append(pool(frames, rows).astype(frames.dtype))
+        return len(self.segment_rows) - before
+
+
+def _rows(features: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [feature[None] for feature in features]
+
+
+def _source_facts(path: Path) -> dict[str, int]:
+    """Size and time of change, by which a later run sees that a video was replaced."""
+    try:
+        status = path.stat()
+    except OSError:
+        return {}
+    return {"source_bytes": status.st_size, "source_mtime_ns": status.st_mtime_ns}

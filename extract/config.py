@@ -1,0 +1,119 @@
+"""The settings of an extraction, checked at birth."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from .segments import parse_rule
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+DecoderName = Literal["pyav", "ffmpeg"]
+
+TINY = "tiny"
+DEFAULT_BACKBONE = "ViT-B-32-256"
+DEFAULT_PRETRAINED = "datacomp_s34b_b86k"
+"""Quality per second. open_clip's own tables (docs/openclip_retrieval_results.csv and
+openclip_results.csv of its repository): MS-COCO text-to-image R@1 39.9 and ImageNet 72.8 at 17.5
+GFLOPs for a picture and a text, against 40.2 and 73.5 of ViT-B-16 (datacomp_xl_s13b_b90k) at 41.1,
+37.1 and 69.2 of ViT-B-32 (datacomp_xl_s13b_b90k) at 14.8, and 47.8 of ViT-B-16-SigLIP (webli) at
+46.4: on a laptop CPU the tower sets the pace, so the small one that retrieves like the middle ones
+is the default; on a GPU decoding sets the pace and ViT-B-16-SigLIP costs little more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderLimits:
+    """What one video may cost. A video over a limit fails alone, with the limit in its reason."""
+
+    max_megapixels: float = 72.0
+    """Of one picture; 8K is 33."""
+    max_samples: int = 200_000
+    """Frames taken of one clip; 55 hours at 1 fps."""
+    stall_seconds: float = 120.0
+    """A decoder that shows no progress for so long is ended."""
+    memory_gib: float = 6.0
+    """Address space of one decoding process (where the system can limit it)."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_megapixels", "max_samples", "stall_seconds", "memory_gib"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractConfig:
+    """How a cache is made."""
+
+    backbone: str = DEFAULT_BACKBONE
+    """An open_clip model name, or "tiny": small, with fixed random weights, for trying things
+    out."""
+    pretrained: str | None = None
+    """A pretrained tag of the model, or a checkpoint file. None: the default backbone's tag."""
+    fps: float = 1.0
+    """Frames sampled per second of a clip."""
+    segments: tuple[str, ...] = ()
+    """Rules that cut clips: uniform:N, fixed:SECONDS, spans (of the manifest's texts). Empty: spans
+    where the manifest has them, then uniform:4."""
+    precision: Precision = "auto"
+    """Of the backbone. auto: bfloat16 where the processor has it natively, float16 on other GPUs,
+    else float32."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Of the stored features; float16 halves the cache and moves a cosine by less than 0.001."""
+    keep_frames: bool = True
+    """Store frame features, so that segments can be cut anew without decoding."""
+    decoder: DecoderName = "pyav"
+    """pyav decodes in the worker process; ffmpeg runs the program through ffmpeg-python. Same
+    frames."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ..."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Decoding processes, one thread each."""
+    batch_frames: int = 32
+    """Pictures that go through the backbone together, of any clips."""
+    shard_clips: int = 64
+    """Clips committed together; what a killed run can lose, per shard in flight."""
+    limits: DecoderLimits = field(default_factory=DecoderLimits)
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 < self.fps <= 1000:
+            problems.append(f"fps must be > 0 and <= 1000, got {self.fps}")
+        for name in ("workers", "batch_frames", "shard_clips"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name} must be >= 1, got {getattr(self, name)}")
+        for rule in self.segments:
+            try:
+                parse_rule(rule)
+            except ValueError as error:
+                problems.append(str(error))
+        if len(set(self.segments)) < len(self.segments):
+            problems.append(f"segments names a rule twice: {', '.join(self.segments)}")
+        if self.backbone == TINY and self.pretrained is not None:
+            problems.append("backbone tiny has weights of its own; leave pretrained out")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @property
+    def tag(self) -> str | None:
+        """The pretrained tag; the default backbone has a default one. None: a checkpoint file,
+        tiny, or missing."""
+        if self.pretrained is None and self.backbone == DEFAULT_BACKBONE:
+            return DEFAULT_PRETRAINED
+        return None if self.checkpoint is not None else self.pretrained
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The checkpoint file, when `pretrained` names one rather than a tag."""
+        if self.pretrained is None:
+            return None
+        path = Path(self.pretrained).expanduser()
+        looks_like_a_file = os.sep in self.pretrained or path.suffix in {
+            ".bin",
+            ".npz",
+            ".pt",
+            ".pth",
+            ".safetensors",
+        }
+        return path if looks_like_a_file or path.is_file() else None

@@ -1,0 +1,198 @@
+"""THE on-disk contract of a feature cache: its files, arrays, index columns, key and versions.
+
+    CACHE/
+      cache.json                  key, settings, layout, versions, videos root: what made the cache
+      shards/clips-*.h5           frame, segment and clip features of some clips
+      shards/texts-*.h5           text features of some texts
+      shards/questions-*.h5       text features of some questions and their options
+      index/clips/*.parquet       one row per clip, failed ones included; one file per clip shard
+      index/segments/*.parquet    one row per segment
+      index/texts/*.parquet       one row per text
+      index/questions/*.parquet   one row per question
+
+Arrays of a clip shard (C clips, S segments, F frames, D features wide), clips end to end:
+
+    clips/features       (C, D)  mean of the clip's L2-normalised frame features
+    segments/features    (S, D)  mean of the segment's L2-normalised frame features
+    frames/features      (F, D)  as the image tower gives them, not normalised (absent with
+                                 keep_frames off)
+    frames/seconds       (F,)    float64, when the frame came on the screen, from the clip's start;
+                                 negative where that was before the clip began
+    frames/sample_seconds (F,)   float64, the instant that asked for it: k / fps
+
+Of a text shard: texts/features (T, D). Of a question shard: questions/features (K, D) and
+options/features (O, D). Features are float16 unless the settings say float32; nothing but what is
+said above is normalised. Index rows name their shard and the rows of its arrays. Times are seconds
+from the clip's start, float64; a clip's own start and end are seconds from the first frame shown of
+the chosen video stream.
+
+cache.json's ``settings`` are all that is meant to change the numbers and make the key; its
+``layout`` (segment rules, whether frames are kept) says what is stored of them. Both must be the
+same for all runs on a cache.
+
+A shard is committed when the last of its index files is there: it is written aside, flushed to disk
+and renamed, then its index files are, the main one (clips, texts or questions) last. Each main
+index row carries the SHA-256 of its shard, so a damaged shard is noticed on reading. When an item
+was extracted again, the row of the highest ``generation`` counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+
+from ..data_manifests.errors import UserError
+
+FORMAT: Final = 1
+"""Raised when the arrays or columns change their meaning; part of the cache key."""
+
+Status = Literal["ok", "partial", "failed"]
+Unit = Literal["clips", "texts", "questions"]
+"""What a shard holds; also the name of its main index table."""
+
+
+class CacheError(UserError):
+    """A cache is missing, damaged, or made with other settings than asked for."""
+
+
+_ROW = [
+    ("shard", pa.string()),  # file name under shards/
+    ("row", pa.int64()),  # in the shard's main array; null for a failed clip
+    ("shard_sha256", pa.string()),
+    ("item_digest", pa.string()),  # of everything that the row's features were made from
+    ("generation", pa.int32()),
+]
+
+CLIPS: Final = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_path", pa.string()),  # relative to the videos root of cache.json
+        ("split", pa.string()),
+        ("start_seconds", pa.float64()),  # of the clip in its video; null: from the first frame
+        ("end_seconds", pa.float64()),  # null: to the end
+        ("status", pa.string()),  # ok, partial, failed
+        ("reason", pa.string()),  # why not ok
+        ("num_frames", pa.int64()),
+        ("first_frame_row", pa.int64()),
+        ("num_segments", pa.int64()),
+        ("duration_seconds", pa.float64()),  # of the clip, from its decoded frames
+        ("fps", pa.float64()),
+        ("width", pa.int64()),  # as stored, before rotation
+        ("height", pa.int64()),
+        ("codec", pa.string()),
+        ("pixel_format", pa.string()),
+        ("rotation_degrees", pa.int64()),  # counter-clockwise, to be applied for showing
+        ("stream_index", pa.int64()),
+        ("first_pts_seconds", pa.float64()),  # the stream's own time of its first frame
+        ("source_bytes", pa.int64()),
+        ("source_mtime_ns", pa.int64()),
+        ("source_sha256", pa.string()),
+        *_ROW,
+    ]
+)
+
+SEGMENTS: Final = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("rule", pa.string()),
+        ("segment_index", pa.int64()),  # within clip and rule, by start
+        ("start_seconds", pa.float64()),
+        ("end_seconds", pa.float64()),
+        ("num_frames", pa.int64()),
+        ("shard", pa.string()),
+        ("row", pa.int64()),
+    ]
+)
+
+TEXTS: Final = pa.schema(
+    [
+        ("text_id", pa.string()),
+        ("clip_id", pa.string()),
+        ("kind", pa.string()),
+        ("text", pa.string()),
+        ("start_seconds", pa.float64()),  # null: global level
+        ("end_seconds", pa.float64()),
+        ("split", pa.string()),
+        *_ROW,
+    ]
+)
+
+QUESTIONS: Final = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("clip_id", pa.string()),
+        ("kind", pa.string()),
+        ("question", pa.string()),
+        ("options", pa.list_(pa.string())),
+        ("answer_index", pa.int64()),
+        ("answer", pa.string()),
+        ("type", pa.string()),
+        ("start_seconds", pa.float64()),
+        ("end_seconds", pa.float64()),
+        ("split", pa.string()),
+        ("first_option_row", pa.int64()),
+        *_ROW,
+    ]
+)
+
+TABLES: Final[dict[str, pa.Schema]] = {
+    "clips": CLIPS,
+    "segments": SEGMENTS,
+    "texts": TEXTS,
+    "questions": QUESTIONS,
+}
+
+ID_COLUMNS: Final[dict[Unit, str]] = {
+    "clips": "clip_id",
+    "texts": "text_id",
+    "questions": "question_id",
+}
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-able value, the same on every machine; 64 hex digits."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cache_key(settings: dict[str, Any]) -> str:
+    """Digest of everything that is meant to change the numbers, and of the format number."""
+    return digest({"format": FORMAT, **settings})
+
+
+def settings_path(cache: Path) -> Path:
+    return cache / "cache.json"
+
+
+def shard_path(cache: Path, shard: str) -> Path:
+    return cache / "shards" / shard
+
+
+def index_path(cache: Path, table: str, shard: str) -> Path:
+    return cache / "index" / table / f"{Path(shard).stem}.parquet"
+
+
+def read_settings(cache: Path) -> dict[str, Any]:
+    """What cache.json says. Raises CacheError when it is missing, damaged or of another format."""
+    path = settings_path(cache)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CacheError(
+            f"{cache} is not a feature cache: it has no {path.name}; mlalign-extract makes one"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CacheError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict) or "settings" not in content or "key" not in content:
+        raise CacheError(f"{path} is damaged: it lacks the settings or the key")
+    if content.get("format") != FORMAT:
+        raise CacheError(
+            f"{cache} has cache format {content.get('format')}, this version reads {FORMAT}"
+        )
+    if content["key"] != cache_key(content["settings"]):
+        raise CacheError(f"{path} is damaged: its key does not fit its settings")
+    return content

@@ -1,0 +1,105 @@
+"""What a decoder gives, whichever it is: the frames of one clip at the sampled instants, and what
+went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, assert_never
+
+import numpy as np
+
+from .config import DecoderLimits, DecoderName
+from .sampling import Sample
+
+DEMUXERS: Final = (
+    "asf,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,"
+    "swf,vc1,webm,wtv,yuv4mpegpipe"
+)
+"""Containers that hold pictures of their own. Playlists and scripts (hls, concat, dash, sdp,
+image2, tty, ...), which can make a decoder open other files or connections, are not among them."""
+
+PROTOCOLS: Final = "file"
+
+
+class DecodeError(Exception):
+    """This video gives no frame, and why. The text is safe to print."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """What the container says of the chosen video stream."""
+
+    stream_index: int
+    """Among all streams of the file."""
+    codec: str
+    pixel_format: str
+    width: int
+    """Pixels as stored, before rotation."""
+    height: int
+    fps: float | None
+    """Average rate as the container claims it."""
+    rotation_degrees: int
+    """Counter-clockwise turn that makes the picture upright: 0, 90, 180 or 270."""
+    first_pts_seconds: float
+    """The stream's own time of its first frame; time 0 of everything else here."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How the decoding of a clip went."""
+
+    probe: Probe
+    duration_seconds: float
+    """Of the clip, by its decoded frames."""
+    problem: str | None
+    """What was lost on the way, when not all of the clip could be decoded."""
+
+
+Picture = Callable[[], np.ndarray]
+"""Makes the frame's upright (height, width, 3) uint8 RGB picture. Only the frames that are kept are
+converted."""
+
+
+class Decoder(Protocol):
+    """Decodes one clip. Iterating raises DecodeError when there is no frame at all."""
+
+    def __iter__(self) -> Iterator[Sample[Picture]]: ...
+
+    def ending(self) -> Ending:
+        """To be asked once the iteration is over."""
+        ...
+
+
+def open_decoder(
+    name: DecoderName,
+    path: Path,
+    *,
+    fps: float,
+    start: float,
+    end: float | None,
+    limits: DecoderLimits,
+) -> Decoder:
+    """A decoder of the span [start, end) of a video, sampled at fps. Nothing is opened before it is
+    iterated."""
+    match name:
+        case "pyav":
+            from .decode_pyav import PyavDecoder
+
+            return PyavDecoder(path, fps=fps, start=start, end=end, limits=limits)
+        case "ffmpeg":
+            from .decode_ffmpeg import FfmpegDecoder
+
+            return FfmpegDecoder(path, fps=fps, start=start, end=end, limits=limits)
+        case _:
+            assert_never(name)
+
+
+def check_picture_size(width: int, height: int, limits: DecoderLimits) -> None:
+    """Raises DecodeError for a picture over the limit, before memory is spent on it."""
+    if width * height > limits.max_megapixels * 1e6:
+        raise DecodeError(
+            f"a picture of {width} x {height} is over the limit of {limits.max_megapixels:g} "
+            "megapixels (limits.max_megapixels)"
+        )

@@ -1,0 +1,191 @@
+"""Who decodes: processes on this machine, each one a sandbox whose end costs one clip and nothing
+else."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from .frames import ClipEnd, ClipFailure, ClipTask, DecodeSettings, Message, read_clip
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    task: ClipTask | None = None
+    last_sign: float = 0.0
+    """When it last showed progress, by time.monotonic()."""
+
+
+class LocalDecoders:
+    """Decodes clips in processes of its own, with bounded memory, whatever the clips do to them.
+
+    At most `num_workers` clips are under way; what they deliver waits in a queue of `max_waiting`
+    chunks, and a process whose chunk does not fit waits too.
+    """
+
+    def __init__(
+        self, settings: DecodeSettings, *, num_workers: int, max_waiting: int = 16
+    ) -> None:
+        self._settings = settings
+        self._num_workers = num_workers
+        self._context = multiprocessing.get_context("spawn")
+        self._events: queue.Queue[tuple[ClipTask, Message] | BaseException | None] = queue.Queue(
+            max_waiting
+        )
+        self._stop = threading.Event()
+
+    def decode(self, tasks: Iterable[ClipTask]) -> Iterator[tuple[ClipTask, Message]]:
+        """Every clip's messages, in order within a clip, mixed among clips; the last one ends the
+        clip."""
+        thread = threading.Thread(target=self._serve, args=(iter(tasks),), daemon=True)
+        thread.start()
+        try:
+            while (event := self._events.get()) is not None:
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+        finally:
+            self._stop.set()
+            while thread.is_alive():  # it may be waiting for room in the queue
+                with contextlib.suppress(queue.Empty):
+                    self._events.get(timeout=0.05)
+            thread.join()
+
+    @property
+    def num_waiting(self) -> int:
+        """Chunks that wait for the encoder: many, and the encoder sets the pace; none, and the
+        decoders do."""
+        return self._events.qsize()
+
+    def _serve(self, tasks: Iterator[ClipTask]) -> None:
+        workers: list[_Worker] = []
+        try:
+            self._run(tasks, workers)
+            self._events.put(None)
+        except BaseException as error:  # a fault of ours: show it where decode() is called
+            self._events.put(error)
+        finally:
+            for worker in workers:
+                _end(worker)
+
+    def _run(self, tasks: Iterator[ClipTask], workers: list[_Worker]) -> None:
+        task = next(tasks, None)
+        while not self._stop.is_set():
+            while task is not None and len(workers) < self._num_workers:
+                workers.append(self._start())
+                if _give(workers[-1], task):
+                    task = next(tasks, None)
+            busy = [worker for worker in workers if worker.task is not None]
+            if not busy and task is None:
+                return
+            ready = wait([worker.connection for worker in busy], timeout=0.5)
+            for worker in busy:
+                if worker.connection in ready:
+                    self._receive(worker)
+                elif time.monotonic() - worker.last_sign > self._settings.limits.stall_seconds:
+                    seconds = self._settings.limits.stall_seconds
+                    self._lose(
+                        worker, f"the decoder made no progress for {seconds:g} s and was ended"
+                    )
+                if worker.task is None and worker.process.is_alive() and task is not None:
+                    if _give(worker, task):
+                        task = next(tasks, None)
+            workers[:] = [worker for worker in workers if not worker.connection.closed]
+
+    def _receive(self, worker: _Worker) -> None:
+        assert worker.task is not None
+        try:
+            message = worker.connection.recv()
+        except (EOFError, OSError):
+            worker.process.join(timeout=5)
+            self._lose(worker, f"the decoder crashed ({_how(worker.process.exitcode)})")
+            return
+        self._put(worker.task, message)
+        if isinstance(message, ClipEnd | ClipFailure):
+            worker.task = None
+        worker.last_sign = time.monotonic()  # after the put: waiting for room is no stall
+
+    def _lose(self, worker: _Worker, reason: str) -> None:
+        """End a process that is of no more use; its clip fails, and another process takes its
+        place."""
+        assert worker.task is not None
+        _end(worker)
+        self._put(worker.task, ClipFailure(reason=reason))
+
+    def _put(self, task: ClipTask, message: Message) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                return self._events.put((task, message), timeout=0.5)
+
+    def _start(self) -> _Worker:
+        ours, theirs = self._context.Pipe(duplex=True)
+        process = self._context.Process(
+            target=_decode_forever, args=(theirs, self._settings), daemon=True
+        )
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+
+def _give(worker: _Worker, task: ClipTask) -> bool:
+    """Hand a clip to a process; False when that has just died."""
+    try:
+        worker.connection.send(task)
+    except OSError:
+        _end(worker)
+        return False
+    worker.task = task
+    worker.last_sign = time.monotonic()
+    return True
+
+
+def _end(worker: _Worker) -> None:
+    worker.connection.close()
+    worker.process.kill()
+    worker.process.join()
+
+
+def _how(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return signal.Signals(-exit_code).name
+    return f"exit code {exit_code}"
+
+
+def _decode_forever(connection: Connection, settings: DecodeSettings) -> None:
+    """The life of a decoding process: clip after clip until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    _limit_memory(settings.limits.memory_gib)
+    _silence_decoder()
+    try:
+        while True:
+            for message in read_clip(connection.recv(), settings):
+                connection.send(message)
+    except (EOFError, OSError):
+        os._exit(0)  # the main process is gone
+
+
+def _limit_memory(gib: float) -> None:
+    if sys.platform == "linux":
+        import resource
+
+        size = int(gib * 2**30)
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+
+def _silence_decoder() -> None:
+    """What the decoder has to say of a file comes as an error, not on the terminal."""
+    import av.logging
+
+    av.logging.set_level(av.logging.PANIC)

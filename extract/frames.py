@@ -1,0 +1,170 @@
+"""One clip from file to preprocessed pictures: what a decoding process does, chunk by chunk."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .config import DecoderLimits, DecoderName
+from .decode import DecodeError, Ending, open_decoder
+from .preprocessing import Preprocessing
+
+CHUNK_PICTURES = 16
+"""Pictures per message: enough to make messages rare, few enough to keep the encoder fed evenly."""
+
+CHUNK_SECONDS = 5.0
+"""A slow clip sends what it has after this time: its sign of life."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipTask:
+    """What a decoding process needs to know of a clip."""
+
+    clip_id: str
+    path: Path
+    start_seconds: float
+    end_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeSettings:
+    """What is the same for all clips of a run."""
+
+    decoder: DecoderName
+    fps: float
+    preprocessing: Preprocessing
+    limits: DecoderLimits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """Some of a clip's pictures, in order. A picture that is shown at several instants comes
+    once."""
+
+    pictures: np.ndarray
+    """(n, height, width, 3) uint8, resized and cropped, not normalised; may be empty."""
+    sample_seconds: np.ndarray
+    """(m,) float64."""
+    seconds: np.ndarray
+    """(m,) float64, when the frame shown at that instant came up."""
+    picture_index: np.ndarray
+    """(m,) int64, which of all the clip's pictures is shown."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipEnd:
+    """The clip is decoded to its end."""
+
+    ending: Ending
+    source_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipFailure:
+    """The clip gives no features."""
+
+    reason: str
+
+
+Message = Chunk | ClipEnd | ClipFailure
+
+
+def read_clip(task: ClipTask, settings: DecodeSettings) -> Iterator[Message]:
+    """Chunks and then a ClipEnd, or, at any point, a ClipFailure as the last message."""
+    try:
+        check_regular(task.path)
+        sha256 = source_sha256(task.path)
+        decoder = open_decoder(
+            settings.decoder,
+            task.path,
+            fps=settings.fps,
+            start=task.start_seconds,
+            end=task.end_seconds,
+            limits=settings.limits,
+        )
+        collector = _Collector()
+        num_samples = 0
+        for sample in decoder:
+            num_samples += 1
+            if num_samples > settings.limits.max_samples:
+                limit = settings.limits.max_samples
+                raise DecodeError(f"more than {limit} frames are sampled (limits.max_samples)")
+            if sample.seconds != collector.last_seconds:
+                picture = settings.preprocessing.apply(sample.picture())
+                collector.add_picture(picture, seconds=sample.seconds)
+            collector.add_sample(sample.sample_seconds)
+            if collector.is_full:
+                yield collector.take()
+        yield collector.take()
+        yield ClipEnd(ending=decoder.ending(), source_sha256=sha256)
+    except DecodeError as error:
+        yield ClipFailure(reason=str(error))
+    except MemoryError:
+        limit_gib = settings.limits.memory_gib
+        yield ClipFailure(reason=f"decoding takes over {limit_gib:g} GiB (limits.memory_gib)")
+    except OSError as error:
+        yield ClipFailure(reason=error.strerror or str(error))
+
+
+def check_regular(path: Path) -> None:
+    """Raises DecodeError for what is not a file (a missing one, a folder, a device, a FIFO)."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise DecodeError("the file does not exist") from None
+    except OSError as error:
+        raise DecodeError(f"the file cannot be reached: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise DecodeError("not a regular file")
+
+
+def source_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Collector:
+    """Gathers samples into the next chunk."""
+
+    def __init__(self) -> None:
+        self.last_seconds: float | None = None
+        self._last_taken = time.monotonic()
+        self._num_pictures = 0
+        self._pictures: list[np.ndarray] = []
+        self._samples: list[tuple[float, float, int]] = []
+
+    @property
+    def is_full(self) -> bool:
+        return (
+            len(self._pictures) >= CHUNK_PICTURES
+            or len(self._samples) >= 4096
+            or time.monotonic() - self._last_taken > CHUNK_SECONDS
+        )
+
+    def add_picture(self, picture: np.ndarray, *, seconds: float) -> None:
+        self._pictures.append(picture)
+        self._num_pictures += 1
+        self.last_seconds = seconds
+
+    def add_sample(self, sample_seconds: float) -> None:
+        assert self.last_seconds is not None, "a sample before its picture"
+        self._samples.append((sample_seconds, self.last_seconds, self._num_pictures - 1))
+
+    def take(self) -> Chunk:
+        table = np.array(self._samples, dtype=np.float64).reshape(-1, 3)
+        pictures = np.stack(self._pictures) if self._pictures else np.empty((0, 0, 0, 3), np.uint8)
+        self._pictures, self._samples = [], []
+        self._last_taken = time.monotonic()
+        return Chunk(
+            pictures=pictures,
+            sample_seconds=table[:, 0],
+            seconds=table[:, 1],
+            picture_index=table[:, 2].astype(np.int64),
+        )

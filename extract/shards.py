@@ -1,0 +1,114 @@
+"""Reading what is committed: index files into tables, shards into arrays, damage noticed and
+named."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .contract import ID_COLUMNS, TABLES, CacheError, Unit, shard_path
+
+_MEND = "run the same mlalign-extract again to repair the cache"
+
+
+def index_files(cache: Path, table: str) -> list[Path]:
+    """The index files of a table, sorted by name."""
+    return sorted((cache / "index" / table).glob("*.parquet"))
+
+
+def read_index_file(path: Path, table: str) -> pa.Table:
+    """The rows of one index file. Raises CacheError when it is damaged."""
+    try:
+        rows = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+        return rows.select(TABLES[table].names).cast(TABLES[table])
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise CacheError(f"the index file {path} is damaged ({error}); {_MEND}") from error
+
+
+def read_index(cache: Path, table: str) -> pa.Table:
+    """All rows of an index table, replaced ones included. Raises CacheError when a file is
+    damaged."""
+    parts = [read_index_file(path, table) for path in index_files(cache, table)]
+    return pa.concat_tables([TABLES[table].empty_table(), *parts])
+
+
+def live_rows(rows: pa.Table, unit: Unit) -> pa.Table:
+    """Of several rows of one item, the one of the highest generation (then of the last shard
+    name)."""
+    id_column = ID_COLUMNS[unit]
+    rows = rows.sort_by(
+        [(id_column, "ascending"), ("generation", "ascending"), ("shard", "ascending")]
+    )
+    ids = np.asarray(rows[id_column].to_pylist(), dtype=object)
+    is_last = np.append(ids[1:] != ids[:-1], True) if len(ids) else np.zeros(0, dtype=bool)
+    return rows.filter(pa.array(is_last))
+
+
+def is_intact(cache: Path, shard: str, sha256: str) -> bool:
+    """Whether a shard's file is there, byte for byte as it was written."""
+    try:
+        with shard_path(cache, shard).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
+
+
+class ShardReader:
+    """Gathers rows of arrays out of shards; a shard is read and checked against its digest once."""
+
+    def __init__(self, cache: Path, *, width: int) -> None:
+        """width: of every feature array in the cache."""
+        self._cache = cache
+        self._width = width
+        self._digests: dict[str, str] = {}
+        self._features: dict[str, dict[str, np.ndarray]] = {}
+
+    def rows(self, array: str, table: pa.Table) -> np.ndarray:
+        """(rows of the table, width) float32: the rows of an array that the columns shard and row
+        name.
+
+        The first table that names a shard must have its digest (column shard_sha256).
+        Raises CacheError when a shard is missing, damaged or does not fit its index.
+        """
+        shards = np.asarray(table["shard"].to_pylist(), dtype=object)
+        if "shard_sha256" in table.column_names:
+            self._digests.update(zip(shards, table["shard_sha256"].to_pylist(), strict=True))
+        rows = table["row"].to_numpy()
+        gathered = np.empty((len(rows), self._width), dtype=np.float32)
+        for shard in sorted(set(shards)):
+            chosen = np.flatnonzero(shards == shard)
+            try:
+                gathered[chosen] = self._shard(shard)[array][rows[chosen]]
+            except (KeyError, IndexError, ValueError) as error:
+                path = shard_path(self._cache, shard)
+                raise CacheError(f"the shard {path} does not fit its index: {error}") from error
+        return gathered
+
+    def _shard(self, shard: str) -> dict[str, np.ndarray]:
+        """The feature arrays of a shard but those of frames, which only few readers want in
+        memory."""
+        if shard not in self._features:
+            path = shard_path(self._cache, shard)
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise CacheError(
+                    f"cannot read the shard {path}: {error.strerror}; {_MEND}"
+                ) from error
+            if hashlib.sha256(content).hexdigest() != self._digests[shard]:
+                raise CacheError(
+                    f"the shard {path} is damaged: its checksum does not match; {_MEND}"
+                )
+            with h5py.File(io.BytesIO(content), "r") as file:
+                self._features[shard] = {
+                    f"{group}/features": file[group]["features"][()]
+                    for group in file
+                    if group != "frames"
+                }
+        return self._features[shard]

@@ -1,0 +1,195 @@
+"""The write side of a cache: shards that are there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .contract import (
+    FORMAT,
+    TABLES,
+    CacheError,
+    Unit,
+    cache_key,
+    index_path,
+    read_settings,
+    settings_path,
+    shard_path,
+)
+
+
+def open_for_writing(
+    cache: Path,
+    *,
+    settings: Mapping[str, Any],
+    layout: Mapping[str, Any],
+    record: Mapping[str, Any],
+) -> str:
+    """Make the cache, or check that it was made the same way; its key.
+
+    settings and layout: see `contract`. record: versions, command, videos root: kept for the
+    reader, never compared.
+    Raises CacheError when the cache was made otherwise, showing both values.
+    """
+    path = settings_path(cache)
+    if not path.exists():
+        check_new(cache)
+        content = {
+            "format": FORMAT,
+            "key": cache_key(dict(settings)),
+            "settings": dict(settings),
+            "layout": dict(layout),
+            **record,
+        }
+        cache.mkdir(parents=True, exist_ok=True)
+        _create(path, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+    check_same(cache, {**settings, **layout})
+    return str(read_settings(cache)["key"])
+
+
+def check_new(cache: Path) -> None:
+    """Raises CacheError when a folder that is not a cache has something in it."""
+    if cache.exists() and not cache.is_dir():
+        raise CacheError(f"{cache} is a file; a cache is a folder, choose another with -o")
+    if cache.is_dir() and any(not name.name.startswith(".") for name in cache.iterdir()):
+        raise CacheError(f"{cache} is not empty and not a cache; choose a new folder with -o")
+
+
+def check_same(cache: Path, asked: Mapping[str, Any]) -> None:
+    """Raises CacheError naming every asked setting in which the cache differs, with both values."""
+    content = read_settings(cache)
+    found = {**content["settings"], **content["layout"]}
+    plain = json.loads(json.dumps(dict(asked)))
+    differences = [
+        f"  {name}: the cache has {_shown(found.get(name))}, this run asks for {_shown(value)}"
+        for name, value in plain.items()
+        if found.get(name) != value
+    ]
+    if differences:
+        raise CacheError(
+            "\n".join(
+                [
+                    f"the cache {cache} was made with other settings; nothing was changed:",
+                    *differences,
+                    "  use the same settings, or a new folder with -o",
+                ]
+            )
+        )
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def commit_shard(
+    cache: Path,
+    unit: Unit,
+    name: str,
+    *,
+    arrays: Mapping[str, np.ndarray],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> None:
+    """Put one shard and its index rows on disk; a reader sees all of it or nothing.
+
+    name: without folder and ending; the same content must always come under the same name, so that
+    two writers of the same work replace each other's file by an equal one.
+    arrays: dataset path in the HDF5 file to array. tables: index table to rows; shard and digest
+    are added here.
+    Raises CacheError when the disk refuses (full, read-only).
+    """
+    shard = f"{name}.h5"
+    content = _hdf5_bytes(arrays)
+    location = {"shard": shard, "shard_sha256": hashlib.sha256(content).hexdigest()}
+    try:
+        _replace(shard_path(cache, shard), content)
+        # The main table goes last: its file is what makes the shard exist.
+        for table in sorted(tables, key=lambda table: table == unit):
+            rows = [{**row, **location} for row in tables[table]]
+            _replace(index_path(cache, table, shard), _parquet_bytes(TABLES[table], rows))
+    except OSError as error:
+        raise CacheError(
+            f"cannot write {shard} in {cache}: {error.strerror or error}; what was committed "
+            "before is safe, run the same command again to go on"
+        ) from error
+
+
+def _hdf5_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The file as bytes: equal arrays give equal bytes, since no time is stored in it."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver=("v110", "v110")) as file:
+        for path in sorted(arrays):
+            file.create_dataset(path, data=arrays[path], track_times=False)
+    return buffer.getvalue()
+
+
+def _parquet_bytes(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    columns = {
+        field.name: pa.array([row.get(field.name) for row in rows], type=field.type)
+        for field in schema
+    }
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=schema), buffer, write_page_checksum=True)
+    return buffer.getvalue()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file aside, flush it to disk, and rename it over path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _write_aside(path, content)
+    os.replace(temporary, path)
+    _flush_folder(path.parent)
+
+
+def _create(path: Path, content: bytes) -> None:
+    """Like _replace, but the first writer wins and the others leave its file alone."""
+    temporary = _write_aside(path, content)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+    _flush_folder(path.parent)
+
+
+def _write_aside(path: Path, content: bytes) -> Path:
+    # mkstemp: a name of its own per writer, so that writers never share a half-written file.
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return Path(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last a power cut, where the system can (POSIX)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

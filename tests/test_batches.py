@@ -1,0 +1,224 @@
+"""Batches: what is in them, and their masks against loops over the split."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mlalign.align.batches import (
+    TrainingDataError,
+    TrainingSplit,
+    epoch_batches,
+    load_training_split,
+    make_batch,
+    num_batches,
+)
+from mlalign.align.config import LossConfig
+from mlalign.align.pairs import normalised_words
+from mlalign.extract.store import QuestionFeatures, SplitFeatures
+
+CPU = torch.device("cpu")
+DIM = 4
+NO_QUESTIONS = QuestionFeatures(
+    question_ids=[],
+    kinds=[],
+    types=[],
+    clips=np.zeros(0, dtype=np.int64),
+    spans=np.zeros((0, 2)),
+    questions=[],
+    answers=[],
+    answer_indices=np.zeros(0, dtype=np.int64),
+    question_features=np.zeros((0, DIM), dtype=np.float32),
+    option_features=np.zeros((0, DIM), dtype=np.float32),
+    option_offsets=np.zeros(1, dtype=np.int64),
+)
+
+Text = tuple[int, str, tuple[float, float] | None]
+
+
+def split_of(segments: list[list[tuple[float, float]]], texts: list[Text]) -> SplitFeatures:
+    """A split of clips with the given segments and (clip, words, span or None) texts."""
+    rng = np.random.default_rng(0)
+    counts = [len(clip) for clip in segments]
+    spans = [span for clip in segments for span in clip]
+    return SplitFeatures(
+        cache_key="key",
+        split="train",
+        segment_rule="spans",
+        clip_ids=[f"clip{i}" for i in range(len(segments))],
+        clip_features=rng.normal(size=(len(segments), DIM)).astype(np.float32),
+        clip_durations=np.full(len(segments), 10.0),
+        segment_features=rng.normal(size=(len(spans), DIM)).astype(np.float32),
+        segment_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        segment_spans=np.array(spans, dtype=np.float64).reshape(-1, 2),
+        text_ids=[f"text{i}" for i in range(len(texts))],
+        texts=[words for _, words, _ in texts],
+        text_features=rng.normal(size=(len(texts), DIM)).astype(np.float32),
+        text_clips=np.array([clip for clip, _, _ in texts], dtype=np.int64),
+        text_spans=np.array(
+            [(np.nan, np.nan) if span is None else span for _, _, span in texts], dtype=np.float64
+        ).reshape(-1, 2),
+        num_failed_clips=0,
+        questions=NO_QUESTIONS,
+    )
+
+
+def random_split(seed: int, num_clips: int = 12) -> SplitFeatures:
+    """Ragged segments, several captions a clip, words that occur again, clips without texts."""
+    rng = np.random.default_rng(seed)
+    segments, texts = [], list[Text]()
+    for clip in range(num_clips):
+        cuts = np.sort(rng.integers(0, 20, size=(rng.integers(1, 5), 2)), axis=1)
+        spans = [(float(start), float(end) + 1) for start, end in cuts]
+        segments.append(spans)
+        texts += [(clip, f"Caption {rng.integers(9)}", None) for _ in range(rng.integers(0, 4))]
+        texts += [(clip, f"sentence {rng.integers(9)}.", s) for s in spans if rng.random() < 0.7]
+    order = rng.permutation(len(texts))
+    return split_of(segments, [texts[i] for i in order])
+
+
+def loaded(split: SplitFeatures, losses: LossConfig | None = None) -> TrainingSplit:
+    return load_training_split(split, losses=losses or LossConfig(), device=CPU)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_epoch_shows_every_clip_with_texts_once(seed: int) -> None:
+    split = random_split(seed)
+    shown = np.concatenate(
+        [b.clips for b in epoch_batches(loaded(split), batch_clips=5, seed=0, epoch=1)]
+    )
+    assert sorted(shown.tolist()) == np.unique(split.text_clips).tolist()
+
+
+def test_the_order_follows_from_seed_and_epoch_alone() -> None:
+    split = loaded(random_split(0))
+
+    def epoch(seed: int, epoch: int) -> list[list[int]]:
+        batches = epoch_batches(split, batch_clips=5, seed=seed, epoch=epoch)
+        return [
+            [*b.clips.tolist(), *b.global_level.texts.tolist()]
+            for b in batches
+            if b.global_level is not None
+        ]
+
+    assert epoch(0, 1) == epoch(0, 1)
+    assert epoch(0, 1) != epoch(0, 2)
+    assert epoch(0, 1) != epoch(1, 1)
+
+
+@pytest.mark.parametrize("num_clips", range(1, 30))
+@pytest.mark.parametrize("batch_clips", [2, 3, 8, 100])
+def test_batches_are_equal_and_none_has_a_single_clip(num_clips: int, batch_clips: int) -> None:
+    count = num_batches(num_clips, batch_clips=batch_clips)
+    sizes = [len(part) for part in np.array_split(np.arange(num_clips), count)]
+    assert sum(sizes) == num_clips
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= batch_clips + 1
+    assert min(sizes) >= min(2, num_clips)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_global_level_equals_loops_over_the_split(seed: int) -> None:
+    split = random_split(seed)
+    rng = np.random.default_rng(seed)
+    clips = rng.permutation(len(split.clip_ids))[:7]
+    level = make_batch(loaded(split), clips, rng=rng).global_level
+    assert level is not None
+    assert level.videos.tolist() == clips.tolist()
+    captions = {
+        clip: [
+            t
+            for t, owner in enumerate(split.text_clips)
+            if owner == clip and not split.text_is_segment[t]
+        ]
+        for clip in clips
+    }
+    assert [split.text_clips[t] for t in level.texts] == [c for c in clips if captions[c]]
+    for row, clip in enumerate(clips):
+        words = {normalised_words(split.texts[t]) for t in captions[clip]}
+        for column, text in enumerate(level.texts.tolist()):
+            own = split.text_clips[text] == clip
+            assert level.positive[row, column] == own
+            assert level.negative[row, column] == (normalised_words(split.texts[text]) not in words)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_segment_level_equals_loops_over_the_split(seed: int) -> None:
+    split = random_split(seed)
+    rng = np.random.default_rng(seed)
+    clips = rng.permutation(len(split.clip_ids))[:7]
+    level = make_batch(loaded(split), clips, rng=rng).segment_level
+    assert level is not None
+    owner_of = np.repeat(np.arange(len(split.clip_ids)), np.diff(split.segment_offsets))
+    segments = [s for clip in clips for s in np.flatnonzero(owner_of == clip)]
+    texts = [
+        t
+        for clip in clips
+        for t in np.flatnonzero(split.text_is_segment & (split.text_clips == clip))
+    ]
+    assert level.videos.tolist() == segments
+    assert level.texts.tolist() == texts
+
+    def iou(segment: int, text: int) -> float:
+        (a, b), (c, d) = split.segment_spans[segment], split.text_spans[text]
+        shared = max(0.0, min(b, d) - max(a, c))
+        return float(shared / ((b - a) + (d - c) - shared))
+
+    def is_own(segment: int, text: int) -> bool:  # the rule is "spans"
+        same = split.segment_spans[segment] == split.text_spans[text]
+        return bool(owner_of[segment] == split.text_clips[text] and same.all())
+
+    for row, segment in enumerate(segments):
+        near = [
+            t
+            for t in texts
+            if split.text_clips[t] == owner_of[segment]
+            and (is_own(segment, t) or iou(segment, t) > 0.3)
+        ]
+        words = {normalised_words(split.texts[t]) for t in near}
+        for column, text in enumerate(texts):
+            assert level.positive[row, column] == is_own(segment, text)
+            assert level.negative[row, column] == (normalised_words(split.texts[text]) not in words)
+            assert level.same_clip[row, column] == (owner_of[segment] == split.text_clips[text])
+
+
+def test_all_captions_of_a_clip_hold_for_it_though_one_is_drawn() -> None:
+    texts: list[Text] = [(0, "a dog", None), (0, "an animal", None), (1, "An animal!", None)]
+    split = loaded(split_of([[(0, 1)], [(0, 1)]], texts), LossConfig(segment_weight=0))
+    for draw in range(10):
+        batch = make_batch(split, np.array([0, 1]), rng=np.random.default_rng(draw))
+        assert batch.global_level is not None
+        assert not batch.global_level.negative[0, 1]
+
+
+def test_a_level_without_weight_is_left_out() -> None:
+    split = random_split(0)
+    rng = np.random.default_rng(0)
+    batch = make_batch(loaded(split, LossConfig(segment_weight=0)), np.arange(4), rng=rng)
+    assert batch.segment_level is None and batch.global_level is not None
+    batch = make_batch(loaded(split, LossConfig(global_weight=0)), np.arange(4), rng=rng)
+    assert batch.global_level is None and batch.segment_level is not None
+
+
+@pytest.mark.parametrize(
+    ("texts", "level"),
+    [
+        ([(0, "a", (0.0, 1.0)), (1, "b", (0.0, 1.0))], "global"),
+        ([(0, "a", None), (1, "b", None)], "segment"),
+        ([(0, "a", None), (1, "b", None), (0, "c", (7.0, 8.0))], "segment"),
+    ],
+)
+def test_a_level_with_a_weight_but_no_pairs_is_an_error(texts: list[Text], level: str) -> None:
+    with pytest.raises(TrainingDataError, match=f"no pairs.*--set losses.{level}_weight=0"):
+        loaded(split_of([[(0, 1)], [(0, 1)]], texts))
+
+
+@pytest.mark.parametrize("kind", ["clip", "segment", "text"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused_with_their_clips(kind: str, value: float) -> None:
+    split = random_split(0)
+    getattr(split, f"{kind}_features")[-1, 2] = value
+    last = {"clip": 11, "segment": 11, "text": split.text_clips[-1]}[kind]
+    with pytest.raises(TrainingDataError, match=f"1 of .* {kind} features .* clips clip{last}:"):
+        loaded(split)

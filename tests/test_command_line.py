@@ -1,0 +1,64 @@
+"""The edges of every command: exit codes, one-line errors, settings options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from mlalign.data_manifests.command_line import command_errors, config_options
+from mlalign.data_manifests.errors import ManifestError, UserError
+
+
+class Failed(UserError):
+    exit_code = 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("mend it"), 2, "Error: mend it\n"),
+        (ManifestError("two\n  lines"), 2, "Error: two\n  lines\n"),
+        (Failed("one failed"), 1, "Error: one failed\n"),
+        (KeyboardInterrupt(), 130, "Interrupted.\n"),
+        (OSError(28, "No space left on device"), 1, "Error: [Errno 28] No space left on device\n"),
+    ],
+)
+def test_an_error_is_one_message_and_an_exit_code(
+    error: BaseException, code: int, said: str
+) -> None:
+    @click.command()
+    @command_errors
+    def command() -> None:
+        raise error
+
+    result = CliRunner().invoke(command)
+    assert result.exit_code == code
+    assert result.stderr == said
+    assert result.stdout == ""
+
+
+def test_our_own_mistakes_keep_their_traceback() -> None:
+    @click.command()
+    @command_errors
+    def command() -> None:
+        raise ZeroDivisionError
+
+    assert isinstance(CliRunner().invoke(command).exception, ZeroDivisionError)
+
+
+def test_settings_options_arrive_as_path_and_tuple(tmp_path: Path) -> None:
+    @click.command()
+    @config_options
+    @command_errors
+    def command(config: Path | None, overrides: tuple[str, ...]) -> None:
+        click.echo(f"{config and config.name} {overrides}")
+
+    (tmp_path / "c.yaml").touch()
+    arguments = ["--config", str(tmp_path / "c.yaml"), "--set", "a=1", "--set", "b.c=2"]
+    assert CliRunner().invoke(command, arguments).output == "c.yaml ('a=1', 'b.c=2')\n"
+    assert CliRunner().invoke(command, []).output == "None ()\n"
+    missing = CliRunner().invoke(command, ["--config", str(tmp_path / "none.yaml")])
+    assert missing.exit_code == 2

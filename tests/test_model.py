@@ -1,0 +1,60 @@
+"""The model: zero-shot at the start, unit vectors, a bounded logit scale."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from mlalign.align.config import HeadConfig, HeadName, HeadsConfig
+from mlalign.align.model import AlignmentModel
+from mlalign.data_manifests.errors import SettingsError
+
+
+def model_of(video: HeadConfig, text: HeadConfig) -> AlignmentModel:
+    torch.manual_seed(0)
+    return AlignmentModel(HeadsConfig(video=video, text=text), dim=16, temperature=0.07)
+
+
+@pytest.mark.parametrize("name", ["identity", "residual"])
+def test_step_0_equals_zero_shot_to_the_last_bit(name: HeadName) -> None:
+    model = model_of(HeadConfig(name=name), HeadConfig(name=name))
+    features = 7 * torch.randn(100, 16)
+    zero_shot = torch.nn.functional.normalize(features, dim=-1)
+    for encode in (model.encode_clips, model.encode_segments, model.encode_texts):
+        assert torch.equal(encode(features), zero_shot)
+
+
+def test_encoded_vectors_have_length_one() -> None:
+    model = model_of(HeadConfig(name="mlp", width=6), HeadConfig(name="linear", width=6))
+    for encode in (model.encode_clips, model.encode_segments, model.encode_texts):
+        encoded = encode(torch.randn(10, 16))
+        assert encoded.shape == (10, 6)
+        torch.testing.assert_close(encoded.norm(dim=-1), torch.ones(10))
+
+
+def test_video_and_text_heads_must_end_in_one_width() -> None:
+    with pytest.raises(SettingsError, match="one width, got 6 and 16"):
+        model_of(HeadConfig(name="mlp", width=6), HeadConfig(name="residual"))
+
+
+def test_the_logit_scale_starts_at_the_inverse_temperature() -> None:
+    assert model_of(HeadConfig(), HeadConfig()).logit_scale.item() == pytest.approx(1 / 0.07)
+
+
+def test_the_logit_scale_stays_at_or_below_100_and_can_come_back() -> None:
+    model = model_of(HeadConfig(), HeadConfig())
+    model.log_logit_scale.data.fill_(9.0)
+    assert model.logit_scale.item() == pytest.approx(100)
+    model.clamp_logit_scale()
+    assert model.log_logit_scale.item() == pytest.approx(math.log(100))
+    torch.autograd.backward(model.logit_scale)
+    assert model.log_logit_scale.grad is not None
+    assert model.log_logit_scale.grad.item() > 0
+
+
+def test_two_identities_have_nothing_to_train() -> None:
+    identity = HeadConfig(name="identity")
+    assert not model_of(identity, identity).has_trainable_heads
+    assert model_of(identity, HeadConfig()).has_trainable_heads

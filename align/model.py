@@ -29,15 +29,15 @@ class AlignmentModel(nn.Module):
         Raises SettingsError when the heads' widths do not fit D or each other.
         """
         super().__init__()
+        self.dim = dim
+        self.video_head = build_head(heads.video, dim=dim)
+        self.text_head = build_head(heads.text, dim=dim)
         widths = [dim if head.width is None else head.width for head in (heads.video, heads.text)]
         if widths[0] != widths[1]:
             raise SettingsError(
                 f"heads.video and heads.text must end in one width, got {widths[0]} and "
                 f"{widths[1]} (features have width {dim}; null keeps it)"
             )
-        self.dim = dim
-        self.video_head = build_head(heads.video, dim=dim)
-        self.text_head = build_head(heads.text, dim=dim)
         self.log_logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
 
     @property

@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -133,6 +134,10 @@ def _draw(jobs: list[_Job], *, num_processes: int) -> None:
         ) as pool:
             try:
                 _advance(bar.update, pool.map(_draw_clips, chunks))
+            except BrokenProcessPool as error:
+                raise UserError(
+                    "a process that draws clips was killed; is the memory full?"
+                ) from error
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise

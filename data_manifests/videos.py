@@ -13,7 +13,8 @@ import pyarrow as pa
 from .errors import ManifestError
 from .faults import Faults, Place
 from .schema import CLIPS, TEXTS, WHOLE_DATASET
-from .tables import TableRows, decoded_text, read_table
+from .tables import TableRows, read_table
+from .text_tables import decoded_text
 
 VIDEO_EXTENSIONS = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .flv .f4v .wmv .asf .3gp .3g2 .ogv"

@@ -58,13 +58,6 @@ class IndexLists:
             indices=self.indices[offsets[0] : offsets[-1]], offsets=offsets - offsets[0]
         )
 
-    def take(self, rows: np.ndarray) -> Self:
-        """The lists of these rows, in their order."""
-        return type(self)(
-            indices=self.indices[expand(self.offsets[rows], self.counts[rows])],
-            offsets=offsets_of(self.counts[rows]),
-        )
-
 
 def offsets_of(counts: np.ndarray) -> np.ndarray:
     """(n + 1,) int64: where each of n groups of these sizes starts, and the total."""

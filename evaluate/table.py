@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .evaluation import Evaluation
+from .ranks import SCORE_RESOLUTION
 from .results import Comparison, Metric, RowOutcome
 
 WIDTH: Final = 100
@@ -132,7 +133,10 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
     yield f"a is {'; '.join(reasons)}."
     ties = [f"{row.name} {num}" for row in evaluation.rows if (num := _ties(evaluation, row))]
     if ties:
-        yield f"Ties count against us. Tied queries, at most in one text→clip score: {', '.join(ties)}."
+        yield (
+            f"Ties (scores within {SCORE_RESOLUTION:g}) count against us; most tied queries of a "
+            f"text→clip score: {', '.join(ties)}."
+        )
     if counts["open_ended_questions_not_scored"]:
         yield (
             f"{counts['open_ended_questions_not_scored']} open-ended questions were not scored: "

@@ -174,11 +174,9 @@ def _pretrained(name: str, tag: str | None, checkpoint: Path | None) -> tuple[nn
                 },
             )
     except Exception as error:  # torch, safetensors, pickle and open_clip each raise their own
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise BackboneError(
-            f"{path} is not a checkpoint of {name}: {lines[0]} "
-            f"{lines[1].strip()[:200] if len(lines) > 1 else ''}".rstrip()
-        ) from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = f"{type(error).__name__}: {' '.join(lines[:2])[:300]}"
+        raise BackboneError(f"{path} is not a checkpoint of {name} ({reason})") from error
     with path.open("rb") as file:
         return model, hashlib.file_digest(file, "sha256").hexdigest()
 

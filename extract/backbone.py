@@ -230,8 +230,9 @@ def _tiny() -> tuple[nn.Module, str]:
             values = _uniform(stream, parameter.numel()).reshape(parameter.shape)
             scale = _tiny_scale(name, parameter)
             parameter.data = torch.from_numpy((values * scale).astype(np.float32))
-        # What is left are norms and biases, which open_clip starts at one and zero, and the logit
-        # scale.
+        elif name.endswith("bias"):
+            parameter.data.zero_()
+        # What is left are the weights of norms, which start at one, and the logit scale.
         hasher.update(name.encode())
         hasher.update(parameter.detach().numpy().tobytes())
     return model, hasher.hexdigest()

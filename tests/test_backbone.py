@@ -8,7 +8,7 @@ import torch
 from mlalign.extract.backbone import BackboneError, load_backbone, pick_precision
 from mlalign.extract.config import ExtractConfig
 
-TINY_SHA256 = "76169e25eb7458ae8ab7d7b84e86b06a7703535b65b766638b21a32c8347ab92"
+TINY_SHA256 = "737161df4ec34e9850bd5e0587fb4a7b8c87d1fb1c5af333b1383275771e523b"
 
 
 def load(name="tiny", *, tag=None, checkpoint=None, precision="float32", device="cpu"):

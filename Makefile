@@ -17,7 +17,7 @@ check: $(INSTALLED)
 	$(BIN)/pytest -q -n 2 -m "not gpu"
 
 demo: $(INSTALLED)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/demo.py --out demo
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/scenes_ablation.py --out demo
 
 # pip installs the project and its tools once, and again only when pyproject.toml has changed.
 $(INSTALLED): pyproject.toml

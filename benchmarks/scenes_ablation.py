@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for everything that is made"
     )
-    parser.add_argument("--clips", type=int, default=2000, help="default: 2000")
+    parser.add_argument("--clips", type=int, default=2500, help="default: 2500")
     parser.add_argument("--seeds", type=int, default=3, help="runs per row; default: 3")
     options = parser.parse_args()
     began = time.monotonic()

@@ -55,7 +55,7 @@ def check(path: Path, videos: Path | None, as_json: bool) -> None:
 def scenes(out: Path, num_clips: int, seed: int, as_json: bool) -> None:
     """Make a dataset of short procedural videos with captions, spans and questions.
 
-    The first 75 % of the clips are the split train, then 10 % val, 15 % test; some pairs of
+    The first 60 % of the clips are the split train, then 10 % val, 30 % test; some pairs of
     colour and shape occur only in test. The same seed gives the same dataset.
     """
     from .scenes import write_scenes

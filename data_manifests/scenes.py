@@ -75,13 +75,13 @@ def clip_name(index: int) -> str:
 
 
 def split_names(num_clips: int) -> list[str]:
-    """The split of each clip: the first 75 % train, then 10 % val, the rest test.
+    """The split of each clip: the first 60 % train, then 10 % val, the rest test.
 
     Shares are rounded to the nearest; from 3 clips on, every split has one.
     """
     least = 1 if num_clips >= 3 else 0
     num_val = max(least, round(0.10 * num_clips))
-    num_test = max(least, round(0.15 * num_clips))
+    num_test = max(least, round(0.3 * num_clips))
     num_train = num_clips - num_val - num_test
     return ["train"] * num_train + ["val"] * num_val + ["test"] * num_test
 

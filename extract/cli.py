@@ -15,7 +15,36 @@ if TYPE_CHECKING:
     from ..data_manifests.schema import Manifest
 
 
-@click.command(context_settings={"show_default": True})
+class _DefaultGroup(click.Group):
+    """A group whose first command is meant when no other is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "VIDEOS... -o CACHE [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "COMMAND [ARGS]...")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.commands["run"].format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+@click.group(cls=_DefaultGroup)
+def main() -> None:
+    """Extract frozen-backbone features of VIDEOS into a cache, and look after caches.
+
+    VIDEOS are folders, files, a list (.txt), a table of videos and texts (.csv, .jsonl) or a
+    manifest folder. Running again does what is new or changed; a killed run is finished by the
+    same command. A folder that is called like one of the commands below is written ./status.
+
+    Exit code: 0 done, 1 a clip failed, 2 wrong usage.
+    """
+
+
+@main.command(context_settings={"show_default": True})
 @click.argument("videos", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "-o", "cache", required=True, type=click.Path(path_type=Path), help="The cache folder."
@@ -42,7 +71,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @config_options
 @command_errors
-def main(
+def run(
     videos: tuple[Path, ...],
     cache: Path,
     manifest_path: Path | None,
@@ -54,14 +83,7 @@ def main(
     overrides: tuple[str, ...],
     **flags: str | float | None,
 ) -> None:
-    """Extract frozen-backbone features of VIDEOS into a cache.
-
-    VIDEOS are folders, files, a list (.txt), a table of videos and texts (.csv, .jsonl) or a
-    manifest folder. Running again does what is new or changed; a killed run is finished by the same
-    command.
-
-    Exit code: 0 done, 1 a clip failed, 2 wrong usage.
-    """
+    """What VIDEOS... -o CACHE does; the word "run" may be left out."""
     manifest = _read(videos, manifest_path)
     from ..data_manifests.settings import load_settings
     from .config import ExtractConfig

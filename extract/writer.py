@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import platform
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,9 @@ from .contract import (
     settings_path,
     shard_path,
 )
+
+FOREIGN_LEFTOVER_SECONDS = 24 * 3600
+"""Another machine's unfinished file of this age is taken for one whose writer was killed."""
 
 
 def open_for_writing(
@@ -55,6 +61,7 @@ def open_for_writing(
         cache.mkdir(parents=True, exist_ok=True)
         _create(path, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
     check_same(cache, {**settings, **layout})
+    clear_leftovers(cache)
     return str(read_settings(cache)["key"])
 
 
@@ -164,8 +171,10 @@ def _create(path: Path, content: bytes) -> None:
 
 
 def _write_aside(path: Path, content: bytes) -> Path:
-    # mkstemp: a name of its own per writer, so that writers never share a half-written file.
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    # A name of its own per writer: writers never share a half-written file, and one that was killed
+    # can be told from one at work.
+    prefix = f".{_writer_name(os.getpid())}-"
+    handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -176,6 +185,34 @@ def _write_aside(path: Path, content: bytes) -> Path:
         os.unlink(temporary)
         raise
     return Path(temporary)
+
+
+def clear_leftovers(cache: Path) -> None:
+    """Remove what killed writers left aside; the files of writers that may be at work stay."""
+    for path in cache.rglob(".*.tmp"):
+        name, _, _ = path.name.removeprefix(".").rpartition("-")
+        host, _, pid = name.rpartition("-")
+        with contextlib.suppress(OSError):
+            if host == platform.node():
+                is_left = not (pid.isdecimal() and _is_alive(int(pid)))
+            else:
+                is_left = time.time() - path.stat().st_mtime > FOREIGN_LEFTOVER_SECONDS
+            if is_left:
+                path.unlink()
+
+
+def _writer_name(pid: int) -> str:
+    return f"{platform.node()}-{pid}"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _umask() -> int:

@@ -85,9 +85,7 @@ def write_video(
             upright = (width, height) if rotation % 180 == 0 else (height, width)
             picture = barcode(first_number + index, width=upright[0], height=upright[1])
             stored = np.ascontiguousarray(np.rot90(picture, -rotation // 90))
-            frame = av.VideoFrame.from_ndarray(stored, format="rgb24").reformat(
-                format=pixel_format
-            )
+            frame = av.VideoFrame.from_ndarray(stored, format="rgb24").reformat(format=pixel_format)
             frame.pts, frame.time_base = ticks, time_base
             packets += stream.encode(frame)
         packets += stream.encode(None)

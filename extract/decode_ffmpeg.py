@@ -1,17 +1,19 @@
 """Decoding through the ffmpeg program and ffmpeg-python: the frames of PyAV, out of a pipe.
 
 The program chooses the frames (its fps filter, rounding up, emits what is shown at k / fps)
-and tells on its error stream when each decoded frame comes up, which gives the true times.
+and tells on its error stream, in this order, when each decoded frame comes up and which instant
+it emits a picture for: that gives the true times.
 """
 
 from __future__ import annotations
 
-import bisect
 import re
 import shutil
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import IO
@@ -21,12 +23,20 @@ import numpy as np
 
 from .config import DecoderLimits
 from .decode import DEMUXERS, PROTOCOLS, DecodeError, Ending, Picture, Probe, check_picture_size
-from .decode_pyav import open_container, pixel_ratio, probe, video_stream
+from .decode_pyav import (
+    decoded_frames,
+    open_container,
+    pixel_ratio,
+    probe,
+    shown_size,
+    video_stream,
+)
 from .sampling import Sample, exact
 
-_SHOWN = re.compile(rb"showinfo.* n: *\d+ pts: *(-?\d+) ")
+_FRAME = re.compile(rb"showinfo@frames .* n: *\d+ pts: *(-?\d+) ")
+_INSTANT = re.compile(rb"showinfo@instants .* n: *(\d+) pts:")
 _DURATION = re.compile(rb" duration: *(\d+) ")
-_TIME_BASE = re.compile(rb"showinfo.* config in time_base: (\d+)/(\d+)")
+_TIME_BASE = re.compile(rb"showinfo@frames .* config in time_base: (\d+)/(\d+)")
 _SHOWINFO = re.compile(rb"^\[.*showinfo")
 _ERROR = re.compile(rb"\[(?:error|fatal)\] *(.*)")
 
@@ -56,17 +66,18 @@ class FfmpegDecoder:
         self._log: _Log | None = None
 
     def __iter__(self) -> Iterator[Sample[Picture]]:
-        self._probe, width, height = _probe(self._path, self._limits)
+        source = _look(self._path, self._limits)
+        self._probe = source.probe
         process = subprocess.Popen(
-            self._command(self._probe.stream_index, width, height),
+            self._command(source),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         assert process.stdout is not None and process.stderr is not None
         try:
-            self._log = _Log(process.stderr, gap=1 / (self._probe.fps or 25), start=self._start)
-            yield from self._samples(process.stdout, (height, width, 3))
+            self._log = _Log(process.stderr, gap=source.gap, start=self._start, fps=self._fps)
+            yield from self._samples(process.stdout, (source.height, source.width, 3))
         finally:
             process.kill()
             process.stdout.close()
@@ -76,11 +87,13 @@ class FfmpegDecoder:
 
     def ending(self) -> Ending:
         assert self._probe is not None and self._log is not None, "asked before the iteration"
-        over = float(self._log.over_seconds)
+        over = self._log.over_seconds
         if self._end is not None:
-            over = min(over, self._end - self._start)
+            over = min(over, exact(self._end) - exact(self._start))
         return Ending(
-            probe=self._probe, duration_seconds=max(over, 0.0), problem=self._log.problem()
+            probe=self._probe,
+            duration_seconds=float(max(over, Fraction(0))),
+            problem=self._log.problem(),
         )
 
     def _samples(self, pipe: IO[bytes], shape: tuple[int, int, int]) -> Iterator[Sample[Picture]]:
@@ -95,46 +108,50 @@ class FfmpegDecoder:
             content = pipe.read(size)
             if len(content) == size:
                 picture = np.frombuffer(content, dtype=np.uint8).reshape(shape)
-            elif picture is None:
-                raise DecodeError(self._no_frame())
-            shown = self._log.shown_at(k * step)
-            if shown is None:  # the last frame is no longer on the screen
-                if k == 0:
-                    raise DecodeError(
-                        f"the clip starts at {self._start:g} s, the video ends at "
-                        f"{self._start + float(self._log.over_seconds):g} s"
-                    )
-                return
+            shown = self._log.shown_at(k)
+            if shown is None or picture is None:  # the last frame is no longer on the screen
+                break
             yield Sample(float(k * step), shown, _as_is(picture))
             k += 1
+        if k == 0:
+            raise DecodeError(self._no_sample())
+        self._log.shown_at(k)  # by then every frame of the clip is in the log
 
-    def _no_frame(self) -> str:
+    def _no_sample(self) -> str:
         assert self._log is not None
-        self._log.close()
+        self._log.shown_at(0)
+        if self._log.num_frames:
+            over = self._start + float(self._log.over_seconds)
+            return f"the clip starts at {self._start:g} s, the video ends at {over:g} s"
         reason = self._log.first_error
         return f"no frame could be decoded{f': {reason}' if reason else ''}"
 
-    def _command(self, stream_index: int, width: int, height: int) -> list[str]:
+    def _command(self, source: _Source) -> list[str]:
         """One process: choose, show right way up, convert, and write raw pictures to the pipe."""
-        source = ffmpeg.input(
+        container = ffmpeg.input(
             f"file:{self._path}",
             protocol_whitelist=PROTOCOLS,
             format_whitelist=DEMUXERS,
             threads=1,
         )
+        # Where the clock is set back (joined recordings) it goes on where it stopped.
+        passed = f"if(isnan(PTS)+lt(PTS,PREV_INPTS),round({float(source.gap)!r}/TB),PTS-PREV_INPTS)"
         frames = (
-            source[str(stream_index)]
-            .filter("setpts", "PTS-STARTPTS")
-            .filter("showinfo", checksum=0)
+            container[str(source.probe.stream_index)]
+            .filter("setpts", f"if(isnan(PREV_OUTPTS),0,PREV_OUTPTS+{passed})")
+            .filter("showinfo@frames", checksum=0)
             # A finer clock, so that the clip's start is a whole number of ticks.
-            .filter("settb", "intb/1000")
+            .filter("settb", "if(gt(intb,1e-6),intb/1000,intb)")
             .filter("setpts", f"PTS-round({self._start!r}/TB)")
             .filter("fps", fps=self._fps, round="up", start_time=0)
-            .filter("scale", width, height, flags="bicubic")
+            .filter("showinfo@instants", checksum=0)
+            .filter("scale", source.width, source.height, flags="bicubic")
         )
         command: list[str] = (
             frames.output("pipe:", format="rawvideo", pix_fmt="rgb24", fps_mode="passthrough")
-            .global_args("-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info")
+            # copyts: the program's own idea of a jump in time is left out.
+            .global_args("-nostdin", "-hide_banner", "-nostats", "-copyts")
+            .global_args("-loglevel", "level+info")
             .compile(cmd=ffmpeg_program())
         )
         return command
@@ -143,33 +160,43 @@ class FfmpegDecoder:
 class _Log:
     """Reads the program's error stream as it comes: frame times, and errors."""
 
-    def __init__(self, stream: IO[bytes], *, gap: float, start: float) -> None:
+    def __init__(self, stream: IO[bytes], *, gap: Fraction, start: float, fps: float) -> None:
         """gap: seconds between frames by the container; start: of the clip in the video."""
         self._stream = stream
-        self._gap = exact(gap)
+        self._gap = gap
         self._start = exact(start)
-        self._seconds: list[Fraction] = []
+        self._step = 1 / exact(fps)
+        self._frames: deque[Fraction] = deque()
+        """When the frame shown at the last instant came up, and those after it."""
+        self._shown: dict[int, float | None] = {}
+        """Instants whose picture has left the program: when their frame came up."""
         self._changed = threading.Condition()
         self._is_over = False
         self._num_errors = 0
+        self.num_frames = 0
         self.first_error = ""
         self.over_seconds = Fraction(0)
         """When the last frame so far leaves the screen, from the clip's start."""
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def shown_at(self, seconds: Fraction) -> float | None:
-        """When the frame on the screen at `seconds` came up; None when the last one has gone.
+    def shown_at(self, k: int) -> float | None:
+        """When the frame on the screen at instant k came up; None when the last one has gone.
 
-        Waits until the program has come past that instant.
+        To be asked for k = 0, 1, ...; waits until the program has come past that instant.
         """
         with self._changed:
-            while not self._is_over and not (self._seconds and self._seconds[-1] > seconds):
+            while k not in self._shown and not self._is_over:
                 self._changed.wait()
-            if not self._seconds or (self._is_over and seconds >= self.over_seconds > 0):
-                return None
-            place = bisect.bisect_right(self._seconds, seconds) - 1
-            return float(self._seconds[max(place, 0)])
+            return self._shown.pop(k) if k in self._shown else self._frame_at(k * self._step)
+
+    def _frame_at(self, seconds: Fraction) -> float | None:
+        """The frames that are no longer shown are forgotten."""
+        while len(self._frames) > 1 and self._frames[1] <= seconds:
+            self._frames.popleft()
+        if not self._frames or (len(self._frames) == 1 and seconds >= self.over_seconds):
+            return None
+        return float(self._frames[0])
 
     def problem(self) -> str | None:
         """What the program complained of, when it did."""
@@ -184,13 +211,18 @@ class _Log:
     def _read(self) -> None:
         time_base = Fraction(0)
         for line in self._stream:
-            if found := _SHOWN.search(line):
+            if found := _FRAME.search(line):
                 seconds = int(found[1]) * time_base - self._start
                 ticks = _DURATION.search(line)
-                duration = int(ticks[1]) * time_base if ticks else self._gap
+                duration = int(ticks[1]) * time_base if ticks else Fraction(0)
                 with self._changed:
-                    self._seconds.append(seconds)
-                    self.over_seconds = seconds + duration
+                    self.num_frames += 1
+                    self._frames.append(seconds)
+                    self.over_seconds = seconds + (duration or self._gap)
+            elif found := _INSTANT.search(line):
+                with self._changed:
+                    k = int(found[1])
+                    self._shown[k] = self._frame_at(k * self._step)
                     self._changed.notify_all()
             elif found := _TIME_BASE.search(line):
                 time_base = Fraction(int(found[1]), int(found[2]))
@@ -202,20 +234,35 @@ class _Log:
             self._changed.notify_all()
 
 
-def _probe(path: Path, limits: DecoderLimits) -> tuple[Probe, int, int]:
-    """The probe, and the width and height at which the picture is shown upright."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Source:
+    """What must be known of a video before the program is started."""
+
+    probe: Probe
+    width: int
+    """At which the picture is shown upright."""
+    height: int
+    gap: Fraction
+    """Seconds between frames, as the container claims."""
+
+
+def _look(path: Path, limits: DecoderLimits) -> _Source:
+    problems: list[object] = []
     with open_container(path) as container:
         stream = video_stream(container)
         check_picture_size(stream.codec_context.width, stream.codec_context.height, limits)
-        frame = next(container.decode(stream), None)
+        frame = next(decoded_frames(container, stream, note=problems.append), None)
         if frame is None:
             raise DecodeError("no frame could be decoded")
-        seconds = float((frame.pts or 0) * (stream.time_base or 0))
+        first = frame.dts if container.format.name == "avi" else frame.pts
+        seconds = float((first or 0) * (stream.time_base or 0))
         found = probe(stream, frame, first_pts_seconds=seconds)
-        width, height = max(1, round(frame.width * pixel_ratio(stream))), frame.height
+        width, height = shown_size(frame, pixel_ratio(stream))
+        check_picture_size(width, height, limits)
+        gap = Fraction(1) / (stream.average_rate or 25)
     if found.rotation_degrees in (90, 270):
         width, height = height, width
-    return found, width, height
+    return _Source(probe=found, width=width, height=height, gap=gap)
 
 
 def _as_is(picture: np.ndarray) -> Picture:

@@ -3,7 +3,7 @@ applied."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,13 +11,14 @@ import av
 import av.error
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .config import DecoderLimits
 from .decode import DEMUXERS, PROTOCOLS, DecodeError, Ending, Picture, Probe, check_picture_size
-from .sampling import Sample, Timed, samples
+from .sampling import Sample, Timed, exact, samples
 
 
 class PyavDecoder:
@@ -32,7 +33,7 @@ class PyavDecoder:
         self._end = end
         self._limits = limits
         self._probe: Probe | None = None
-        self._over_seconds = 0.0
+        self._over_seconds = Fraction(0)
         self._num_frames = 0
         self._num_errors = 0
         self._first_error = ""
@@ -47,19 +48,24 @@ class PyavDecoder:
             yield from samples(frames, fps=self._fps, start=self._start, end=self._end)
         if self._num_frames == 0:
             raise DecodeError(f"no frame could be decoded{self._because()}")
-        if self._over_seconds <= self._start:
+        if self._over_seconds <= exact(self._start):
             raise DecodeError(
-                f"the clip starts at {self._start:g} s, the video ends at {self._over_seconds:g} s"
+                f"the clip starts at {self._start:g} s, "
+                f"the video ends at {float(self._over_seconds):g} s"
             )
 
     def ending(self) -> Ending:
         assert self._probe is not None, "asked before the iteration was over"
-        over = self._over_seconds if self._end is None else min(self._end, self._over_seconds)
+        over = self._over_seconds
+        if self._end is not None:
+            over = min(exact(self._end), over)
         problem = None
         if self._num_errors:
             problem = f"{self._num_errors} damaged packets or frames{self._because()}"
         return Ending(
-            probe=self._probe, duration_seconds=max(over - self._start, 0.0), problem=problem
+            probe=self._probe,
+            duration_seconds=float(max(over - exact(self._start), Fraction(0))),
+            problem=problem,
         )
 
     def _timed(self, container: InputContainer, stream: VideoStream) -> Iterator[Timed[Picture]]:
@@ -69,9 +75,12 @@ class PyavDecoder:
         ratio = pixel_ratio(stream)
         first: int | None = None
         shift = last = 0
-        for frame in self._frames(container, stream):
-            check_picture_size(frame.width, frame.height, self._limits)
-            ticks = frame.pts if frame.pts is not None else last + round(gap)
+        for frame in decoded_frames(container, stream, note=self._note):
+            check_picture_size(*shown_size(frame, ratio), self._limits)
+            # AVI has no presentation times: the ones made up for it are wrong with B-frames.
+            ticks = frame.dts if container.format.name == "avi" else frame.pts
+            if ticks is None:
+                ticks = 0 if first is None else last - shift + round(gap)
             if first is None:
                 first = last = ticks
                 self._probe = probe(stream, frame, first_pts_seconds=float(ticks * time_base))
@@ -82,31 +91,10 @@ class PyavDecoder:
             seconds = (last - first) * time_base
             duration = (frame.duration or gap) * time_base
             self._num_frames += 1
-            self._over_seconds = float(seconds + duration)
+            self._over_seconds = seconds + duration
             yield Timed(seconds, duration, _picture(frame, ratio))
             if self._end is not None and seconds >= self._end:
                 return
-
-    def _frames(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-        """The stream's frames; damaged packets are counted and passed over, as players do."""
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError as error:
-                self._note(error)
-                packet = None
-            if packet is None:
-                return
-            try:
-                frames = stream.decode(packet)
-            except av.error.FFmpegError as error:
-                self._note(error)
-                continue
-            for frame in frames:
-                if frame.is_corrupt:
-                    self._note("a frame is corrupt")
-                yield frame
 
     def _note(self, error: av.error.FFmpegError | str) -> None:
         self._num_errors += 1
@@ -123,6 +111,36 @@ def open_container(path: Path) -> InputContainer:
         return av.open(f"file:{path}", "r", options=options, metadata_errors="replace")
     except (av.error.FFmpegError, UnicodeError) as error:
         raise DecodeError(f"not a video that can be read: {_reason(error)}") from error
+
+
+def decoded_frames(
+    container: InputContainer,
+    stream: VideoStream,
+    *,
+    note: Callable[[av.error.FFmpegError | str], None],
+) -> Iterator[VideoFrame]:
+    """The stream's frames; damage is told to `note` and passed over, as players do."""
+    packets = container.demux(stream)
+    is_over = False
+    while not is_over:
+        packet: Packet | None = None  # which asks the decoder for the frames it still holds
+        try:
+            packet = next(packets, None)
+            is_over = packet is None or packet.size == 0
+        except av.error.FFmpegError as error:
+            note(error)
+            is_over = True
+        try:
+            frames = stream.decode(packet)
+        except av.error.EOFError:  # it has given them already
+            continue
+        except av.error.FFmpegError as error:
+            note(error)
+            continue
+        for frame in frames:
+            if frame.is_corrupt:
+                note("a frame is corrupt")
+            yield frame
 
 
 def video_stream(container: InputContainer) -> VideoStream:
@@ -164,12 +182,20 @@ def pixel_ratio(stream: VideoStream) -> Fraction:
     return stream.sample_aspect_ratio or Fraction(1)
 
 
+def shown_size(frame: VideoFrame, ratio: Fraction) -> tuple[int, int]:
+    """Width and height, before rotation, at which the frame's pixels are square."""
+    return max(1, round(frame.width * ratio)), frame.height
+
+
 def _picture(frame: VideoFrame, ratio: Fraction) -> Picture:
     """The picture is widened by `ratio`, so that its pixels are square."""
 
     def convert() -> np.ndarray:
-        width = max(1, round(frame.width * ratio))
-        rgb = frame.reformat(width=width, format="rgb24").to_ndarray()
+        width, _ = shown_size(frame, ratio)
+        try:
+            rgb = frame.reformat(width=width, format="rgb24", interpolation="BICUBIC").to_ndarray()
+        except (av.error.FFmpegError, ValueError) as error:
+            raise DecodeError(f"a picture cannot be converted: {_reason(error)}") from error
         return np.ascontiguousarray(np.rot90(rgb, _quarter_turns(frame)))
 
     return convert

@@ -41,6 +41,17 @@ def load_settings(cls: type[T], config: Path | None, overrides: Sequence[str] = 
     return value
 
 
+def given_settings(config: Path | None, overrides: Sequence[str] = ()) -> frozenset[str]:
+    """Names of the settings (groups as a whole) that the YAML file and the overrides set.
+
+    They are not checked here: `load_settings` does. Raises SettingsError for an unreadable file.
+    """
+    tree = {} if config is None else _read_yaml(config)
+    for override in overrides:
+        _apply(override, tree, [])
+    return frozenset(map(str, tree))
+
+
 def settings_dict(settings: Any) -> dict[str, Any]:
     """The settings as plain dicts, lists, strings and numbers, for YAML or JSON."""
     return {f.name: _plain(getattr(settings, f.name)) for f in dataclasses.fields(settings)}

@@ -1,6 +1,6 @@
 """Retrieval: text to clip and clip to text with the global texts, sentence to clip with the others.
 
-Which sentences a text has decides its segment score (METHOD.md, Scores: for a text of several
+Which sentences a text has decides its segment score (docs/method.md, Scores: for a text of several
 sentences, the mean over sentences of the best segment). The sentences of a global text are the
 segment texts of its clip whose words stand in it, as in a paragraph; a caption that is no such
 paragraph, or has no segment texts beside it, is its own only sentence. The condition keeps other

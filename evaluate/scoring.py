@@ -1,4 +1,4 @@
-"""Scores of texts with clips: embeddings, and the global, segment and fused score (METHOD.md).
+"""Scores of texts with clips: embeddings, and the global, segment and fused score (docs/method.md).
 
 Legend of the suffixes: T texts, N clips, R sentences of the texts, S segments of the clips.
 """
@@ -133,7 +133,7 @@ def level_scores(
     """The global and the segment score of every text with every clip, (T, N) float32 each.
 
     global: cosine of the wholes. segment: for each sentence the pooled similarity with the clip's
-    segments, then the mean over sentences (late interaction; METHOD.md, Scores).
+    segments, then the mean over sentences (late interaction; docs/method.md, Scores).
     """
     global_TN = texts.wholes @ clips.wholes.T
     pooled_RN = pool_segments(texts.parts @ clips.parts.T, clips.offsets, config=config)

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from .config import TINY, Precision
 from .contract import CacheError
 from .preprocessing import Preprocessing
+from .weights import fill, no_random_weights
 
 TINY_SEED: Final = 20_220_410
-TEXT_BATCH: Final = 256
+TEXT_BATCH: Final = 64
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -79,10 +80,12 @@ def load_backbone(
     checkpoint: Path | None,
     precision: Precision,
     device: str,
+    with_text: bool = True,
 ) -> Backbone:
     """Build the model and load its weights.
 
     tag: one of open_clip's pretrained tags; checkpoint: a file instead. tiny takes neither.
+    with_text: False leaves the text tower out of memory, where only pictures are encoded.
     Raises BackboneError with the ways out when the weights cannot be had: never other weights in
     silence.
     """
@@ -90,15 +93,15 @@ def load_backbone(
     exact_precision = pick_precision(precision, where)
     if name == TINY:
         model, sha256 = _tiny()
-        tokenizer = open_clip.get_tokenizer(TINY)
     else:
         _check_names(name, tag, checkpoint)
-        model, sha256 = _pretrained(name, tag, checkpoint)
-        tokenizer = open_clip.get_tokenizer(name)
+        model, sha256 = _pretrained(
+            name, tag, checkpoint, dtype=_DTYPES[exact_precision], with_text=with_text
+        )
     model.requires_grad_(False).eval().to(where, _DTYPES[exact_precision])
     return Backbone(
         model=model,
-        tokenizer=tokenizer,
+        tokenizer=open_clip.get_tokenizer(name) if with_text else None,
         preprocessing=Preprocessing.of(open_clip.get_model_preprocess_cfg(model)),
         weights_sha256=sha256,
         precision=exact_precision,
@@ -158,14 +161,17 @@ def _check_names(name: str, tag: str | None, checkpoint: Path | None) -> None:
         )
 
 
-def _pretrained(name: str, tag: str | None, checkpoint: Path | None) -> tuple[nn.Module, str]:
+def _pretrained(
+    name: str, tag: str | None, checkpoint: Path | None, *, dtype: torch.dtype, with_text: bool
+) -> tuple[nn.Module, str]:
     path = checkpoint or _fetch(name, str(tag))
     config = open_clip.get_pretrained_cfg(name, tag) if tag else {}
     try:
-        with _quiet():
+        with _quiet(), no_random_weights():
             model = open_clip.create_model(
                 name,
-                pretrained=str(path),
+                load_weights=False,
+                pretrained_text=False,
                 force_quick_gelu=bool(config.get("quick_gelu")),
                 force_preprocess_cfg={
                     key: config[key]
@@ -173,6 +179,7 @@ def _pretrained(name: str, tag: str | None, checkpoint: Path | None) -> tuple[nn
                     if key in config
                 },
             )
+            fill(model.requires_grad_(False), path, dtype=dtype, with_text=with_text)
     except Exception as error:  # torch, safetensors, pickle and open_clip each raise their own
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = f"{type(error).__name__}: {' '.join(lines[:2])[:300]}"

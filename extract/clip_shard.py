@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .frames import Chunk, ClipEnd, ClipFailure
+from .cutting import CutFacts, SegmentRows
+from .frames import Chunk, ClipEnd, ClipFailure, Stage
 from .planning import Item
-from .pooling import frame_rows, pool
-from .segments import Span, parse_rule
+from .pooling import pool
 
 
 @dataclass(slots=True, eq=False)
@@ -48,36 +48,53 @@ class ClipShard:
         self._rules = segment_rules
         self._keep_frames = keep_frames
         self._clip_features: list[np.ndarray] = []
-        self._segment_features: list[np.ndarray] = []
         self._frame_features: list[np.ndarray] = []
         self._times: list[np.ndarray] = []
         self._num_frames = 0
         self.clip_rows: list[dict[str, Any]] = []
-        self.segment_rows: list[dict[str, Any]] = []
+        self._segments = SegmentRows(width=width, dtype=dtype)
+
+    @property
+    def segment_rows(self) -> list[dict[str, Any]]:
+        return self._segments.rows
 
     def add(self, clip: Clip, source: Path) -> None:
         """Pool a clip's frames and make its rows; a failed clip gets a row alone."""
         row: dict[str, Any] = {**_source_facts(source), "num_frames": 0, "num_segments": 0}
         assert clip.end is not None, f"{clip.clip_id} is not done"
         if isinstance(clip.end, ClipFailure):
-            self._add_failed(clip, row, reason=clip.end.reason)
+            self._add_failed(clip, row, reason=clip.end.reason, stage=clip.end.stage)
             return
         index = np.concatenate([chunk.picture_index for chunk in clip.samples])
         frames = np.stack(clip.features)[index]
         if not np.isfinite(frames).all():
             reason = f"its features are not finite in {frames.dtype} (dtype=float32 has more room)"
-            self._add_failed(clip, row, reason=reason)
+            self._add_failed(clip, row, reason=reason, stage="encode")
             return
         sampled = np.concatenate([chunk.sample_seconds for chunk in clip.samples])
         shown = np.concatenate([chunk.seconds for chunk in clip.samples])
-        ending = clip.end.ending
-        num_segments = self._add_segments(clip, frames, sampled, ending.duration_seconds)
+        ending, shots = clip.end.ending, clip.end.shot_seconds
+        facts = CutFacts(
+            clip_id=clip.clip_id,
+            duration_seconds=ending.duration_seconds,
+            text_spans=clip.item.spans,
+            shot_seconds=shots or (),
+        )
+        try:
+            spans = {rule: facts.spans(rule) for rule in self._rules}
+        except ValueError as error:
+            self._add_failed(clip, row, reason=str(error), stage="encode")
+            return
+        for rule in self._rules:
+            self._segments.add(
+                clip.clip_id, rule, spans[rule], frames=frames, sample_seconds=sampled
+            )
         row |= {
             "status": "ok" if ending.problem is None else "partial",
             "reason": ending.problem,
             "num_frames": len(frames),
             "first_frame_row": self._num_frames,
-            "num_segments": num_segments,
+            "num_segments": sum(map(len, spans.values())),
             "duration_seconds": ending.duration_seconds,
             "fps": ending.probe.fps,
             "width": ending.probe.width,
@@ -88,6 +105,8 @@ class ClipShard:
             "stream_index": ending.probe.stream_index,
             "first_pts_seconds": ending.probe.first_pts_seconds,
             "source_sha256": clip.end.source_sha256,
+            "text_spans": clip.item.spans,
+            "shot_seconds": shots,
         }
         self.clip_rows.append({**clip.item.index_row(len(self._clip_features)), **row})
         self._clip_features.append(pool(frames, slice(None)).astype(frames.dtype))
@@ -100,7 +119,7 @@ class ClipShard:
         times = np.concatenate([np.empty((2, 0)), *self._times], axis=1)
         arrays = {
             "clips/features": np.concatenate([self._empty, *_rows(self._clip_features)]),
-            "segments/features": np.concatenate([self._empty, *_rows(self._segment_features)]),
+            "segments/features": self._segments.features,
             "frames/seconds": times[0],
             "frames/sample_seconds": times[1],
         }
@@ -108,33 +127,11 @@ class ClipShard:
             arrays["frames/features"] = np.concatenate([self._empty, *self._frame_features])
         return arrays
 
-    def _add_failed(self, clip: Clip, row: dict[str, Any], *, reason: str) -> None:
-        failure = {"status": "failed", "reason": reason}
+    def _add_failed(
+        self, clip: Clip, row: dict[str, Any], *, reason: str, stage: Stage
+    ) -> None:
+        failure = {"status": "failed", "reason": reason, "stage": stage}
         self.clip_rows.append({**clip.item.index_row(None), **row, **failure})
-
-    def _add_segments(
-        self, clip: Clip, frames: np.ndarray, sampled: np.ndarray, duration: float
-    ) -> int:
-        """Cut by every rule; the number of segments."""
-        before = len(self.segment_rows)
-        for rule in self._rules:
-            spans: Sequence[Span] = parse_rule(rule)(duration, clip.item.spans)
-            for index, (span, rows) in enumerate(
-                zip(spans, frame_rows(sampled, spans), strict=True)
-            ):
-                self.segment_rows.append(
-                    {
-                        "clip_id": clip.clip_id,
-                        "rule": rule,
-                        "segment_index": index,
-                        "start_seconds": span[0],
-                        "end_seconds": span[1],
-                        "num_frames": rows.stop - rows.start,
-                        "row": len(self._segment_features),
-                    }
-                )
-                self._segment_features.append(pool(frames, rows).astype(frames.dtype))
-        return len(self.segment_rows) - before
 
 
 def _rows(features: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .segments import parse_rule
+from .segments import SHOTS, parse_rule
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 DecoderName = Literal["pyav", "ffmpeg"]
@@ -54,8 +54,11 @@ class ExtractConfig:
     fps: float = 1.0
     """Frames sampled per second of a clip."""
     segments: tuple[str, ...] = ()
-    """Rules that cut clips: uniform:N, fixed:SECONDS, spans (of the manifest's texts). Empty: spans
-    where the manifest has them, then uniform:4."""
+    """Rules that cut clips: uniform:N, fixed:SECONDS[:STRIDE], shots, spans (of the manifest's
+    texts). Empty: spans where the manifest has them, then uniform:4."""
+    shots: bool | None = None
+    """Look for shots and keep their times, so that the rule shots can be used now or later. null:
+    when the rules ask for it."""
     precision: Precision = "auto"
     """Of the backbone. auto: bfloat16 where the processor has it natively, float16 on other GPUs,
     else float32."""
@@ -90,6 +93,8 @@ class ExtractConfig:
                 problems.append(str(error))
         if len(set(self.segments)) < len(self.segments):
             problems.append(f"segments names a rule twice: {', '.join(self.segments)}")
+        if SHOTS in self.segments and self.shots is False:
+            problems.append("segments names shots, and shots is false")
         if self.backbone == TINY and self.pretrained is not None:
             problems.append("backbone tiny has weights of its own; leave pretrained out")
         if problems:

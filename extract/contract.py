@@ -1,14 +1,18 @@
 """THE on-disk contract of a feature cache: its files, arrays, index columns, key and versions.
 
     CACHE/
-      cache.json                  key, settings, layout, versions, videos root: what made the cache
+      cache.json                  key, settings, layout, and how it was made (see below)
       shards/clips-*.h5           frame, segment and clip features of some clips
       shards/texts-*.h5           text features of some texts
+      shards/segments-*.h5        segment features that were cut later (mlalign-extract resegment)
       shards/questions-*.h5       text features of some questions and their options
       index/clips/*.parquet       one row per clip, failed ones included; one file per clip shard
       index/segments/*.parquet    one row per segment
       index/texts/*.parquet       one row per text
       index/questions/*.parquet   one row per question
+      runs/*.json                 one file per finished run that extracted something: its summary,
+                                  frames per second, seconds per phase, bytes written, settings,
+                                  device, versions, command; for people, never read back
 
 Arrays of a clip shard (C clips, S segments, F frames, D features wide), clips end to end:
 
@@ -27,8 +31,17 @@ from the clip's start, float64; a clip's own start and end are seconds from the 
 the chosen video stream.
 
 cache.json's ``settings`` are all that is meant to change the numbers and make the key; its
-``layout`` (segment rules, whether frames are kept) says what is stored of them. Both must be the
-same for all runs on a cache.
+``layout`` (segment rules, whether frames are kept and shots looked for) says what is stored of
+them. Both must be the same for all runs on a cache. The rest of it tells of the run that made the cache: ``config`` (all
+settings, the decoder among them), ``checkpoint`` (the file of the weights, when there was one),
+``inputs`` (what was to be extracted), ``videos_root``, ``dataset``, ``device``, ``versions``,
+``command``. ``--recipe`` reads it.
+
+A segment row counts when its clip's live row is in its ``clip_shard`` and its rule is in the
+layout. ``resegment`` puts what the clip shards lack by the new rules into segments shards, one per
+clip shard and rule and named after both, and then switches the layout in cache.json; nothing else
+is touched, so at every instant the cache has whole segments by the old or the new rules. Rows of
+rules that are no longer in the layout stay, and count again when the layout names them again.
 
 A shard is committed when the last of its index files is there: it is written aside, flushed to disk
 and renamed, then its index files are, the main one (clips, texts or questions) last. Each main
@@ -41,7 +54,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import pyarrow as pa
 
@@ -57,6 +70,12 @@ Unit = Literal["clips", "texts", "questions"]
 
 class CacheError(UserError):
     """A cache is missing, damaged, or made with other settings than asked for."""
+
+
+class DiskError(CacheError):
+    """The disk refuses to take more of a cache: it is full or read-only."""
+
+    exit_code: ClassVar[int] = 1
 
 
 _ROW = [
@@ -76,9 +95,10 @@ CLIPS: Final = pa.schema(
         ("end_seconds", pa.float64()),  # null: to the end
         ("status", pa.string()),  # ok, partial, failed
         ("reason", pa.string()),  # why not ok
+        ("stage", pa.string()),  # of a failed clip: open, decode, worker or encode (frames.Stage)
         ("num_frames", pa.int64()),
         ("first_frame_row", pa.int64()),
-        ("num_segments", pa.int64()),
+        ("num_segments", pa.int64()),  # by all rules of the layout
         ("duration_seconds", pa.float64()),  # of the clip, from its decoded frames
         ("fps", pa.float64()),
         ("width", pa.int64()),  # as stored, before rotation
@@ -91,6 +111,10 @@ CLIPS: Final = pa.schema(
         ("source_bytes", pa.int64()),
         ("source_mtime_ns", pa.int64()),
         ("source_sha256", pa.string()),
+        # What rules cut by, so that resegment needs neither the manifest nor the video:
+        ("text_spans", pa.list_(pa.list_(pa.float64()))),  # [start, end] of its texts, by start
+        ("shot_seconds", pa.list_(pa.float64())),  # where its second, third ... shot begins; null:
+        # not looked for
         *_ROW,
     ]
 )
@@ -103,8 +127,10 @@ SEGMENTS: Final = pa.schema(
         ("start_seconds", pa.float64()),
         ("end_seconds", pa.float64()),
         ("num_frames", pa.int64()),
-        ("shard", pa.string()),
+        ("clip_shard", pa.string()),  # of the frames it was cut from
+        ("shard", pa.string()),  # of its feature: clip_shard, or a segments shard
         ("row", pa.int64()),
+        ("shard_sha256", pa.string()),
     ]
 )
 
@@ -166,6 +192,10 @@ def cache_key(settings: dict[str, Any]) -> str:
 
 def settings_path(cache: Path) -> Path:
     return cache / "cache.json"
+
+
+def runs_folder(cache: Path) -> Path:
+    return cache / "runs"
 
 
 def shard_path(cache: Path, shard: str) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol, assert_never
 
 import numpy as np
+from PIL import Image
 
 from .config import DecoderLimits, DecoderName
 from .sampling import Sample
@@ -94,6 +95,14 @@ def open_decoder(
             return FfmpegDecoder(path, fps=fps, start=start, end=end, limits=limits)
         case _:
             assert_never(name)
+
+
+def resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(height, width, 3) uint8: pixels made square, here for both decoders, so that they agree."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    image = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image)
 
 
 def check_picture_size(width: int, height: int, limits: DecoderLimits) -> None:

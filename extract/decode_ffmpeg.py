@@ -7,6 +7,7 @@ it emits a picture for: that gives the true times.
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -22,7 +23,16 @@ import ffmpeg
 import numpy as np
 
 from .config import DecoderLimits
-from .decode import DEMUXERS, PROTOCOLS, DecodeError, Ending, Picture, Probe, check_picture_size
+from .decode import (
+    DEMUXERS,
+    PROTOCOLS,
+    DecodeError,
+    Ending,
+    Picture,
+    Probe,
+    check_picture_size,
+    resized,
+)
 from .decode_pyav import (
     decoded_frames,
     open_container,
@@ -77,7 +87,7 @@ class FfmpegDecoder:
         assert process.stdout is not None and process.stderr is not None
         try:
             self._log = _Log(process.stderr, gap=source.gap, start=self._start, fps=self._fps)
-            yield from self._samples(process.stdout, (source.height, source.width, 3))
+            yield from self._samples(process.stdout, source)
         finally:
             process.kill()
             process.stdout.close()
@@ -96,12 +106,13 @@ class FfmpegDecoder:
             problem=self._log.problem(),
         )
 
-    def _samples(self, pipe: IO[bytes], shape: tuple[int, int, int]) -> Iterator[Sample[Picture]]:
+    def _samples(self, pipe: IO[bytes], source: _Source) -> Iterator[Sample[Picture]]:
         assert self._log is not None
         step, end = 1 / exact(self._fps), None
         if self._end is not None:
             end = exact(self._end) - exact(self._start)
-        size = shape[0] * shape[1] * shape[2]
+        shape = source.stored_height, source.stored_width, 3
+        size = math.prod(shape)
         picture: np.ndarray | None = None
         k = 0
         while end is None or k * step < end:
@@ -111,7 +122,7 @@ class FfmpegDecoder:
             shown = self._log.shown_at(k)
             if shown is None or picture is None:  # the last frame is no longer on the screen
                 break
-            yield Sample(float(k * step), shown, _as_is(picture))
+            yield Sample(float(k * step), shown, _picture(picture, source))
             k += 1
         if k == 0:
             raise DecodeError(self._no_sample())
@@ -145,7 +156,8 @@ class FfmpegDecoder:
             .filter("setpts", f"PTS-round({self._start!r}/TB)")
             .filter("fps", fps=self._fps, round="up", start_time=0)
             .filter("showinfo@instants", checksum=0)
-            .filter("scale", source.width, source.height, flags="bicubic")
+            # Also where the video changes its size midway.
+            .filter("scale", source.stored_width, source.stored_height, flags="bicubic")
         )
         command: list[str] = (
             frames.output("pipe:", format="rawvideo", pix_fmt="rgb24", fps_mode="passthrough")
@@ -239,8 +251,11 @@ class _Source:
     """What must be known of a video before the program is started."""
 
     probe: Probe
+    stored_width: int
+    """Of the upright picture, its pixels not yet square."""
+    stored_height: int
     width: int
-    """At which the picture is shown upright."""
+    """Of the upright picture as it is shown."""
     height: int
     gap: Fraction
     """Seconds between frames, as the container claims."""
@@ -260,10 +275,19 @@ def _look(path: Path, limits: DecoderLimits) -> _Source:
         width, height = shown_size(frame, pixel_ratio(stream))
         check_picture_size(width, height, limits)
         gap = Fraction(1) / (stream.average_rate or 25)
+    stored_width, stored_height = found.width, found.height
     if found.rotation_degrees in (90, 270):
         width, height = height, width
-    return _Source(probe=found, width=width, height=height, gap=gap)
+        stored_width, stored_height = stored_height, stored_width
+    return _Source(
+        probe=found,
+        stored_width=stored_width,
+        stored_height=stored_height,
+        width=width,
+        height=height,
+        gap=gap,
+    )
 
 
-def _as_is(picture: np.ndarray) -> Picture:
-    return lambda: picture
+def _picture(stored: np.ndarray, source: _Source) -> Picture:
+    return lambda: resized(stored, source.width, source.height)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -17,7 +18,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .config import DecoderLimits
-from .decode import DEMUXERS, PROTOCOLS, DecodeError, Ending, Picture, Probe, check_picture_size
+from .decode import (
+    DEMUXERS,
+    PROTOCOLS,
+    DecodeError,
+    Ending,
+    Picture,
+    Probe,
+    check_picture_size,
+    resized,
+)
 from .sampling import Sample, Timed, exact, samples
 
 
@@ -123,7 +133,7 @@ def decoded_frames(
     packets = container.demux(stream)
     is_over = False
     while not is_over:
-        packet: Packet | None = None  # which asks the decoder for the frames it still holds
+        packet: Packet[Any] | None = None  # which asks the decoder for the frames it still holds
         try:
             packet = next(packets, None)
             is_over = packet is None or packet.size == 0
@@ -191,12 +201,13 @@ def _picture(frame: VideoFrame, ratio: Fraction) -> Picture:
     """The picture is widened by `ratio`, so that its pixels are square."""
 
     def convert() -> np.ndarray:
-        width, _ = shown_size(frame, ratio)
         try:
-            rgb = frame.reformat(width=width, format="rgb24", interpolation="BICUBIC").to_ndarray()
+            # The interpolation of colours that are stored at half the resolution.
+            rgb = frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray()
         except (av.error.FFmpegError, ValueError) as error:
             raise DecodeError(f"a picture cannot be converted: {_reason(error)}") from error
-        return np.ascontiguousarray(np.rot90(rgb, _quarter_turns(frame)))
+        square = resized(rgb, *shown_size(frame, ratio))
+        return np.ascontiguousarray(np.rot90(square, _quarter_turns(frame)))
 
     return convert
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import queue
 import signal
 import sys
 import threading
@@ -16,7 +15,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from .frames import ClipEnd, ClipFailure, ClipTask, DecodeSettings, Message, read_clip
+from .byte_queue import ByteQueue
+from .frames import Chunk, ClipEnd, ClipFailure, ClipTask, DecodeSettings, Message, read_clip
+
+
+MAX_WAITING_BYTES = 32 * 2**20
+"""Of pictures that wait for the encoder: 218 of 224 pixels, 54 of 448; a batch or more of each."""
 
 
 @dataclass(slots=True)
@@ -31,51 +35,72 @@ class _Worker:
 class LocalDecoders:
     """Decodes clips in processes of its own, with bounded memory, whatever the clips do to them.
 
-    At most `num_workers` clips are under way; what they deliver waits in a queue of `max_waiting`
-    chunks, and a process whose chunk does not fit waits too.
+    At most `num_workers` clips are under way; what they deliver waits in a queue of
+    `max_waiting_bytes`, and a process whose chunk does not fit waits too.
     """
 
     def __init__(
-        self, settings: DecodeSettings, *, num_workers: int, max_waiting: int = 16
+        self,
+        settings: DecodeSettings,
+        *,
+        num_workers: int,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
         self._settings = settings
         self._num_workers = num_workers
         self._context = multiprocessing.get_context("spawn")
-        self._events: queue.Queue[tuple[ClipTask, Message] | BaseException | None] = queue.Queue(
-            max_waiting
+        self._events: ByteQueue[tuple[ClipTask, Message] | BaseException | None] = ByteQueue(
+            max_waiting_bytes
         )
         self._stop = threading.Event()
 
     def decode(self, tasks: Iterable[ClipTask]) -> Iterator[tuple[ClipTask, Message]]:
         """Every clip's messages, in order within a clip, mixed among clips; the last one ends the
-        clip."""
+        clip.
+
+        tasks is iterated in a thread of its own, as processes become free.
+        """
+        for event in self.decode_with_pauses(tasks, pause_seconds=None):
+            if event is not None:
+                yield event
+
+    def decode_with_pauses(
+        self, tasks: Iterable[ClipTask], *, pause_seconds: float | None
+    ) -> Iterator[tuple[ClipTask, Message] | None]:
+        """Like decode, and a None whenever nothing has come for so long: time to look elsewhere."""
         thread = threading.Thread(target=self._serve, args=(iter(tasks),), daemon=True)
         thread.start()
         try:
-            while (event := self._events.get()) is not None:
+            while True:
+                try:
+                    event = self._events.get(timeout_seconds=pause_seconds)
+                except TimeoutError:
+                    yield None
+                    continue
+                if event is None:
+                    return
                 if isinstance(event, BaseException):
                     raise event
                 yield event
         finally:
             self._stop.set()
             while thread.is_alive():  # it may be waiting for room in the queue
-                with contextlib.suppress(queue.Empty):
-                    self._events.get(timeout=0.05)
+                with contextlib.suppress(TimeoutError):
+                    self._events.get(timeout_seconds=0.05)
             thread.join()
 
     @property
-    def num_waiting(self) -> int:
-        """Chunks that wait for the encoder: many, and the encoder sets the pace; none, and the
-        decoders do."""
-        return self._events.qsize()
+    def num_waiting_bytes(self) -> int:
+        """Of pictures that wait for the encoder."""
+        return self._events.num_bytes
 
     def _serve(self, tasks: Iterator[ClipTask]) -> None:
         workers: list[_Worker] = []
         try:
             self._run(tasks, workers)
-            self._events.put(None)
+            self._events.put(None, num_bytes=0)
         except BaseException as error:  # a fault of ours: show it where decode() is called
-            self._events.put(error)
+            self._events.put(error, num_bytes=0)
         finally:
             for worker in workers:
                 _end(worker)
@@ -122,12 +147,13 @@ class LocalDecoders:
         place."""
         assert worker.task is not None
         _end(worker)
-        self._put(worker.task, ClipFailure(reason=reason))
+        self._put(worker.task, ClipFailure(reason=reason, stage="worker"))
 
     def _put(self, task: ClipTask, message: Message) -> None:
+        num_bytes = message.pictures.nbytes if isinstance(message, Chunk) else 0
         while not self._stop.is_set():
-            with contextlib.suppress(queue.Full):
-                return self._events.put((task, message), timeout=0.5)
+            if self._events.put((task, message), num_bytes=num_bytes, timeout_seconds=0.5):
+                return
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe(duplex=True)

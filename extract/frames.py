@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from .config import DecoderLimits, DecoderName
 from .decode import DecodeError, Ending, open_decoder
 from .preprocessing import Preprocessing
+from .shots import ShotDetector
 
 CHUNK_PICTURES = 16
 """Pictures per message: enough to make messages rare, few enough to keep the encoder fed evenly."""
@@ -40,6 +42,7 @@ class DecodeSettings:
     fps: float
     preprocessing: Preprocessing
     limits: DecoderLimits
+    find_shots: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +66,13 @@ class ClipEnd:
 
     ending: Ending
     source_sha256: str
+    shot_seconds: tuple[float, ...] | None = None
+    """When its second, third ... shot begins; None when they were not looked for."""
+
+
+Stage = Literal["open", "decode", "worker", "encode"]
+"""Where a clip failed: before its first frame, after it, with the decoding process (it crashed,
+stalled or took too much memory), or with its features."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +80,7 @@ class ClipFailure:
     """The clip gives no features."""
 
     reason: str
+    stage: Stage
 
 
 Message = Chunk | ClipEnd | ClipFailure
@@ -77,6 +88,7 @@ Message = Chunk | ClipEnd | ClipFailure
 
 def read_clip(task: ClipTask, settings: DecodeSettings) -> Iterator[Message]:
     """Chunks and then a ClipEnd, or, at any point, a ClipFailure as the last message."""
+    stage: Stage = "open"
     try:
         check_regular(task.path)
         sha256 = source_sha256(task.path)
@@ -89,27 +101,37 @@ def read_clip(task: ClipTask, settings: DecodeSettings) -> Iterator[Message]:
             limits=settings.limits,
         )
         collector = _Collector()
+        shots = ShotDetector() if settings.find_shots else None
         num_samples = 0
         for sample in decoder:
+            stage = "decode"
             num_samples += 1
             if num_samples > settings.limits.max_samples:
                 limit = settings.limits.max_samples
                 raise DecodeError(f"more than {limit} frames are sampled (limits.max_samples)")
             if sample.seconds != collector.last_seconds:
-                picture = settings.preprocessing.apply(sample.picture())
+                shown = sample.picture()
+                if shots is not None:
+                    shots.add(shown, sample_seconds=sample.sample_seconds)
+                picture = settings.preprocessing.apply(shown)
                 collector.add_picture(picture, seconds=sample.seconds)
             collector.add_sample(sample.sample_seconds)
             if collector.is_full:
                 yield collector.take()
         yield collector.take()
-        yield ClipEnd(ending=decoder.ending(), source_sha256=sha256)
+        yield ClipEnd(
+            ending=decoder.ending(),
+            source_sha256=sha256,
+            shot_seconds=shots.shot_seconds if shots is not None else None,
+        )
     except DecodeError as error:
-        yield ClipFailure(reason=str(error))
+        yield ClipFailure(reason=str(error), stage=stage)
     except MemoryError:
         limit_gib = settings.limits.memory_gib
-        yield ClipFailure(reason=f"decoding takes over {limit_gib:g} GiB (limits.memory_gib)")
+        reason = f"decoding takes over {limit_gib:g} GiB (limits.memory_gib)"
+        yield ClipFailure(reason=reason, stage="worker")
     except OSError as error:
-        yield ClipFailure(reason=error.strerror or str(error))
+        yield ClipFailure(reason=error.strerror or str(error), stage=stage)
 
 
 def check_regular(path: Path) -> None:

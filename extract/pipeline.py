@@ -76,7 +76,7 @@ def extract(
     plan = _plan(manifest, cache, config, retry_failed=retry_failed)
     new_frames = 0
     if plan.has_work or not exists:
-        backbone = _load(config)
+        backbone = _load(config, with_text=bool(plan.texts or plan.questions))
         settings = {**_known_settings(config), **_backbone_settings(backbone)}
         layout = {name: settings.pop(name) for name in ("segments", "keep_frames")}
         record = _record(manifest, config, backbone)
@@ -192,7 +192,7 @@ def _record(manifest: Manifest, config: ExtractConfig, backbone: Backbone) -> di
     }
 
 
-def _load(config: ExtractConfig) -> Backbone:
+def _load(config: ExtractConfig, *, with_text: bool) -> Backbone:
     from .backbone import load_backbone
 
     backbone = load_backbone(
@@ -201,6 +201,7 @@ def _load(config: ExtractConfig) -> Backbone:
         checkpoint=config.checkpoint,
         precision=config.precision,
         device=config.device,
+        with_text=with_text,
     )
     weights = "random weights: for trying out, not for results" if config.backbone == TINY else ""
     source = weights or str(config.checkpoint or config.tag)

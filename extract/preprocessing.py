@@ -79,7 +79,8 @@ class Preprocessing:
             return int(short * width / height), short
         ratios = height / self.height, width / self.width
         ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
-        return round(width / ratio), round(height / ratio)
+        # open_clip fails on a picture so slim that nothing is left of it; one pixel is.
+        return max(1, round(width / ratio)), max(1, round(height / ratio))
 
     def _fit(self, image: Image.Image) -> Image.Image:
         """Pad what is too small, then cut what is too large, both about the centre."""

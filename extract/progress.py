@@ -8,35 +8,46 @@ from typing import Self
 
 from tqdm import tqdm
 
+from .tally import Counts
+
 LOG_SECONDS = 15.0
 
 
 class Progress:
-    """Counts clips and frames, and says who waits for whom."""
+    """Shows clips and frames done, and who waits for whom. To be told every second or so."""
 
     def __init__(self, *, num_clips: int, title: str) -> None:
         self._num_clips = num_clips
         self._title = title
-        self._clips = self._frames = self._failed = 0
-        self._began = self._logged = time.monotonic()
+        self._total = Counts()
+        self._recent = Counts()
+        self._began = self._shown = time.monotonic()
         self._is_terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=num_clips, desc=title, unit="clip", disable=not self._is_terminal, leave=False
         )
 
-    def add_frames(self, count: int, *, num_waiting: int) -> None:
-        """Frames encoded; num_waiting: chunks of pictures that wait for the encoder."""
-        self._frames += count
-        self._show("encoder" if num_waiting else "decoder")
+    @property
+    def total(self) -> Counts:
+        """All that was added."""
+        return self._total
 
-    def add_clip(self, *, failed: bool) -> None:
-        self._clips += 1
-        self._failed += failed
-        self._bar.update(1)
-
-    def say(self, line: str) -> None:
-        """A line that stays, above the bar."""
-        self._bar.write(line, file=sys.stderr)
+    def add(self, counts: Counts) -> None:
+        """Show what has happened since the last call."""
+        self._total.add(counts)
+        self._recent.add(counts)
+        for line in counts.lines:
+            self._bar.write(line, file=sys.stderr)
+        now = time.monotonic()
+        if self._is_terminal:
+            self._bar.set_postfix_str(f"{self._rate(now)}, {self._pace(now)}", refresh=False)
+            self._bar.update(counts.clips)
+            self._bar.refresh()
+        elif now - self._shown < LOG_SECONDS:
+            return
+        else:
+            self._log(now)
+        self._recent, self._shown = Counts(), now
 
     def __enter__(self) -> Self:
         return self
@@ -44,23 +55,31 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def _show(self, slower: str) -> None:
-        now = time.monotonic()
-        rate = self._frames / max(now - self._began, 1e-9)
-        if self._is_terminal:
-            self._bar.set_postfix_str(
-                f"{self._frames} frames, {rate:.1f}/s, waiting for the {slower}", refresh=False
-            )
-        elif now - self._logged >= LOG_SECONDS:
-            self._logged = now
-            left = (now - self._began) * (self._num_clips - self._clips) / max(self._clips, 1)
-            print(
-                f"{self._title}: {self._clips}/{self._num_clips} clips, {self._frames} frames, "
-                f"{rate:.1f}/s, {self._failed} failed, about {left:.0f} s left, "
-                f"waiting for the {slower}",
-                file=sys.stderr,
-                flush=True,
-            )
+    def _log(self, now: float) -> None:
+        done = self._total.clips
+        left = (now - self._began) * (self._num_clips - done) / max(done, 1)
+        print(
+            f"{self._title}: {done}/{self._num_clips} clips, {self._rate(now)}, "
+            f"{self._total.failed} failed, "
+            + (f"about {left:.0f} s left, " if done else "")
+            + self._pace(now),
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _rate(self, now: float) -> str:
+        rate = self._total.frames / max(now - self._began, 1e-9)
+        return f"{self._total.frames} frames, {rate:.1f}/s"
+
+    def _pace(self, now: float) -> str:
+        """Who sets the pace, since the last time this was shown."""
+        waited = self._recent.waited
+        slower = max(waited, key=lambda part: waited[part])
+        # The run itself also copies and writes; with several workers their waits add up.
+        share = waited[slower] / max(sum(waited.values()), now - self._shown, 1e-9)
+        if share < 0.1:
+            return "decoder and encoder keep pace"
+        return f"waiting for the {slower} ({share:.0%} of the time)"
 
 
 def printable(text: str) -> str:

@@ -48,7 +48,7 @@ def samples(
     frames come in the order they are shown. The last one is shown for its own duration. A clip that
     is shorter than 1 / fps gives one sample; one that starts after the last frame gives none.
 
-    frames   |a  |b |c      |d |          at 1 per second
+    frames   |a  |b |c         |d |       at 1 per second
     instants 0     1     2     3     4    ->  a  b  c  c (d begins after 3)
     """
     step, begin = 1 / exact(fps), exact(start)

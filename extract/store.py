@@ -114,8 +114,9 @@ class FeatureStore:
         segments = read_index(path, "segments")
         # A segment row counts with its clip's live shard: not before that is committed, nor after
         # it was replaced.
-        live = pa.table({"clip_id": tables["clips"]["clip_id"], "shard": tables["clips"]["shard"]})
-        segments = segments.join(live, keys=["clip_id", "shard"], join_type="left semi")
+        clips = tables["clips"]
+        live = pa.table({"clip_id": clips["clip_id"], "clip_shard": clips["shard"]})
+        segments = segments.join(live, keys=["clip_id", "clip_shard"], join_type="left semi")
         tables["segments"] = segments.sort_by(
             [("clip_id", "ascending"), ("rule", "ascending"), ("segment_index", "ascending")]
         )
@@ -149,6 +150,12 @@ class FeatureStore:
         cut = self.segments.filter(pc.equal(self.segments["rule"], rule))
         cut = _of_clips(cut, ids)
         counts = np.bincount(_positions(cut["clip_id"], ids), minlength=len(ids))
+        if not counts.all():
+            # Two commands that changed the rules at once were killed.
+            raise CacheError(
+                f"{self.path}: {(counts == 0).sum()} clips have no segments {rule!r}; "
+                "run mlalign-extract resegment with the rules you want to finish it"
+            )
         texts = _of_clips(self.texts, ids).sort_by("text_id")
         reader = ShardReader(self.path, width=self.dim)
         return SplitFeatures(

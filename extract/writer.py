@@ -8,11 +8,12 @@ import io
 import json
 import os
 import platform
+import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -23,6 +24,7 @@ from .contract import (
     FORMAT,
     TABLES,
     CacheError,
+    DiskError,
     Unit,
     cache_key,
     index_path,
@@ -46,7 +48,8 @@ def open_for_writing(
 
     settings and layout: see `contract`. record: versions, command, videos root: kept for the
     reader, never compared.
-    Raises CacheError when the cache was made otherwise, showing both values.
+    Raises CacheError when the cache was made otherwise, showing both values, DiskError when the
+    disk refuses.
     """
     path = settings_path(cache)
     if not path.exists():
@@ -58,8 +61,9 @@ def open_for_writing(
             "layout": dict(layout),
             **record,
         }
-        cache.mkdir(parents=True, exist_ok=True)
-        _create(path, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+        with disk_errors(path):
+            cache.mkdir(parents=True, exist_ok=True)
+            _create(path, json_bytes(content))
     check_same(cache, {**settings, **layout})
     clear_leftovers(cache)
     return str(read_settings(cache)["key"])
@@ -77,11 +81,9 @@ def check_same(cache: Path, asked: Mapping[str, Any]) -> None:
     """Raises CacheError naming every asked setting in which the cache differs, with both values."""
     content = read_settings(cache)
     found = {**content["settings"], **content["layout"]}
-    plain = json.loads(json.dumps(dict(asked)))
     differences = [
-        f"  {name}: the cache has {_shown(found.get(name))}, this run asks for {_shown(value)}"
-        for name, value in plain.items()
-        if found.get(name) != value
+        f"  {name}: the cache has {has}, this run asks for {asks}"
+        for name, has, asks in setting_differences(found, asked)
     ]
     if differences:
         raise CacheError(
@@ -95,13 +97,25 @@ def check_same(cache: Path, asked: Mapping[str, Any]) -> None:
         )
 
 
+def setting_differences(
+    found: Mapping[str, Any], asked: Mapping[str, Any]
+) -> list[tuple[str, str, str]]:
+    """(name, found value, asked value), in words, of every asked setting that differs."""
+    plain = json.loads(json.dumps(dict(asked)))
+    return [
+        (name, _shown(found.get(name)), _shown(value))
+        for name, value in plain.items()
+        if found.get(name) != value
+    ]
+
+
 def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def commit_shard(
     cache: Path,
-    unit: Unit,
+    unit: Unit | Literal["segments"],
     name: str,
     *,
     arrays: Mapping[str, np.ndarray],
@@ -113,22 +127,16 @@ def commit_shard(
     two writers of the same work replace each other's file by an equal one.
     arrays: dataset path in the HDF5 file to array. tables: index table to rows; shard and digest
     are added here.
-    Raises CacheError when the disk refuses (full, read-only).
+    Raises DiskError when the disk refuses (full, read-only).
     """
     shard = f"{name}.h5"
     content = _hdf5_bytes(arrays)
     location = {"shard": shard, "shard_sha256": hashlib.sha256(content).hexdigest()}
-    try:
-        _replace(shard_path(cache, shard), content)
-        # The main table goes last: its file is what makes the shard exist.
-        for table in sorted(tables, key=lambda table: table == unit):
-            rows = [{**row, **location} for row in tables[table]]
-            _replace(index_path(cache, table, shard), _parquet_bytes(TABLES[table], rows))
-    except OSError as error:
-        raise CacheError(
-            f"cannot write {shard} in {cache}: {error.strerror or error}; what was committed "
-            "before is safe, run the same command again to go on"
-        ) from error
+    put_file(shard_path(cache, shard), content)
+    # The main table goes last: its file is what makes the shard exist.
+    for table in sorted(tables, key=lambda table: table == unit):
+        rows = [{"clip_shard": shard, **row, **location} for row in tables[table]]
+        put_file(index_path(cache, table, shard), parquet_bytes(TABLES[table], rows))
 
 
 def _hdf5_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -140,7 +148,8 @@ def _hdf5_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def _parquet_bytes(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> bytes:
+def parquet_bytes(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """An index file of the rows; what a row leaves out is null."""
     columns = {
         field.name: pa.array([row.get(field.name) for row in rows], type=field.type)
         for field in schema
@@ -150,12 +159,41 @@ def _parquet_bytes(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> byte
     return buffer.getvalue()
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file aside, flush it to disk, and rename it over path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _write_aside(path, content)
-    os.replace(temporary, path)
-    _flush_folder(path.parent)
+def json_bytes(content: Mapping[str, Any]) -> bytes:
+    """A JSON file for people, too."""
+    return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def put_file(path: Path, content: bytes) -> None:
+    """Write a file aside, flush it to disk, and rename it over path. Raises DiskError."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _write_aside(path, content)
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """What the system says against writing `path`, as a DiskError that names the disk."""
+    try:
+        yield
+    except OSError as error:
+        disk = _disk_of(path)
+        free, size = shutil.disk_usage(disk).free, shutil.disk_usage(disk).total
+        raise DiskError(
+            f"cannot write {path}: {error.strerror or error}; the disk at {disk} has "
+            f"{free / 2**20:.1f} of {size / 2**20:.1f} MiB free. What was committed before is "
+            "safe; make room and run the same command again to go on"
+        ) from error
+
+
+def _disk_of(path: Path) -> Path:
+    """Where the disk that holds (or would hold) a file is mounted."""
+    folder = Path(os.path.abspath(path)).parent
+    while not os.path.ismount(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def _create(path: Path, content: bytes) -> None:

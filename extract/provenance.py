@@ -1,0 +1,58 @@
+"""What a cache and a run tell of how they came about: libraries, machine, command."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .config import ExtractConfig
+
+if TYPE_CHECKING:
+    from .backbone import Backbone
+
+PACKAGES = ("mlalign", "av", "torch", "open_clip_torch", "pillow", "numpy", "h5py", "pyarrow")
+
+
+def made_with(config: ExtractConfig, backbone: Backbone) -> dict[str, Any]:
+    """Device, precision, decoder, versions and command of this run, for JSON."""
+    return {
+        "decoder": config.decoder,
+        "device": str(backbone.device),
+        "device_name": _device_name(backbone),
+        "precision": backbone.precision,
+        "command": shlex.join(sys.argv),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions(config),
+    }
+
+
+def versions(config: ExtractConfig) -> dict[str, str]:
+    """Name to version of the packages, of ffmpeg's libraries as PyAV has them, and of the ffmpeg
+    program where that decodes."""
+    import av
+
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    for name, numbers in sorted(av.library_versions.items()):
+        found[name] = ".".join(map(str, numbers))
+    if config.decoder == "ffmpeg":
+        from .decode_ffmpeg import ffmpeg_program
+
+        command = [ffmpeg_program(), "-version"]
+        said = subprocess.run(command, capture_output=True, text=True, errors="replace").stdout
+        found["ffmpeg"] = said.partition("\n")[0]
+    return found
+
+
+def _device_name(backbone: Backbone) -> str:
+    """What the device calls itself: the GPU's name, the processor's instruction set."""
+    import torch
+
+    if backbone.device.type == "cuda":
+        return torch.cuda.get_device_name(backbone.device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

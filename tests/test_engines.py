@@ -1,0 +1,169 @@
+"""Decoding processes: what happens to one costs its clip and nothing else."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from mlalign.extract.config import DecoderLimits
+from mlalign.extract.engines import LocalDecoders
+from mlalign.extract.frames import Chunk, ClipEnd, ClipFailure, ClipTask, DecodeSettings
+from mlalign.extract.preprocessing import Preprocessing
+
+PREPROCESSING = Preprocessing(
+    height=48,
+    width=48,
+    resize_mode="squash",
+    interpolation="bicubic",
+    fill=0,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory, make_video):
+    """Six videos; the frames of video i begin at number 100 * i."""
+    folder = tmp_path_factory.mktemp("engines")
+    return [
+        make_video(folder / f"{i}.mp4", list(range(0, 3000, 40)), first_number=100 * i)
+        for i in range(6)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left():
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def decoders(*, num_workers=2, max_waiting=16, fps=25.0, decoder="pyav", **limits):
+    settings = DecodeSettings(
+        decoder=decoder, fps=fps, preprocessing=PREPROCESSING, limits=DecoderLimits(**limits)
+    )
+    return LocalDecoders(settings, num_workers=num_workers, max_waiting=max_waiting)
+
+
+def tasks_of(paths):
+    return [
+        ClipTask(clip_id=path.stem, path=path, start_seconds=0.0, end_seconds=None)
+        for path in paths
+    ]
+
+
+def gather(events):
+    messages = {}
+    for task, message in events:
+        messages.setdefault(task.clip_id, []).append(message)
+    return messages
+
+
+def check_whole(messages, first_number, number_of):
+    *chunks, end = messages
+    assert isinstance(end, ClipEnd), end
+    assert all(isinstance(chunk, Chunk) for chunk in chunks)
+    sampled = np.concatenate([chunk.sample_seconds for chunk in chunks])
+    np.testing.assert_allclose(sampled, np.arange(75) / 25)
+    numbers = [number_of(picture) for chunk in chunks for picture in chunk.pictures]
+    assert numbers == list(range(first_number, first_number + 75))
+
+
+def test_each_clips_messages_come_in_order_and_end_once(videos, number_of):
+    # A queue of one: the processes wait for room.
+    messages = gather(decoders(max_waiting=1).decode(tasks_of(videos)))
+    assert set(messages) == {str(i) for i in range(6)}
+    for i in range(6):
+        check_whole(messages[str(i)], 100 * i, number_of)
+
+
+def test_a_killed_process_fails_only_its_clip(videos, number_of):
+    messages, victim = {}, None
+    for task, message in decoders(num_workers=1, max_waiting=1).decode(tasks_of(videos[:3])):
+        messages.setdefault(task.clip_id, []).append(message)
+        if victim is None:
+            victim = task.clip_id
+            [process] = multiprocessing.active_children()
+            os.kill(process.pid, signal.SIGKILL)
+    failed = [name for name, found in messages.items() if isinstance(found[-1], ClipFailure)]
+    # It may have handed in the clip before it was killed; then the next one is the victim.
+    assert len(failed) == 1
+    assert messages[failed[0]][-1].reason == "the decoder crashed (SIGKILL)"
+    for i in range(3):
+        if str(i) not in failed:
+            check_whole(messages[str(i)], 100 * i, number_of)
+
+
+def test_a_stuck_process_is_ended_after_the_stall_limit(videos, number_of):
+    messages, is_stopped = {}, False
+    began = time.monotonic()
+    events = decoders(num_workers=1, max_waiting=1, stall_seconds=2.5).decode(tasks_of(videos[:3]))
+    for task, message in events:
+        messages.setdefault(task.clip_id, []).append(message)
+        if not is_stopped:
+            is_stopped = True
+            [process] = multiprocessing.active_children()
+            os.kill(process.pid, signal.SIGSTOP)
+    assert time.monotonic() - began < 15
+    failed = [name for name, found in messages.items() if isinstance(found[-1], ClipFailure)]
+    assert len(failed) == 1
+    reason = messages[failed[0]][-1].reason
+    assert reason == "the decoder made no progress for 2.5 s and was ended"
+    assert {name for name in messages if name not in failed} | set(failed) == {"0", "1", "2"}
+
+
+def test_a_slow_encoder_is_no_stall_of_the_decoders(videos, number_of):
+    messages = {}
+    events = decoders(max_waiting=1, stall_seconds=2.5).decode(tasks_of(videos[:2]))
+    num_naps = 0
+    for task, message in events:
+        messages.setdefault(task.clip_id, []).append(message)
+        if num_naps < 2:
+            num_naps += 1
+            time.sleep(3)
+    for i in range(2):
+        check_whole(messages[str(i)], 100 * i, number_of)
+
+
+def test_a_clip_over_the_memory_limit_fails_and_the_next_is_read(
+    videos, tmp_path, make_video, number_of
+):
+    large = make_video(
+        tmp_path / "large.mkv", [0, 40], size=(8000, 6000), codec="mjpeg", pixel_format="yuvj420p"
+    )
+    one = decoders(num_workers=1, memory_gib=0.5)
+    messages = gather(one.decode(tasks_of([large, videos[1]])))
+    assert isinstance(messages["large"][-1], ClipFailure), messages
+    check_whole(messages["1"], 100, number_of)
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
+def test_closing_the_iteration_early_leaves_no_processes(videos, decoder):
+    events = decoders(max_waiting=1, decoder=decoder).decode(tasks_of(videos))
+    next(events)
+    before = multiprocessing.active_children()
+    events.close()
+    assert before and multiprocessing.active_children() == []
+
+
+def test_an_error_of_the_tasks_shows_where_they_are_decoded(videos):
+    def tasks():
+        yield from tasks_of(videos[:1])
+        raise ValueError("no such table")
+
+    with pytest.raises(ValueError, match="no such table"):
+        gather(decoders(num_workers=1).decode(tasks()))
+
+
+def test_no_clips_need_no_processes():
+    assert list(decoders().decode([])) == []
+
+
+def test_a_bad_file_among_good_ones_fails_alone(videos, tmp_path, number_of):
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no video")
+    messages = gather(decoders(num_workers=1).decode(tasks_of([bad, videos[2]])))
+    [only] = messages["bad"]
+    assert isinstance(only, ClipFailure) and "not a video" in only.reason
+    check_whole(messages["2"], 200, number_of)

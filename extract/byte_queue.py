@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class ByteQueue(Generic[T]):
-    """First in, first out. It is full while `max_bytes` or more wait in it; so any one item fits."""
+    """First in, first out; full while `max_bytes` or more wait in it, so that any one item fits."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes: Final = max_bytes

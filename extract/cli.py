@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ..data_manifests.command_line import command_errors, config_options
-
-if TYPE_CHECKING:
-    from ..data_manifests.schema import Manifest
 
 
 class _DefaultGroup(click.Group):
@@ -58,14 +54,35 @@ def main() -> None:
 @click.option("--backbone", help="An open_clip model, or tiny (small, random weights).")
 @click.option("--pretrained", help="A pretrained tag of the model, or a checkpoint file.")
 @click.option("--fps", type=float, help="Frames sampled per second.  [default: 1]")
+@click.option("--frames", type=int, metavar="N", help="Or: N frames spread over each clip.")
+@click.option("--every-frame", is_flag=True, help="Or: every frame.")
+@click.option("--keyframes", is_flag=True, help="Or: the key frames, for a fast first look.")
 @click.option(
     "--segments",
     multiple=True,
     metavar="RULE",
-    help="uniform:N, fixed:SECONDS or spans (of the manifest's texts). Repeatable.",
+    help="uniform:N, fixed:SECONDS[:STRIDE], shots or spans (of the manifest's texts). Repeatable.",
 )
-@click.option("--device", help="auto, cpu, cuda, cuda:1 ...")
+@click.option("--device", help="auto, cpu, cuda (every GPU), cuda:1 ...  [default: auto]")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    help="This machine, or a Ray cluster that shares the files.  [default: local]",
+)
 @click.option("--workers", type=int, help="Decoding processes.  [default: one per core]")
+@click.option(
+    "--recipe",
+    "recipe_path",
+    metavar="CACHE",
+    type=click.Path(path_type=Path),
+    help="Extract the very way that this cache was: its settings and weights.",
+)
+@click.option(
+    "--shard",
+    "part",
+    metavar="I/N",
+    help="Only the I-th of N parts: for N jobs on one cache, each with its own I from 1 to N.",
+)
 @click.option("--retry-failed", is_flag=True, help="Try again what failed in an earlier run.")
 @click.option("--allow-failures", is_flag=True, help="Exit with 0 although clips failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -75,7 +92,12 @@ def run(
     videos: tuple[Path, ...],
     cache: Path,
     manifest_path: Path | None,
+    frames: int | None,
+    every_frame: bool,
+    keyframes: bool,
     segments: tuple[str, ...],
+    recipe_path: Path | None,
+    part: str | None,
     retry_failed: bool,
     allow_failures: bool,
     as_json: bool,
@@ -84,31 +106,128 @@ def run(
     **flags: str | float | None,
 ) -> None:
     """What VIDEOS... -o CACHE does; the word "run" may be left out."""
-    manifest = _read(videos, manifest_path)
     from ..data_manifests.settings import load_settings
     from .config import ExtractConfig
+    from .inputs import Inputs
+    from .job_parts import JobPart
 
+    inputs = Inputs(videos=videos, manifest=manifest_path)
+    manifest = inputs.read()
+    job = None if part is None else JobPart.parse(part)
+
+    sampling = [f"frames:{frames}"] * (frames is not None)
+    sampling += ["every-frame"] * every_frame + ["keyframes"] * keyframes
+    if len(sampling) + (flags["fps"] is not None) > 1:
+        raise click.UsageError("choose one of --fps, --frames, --every-frame and --keyframes")
     typed = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    typed += [f"sampling={rule}" for rule in sampling]
     if segments:
         typed.append(f"segments={json.dumps(list(segments))}")
-    settings = load_settings(ExtractConfig, config, (*overrides, *typed))
+    recipe = None
+    if recipe_path is None:
+        settings = load_settings(ExtractConfig, config, (*overrides, *typed))
+    else:
+        from .recipe import read_recipe, settings_by_recipe
+
+        recipe = read_recipe(recipe_path)
+        settings = settings_by_recipe(recipe, config, (*overrides, *typed))
 
     from .pipeline import extract
 
-    summary = extract(manifest, cache, settings, retry_failed=retry_failed)
+    summary = extract(
+        manifest,
+        cache,
+        settings,
+        retry_failed=retry_failed,
+        part=job,
+        recipe=recipe,
+        inputs=inputs,
+    )
     click.echo(json.dumps(asdict(summary)) if as_json else summary.line())
     if summary.clips["failed"] and not allow_failures:
         raise SystemExit(1)
 
 
-def _read(videos: tuple[Path, ...], manifest_path: Path | None) -> Manifest:
-    """The dataset that the arguments name."""
-    from ..data_manifests.reader import combine, read_manifest
+@main.command()
+@click.argument("cache", type=click.Path(path_type=Path))
+@click.option(
+    "--segments",
+    multiple=True,
+    required=True,
+    metavar="RULE",
+    help="uniform:N, fixed:SECONDS[:STRIDE], shots or spans. Repeatable; the first is the default.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@command_errors
+def resegment(cache: Path, segments: tuple[str, ...], as_json: bool) -> None:
+    """Cut the segments of CACHE anew by other rules, from its frame features, without decoding.
 
-    if manifest_path is not None:
-        if len(videos) > 1:
-            raise click.UsageError("with --manifest, VIDEOS is one folder: its videos root")
-        return read_manifest(manifest_path, videos_root=videos[0] if videos else None)
-    if not videos:
-        raise click.UsageError("say which VIDEOS (a folder, files, a list), or give --manifest")
-    return combine([read_manifest(path) for path in videos])
+    It can be killed at any time: the cache has the old rules or the new ones, and the same command
+    finishes it.
+    """
+    from .resegment import resegment as cut_anew
+
+    done = cut_anew(cache, segments, report=lambda line: click.echo(line, err=True))
+    click.echo(json.dumps(asdict(done)) if as_json else done.line())
+
+
+@main.command()
+@click.argument("cache", type=click.Path(path_type=Path))
+@click.argument("videos", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--manifest",
+    "manifest_path",
+    type=click.Path(path_type=Path),
+    help="The dataset that should be in CACHE.  [default: what CACHE was made of]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+@command_errors
+def status(
+    cache: Path, videos: tuple[Path, ...], manifest_path: Path | None, as_json: bool
+) -> None:
+    """What is in CACHE, how it was made, what failed and why, what of VIDEOS is missing.
+
+    Exit code: 0 whatever there is to tell (`verify` judges), 2 when CACHE is no cache.
+    """
+    from .cache_status import cache_status
+    from .inputs import Inputs
+
+    inputs = Inputs(videos=videos, manifest=manifest_path)
+    found = cache_status(cache, inputs.read() if inputs else None)
+    click.echo(json.dumps(asdict(found)) if as_json else "\n".join(found.lines()))
+
+
+@main.command()
+@click.argument("cache", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+@command_errors
+def verify(cache: Path, as_json: bool) -> None:
+    """Read all of CACHE and list, by file, what is damaged, missing or against the contract.
+
+    Exit code: 0 all is well, 1 there are problems (extracting again repairs them), 2 no cache.
+    """
+    from .verify import verify_cache
+
+    found = verify_cache(cache)
+    click.echo(json.dumps(asdict(found)) if as_json else "\n".join(found.lines()))
+    if found.problems:
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("caches", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o", "target", required=True, type=click.Path(path_type=Path), help="The new cache folder."
+)
+@click.option("--copy", is_flag=True, help="Copy shards even where they could be hard links.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@command_errors
+def merge(caches: tuple[Path, ...], target: Path, copy: bool, as_json: bool) -> None:
+    """Make one cache of several that were extracted the same way; they stay as they are.
+
+    Exit code: 0 done, 1 the disk refused, 2 the caches do not go together.
+    """
+    from .merge import merge_caches
+
+    done = merge_caches(caches, target, copy=copy)
+    click.echo(json.dumps(asdict(done)) if as_json else done.line())

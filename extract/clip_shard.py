@@ -61,6 +61,7 @@ class ClipShard:
     def add(self, clip: Clip, source: Path) -> None:
         """Pool a clip's frames and make its rows; a failed clip gets a row alone."""
         row: dict[str, Any] = {**_source_facts(source), "num_frames": 0, "num_segments": 0}
+        row["text_spans"] = clip.item.spans
         assert clip.end is not None, f"{clip.clip_id} is not done"
         if isinstance(clip.end, ClipFailure):
             self._add_failed(clip, row, reason=clip.end.reason, stage=clip.end.stage)
@@ -105,7 +106,6 @@ class ClipShard:
             "stream_index": ending.probe.stream_index,
             "first_pts_seconds": ending.probe.first_pts_seconds,
             "source_sha256": clip.end.source_sha256,
-            "text_spans": clip.item.spans,
             "shot_seconds": shots,
         }
         self.clip_rows.append({**clip.item.index_row(len(self._clip_features)), **row})
@@ -127,9 +127,7 @@ class ClipShard:
             arrays["frames/features"] = np.concatenate([self._empty, *self._frame_features])
         return arrays
 
-    def _add_failed(
-        self, clip: Clip, row: dict[str, Any], *, reason: str, stage: Stage
-    ) -> None:
+    def _add_failed(self, clip: Clip, row: dict[str, Any], *, reason: str, stage: Stage) -> None:
         failure = {"status": "failed", "reason": reason, "stage": stage}
         self.clip_rows.append({**clip.item.index_row(None), **row, **failure})
 

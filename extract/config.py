@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from .sampling import Sampling
 from .segments import SHOTS, parse_rule
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 DecoderName = Literal["pyav", "ffmpeg"]
+EngineName = Literal["local", "ray"]
 
 TINY = "tiny"
 DEFAULT_BACKBONE = "ViT-B-32-256"
@@ -43,6 +45,22 @@ class DecoderLimits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RayConfig:
+    """How a Ray cluster is used."""
+
+    address: str | None = None
+    """Of the cluster. null: that of RAY_ADDRESS, or the one that runs on this machine, or a new one
+    of this machine alone."""
+    worker_cpus: int = 8
+    """Processors of one worker, which has a backbone and as many decoding processes. On a machine
+    with GPUs there is a worker for each of them, and they share its processors."""
+
+    def __post_init__(self) -> None:
+        if self.worker_cpus < 1:
+            raise ValueError(f"worker_cpus must be >= 1, got {self.worker_cpus}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractConfig:
     """How a cache is made."""
 
@@ -51,6 +69,8 @@ class ExtractConfig:
     out."""
     pretrained: str | None = None
     """A pretrained tag of the model, or a checkpoint file. None: the default backbone's tag."""
+    sampling: str | None = None
+    """frames:N (N spread over each clip), every-frame or keyframes. None: at fps."""
     fps: float = 1.0
     """Frames sampled per second of a clip."""
     segments: tuple[str, ...] = ()
@@ -70,9 +90,13 @@ class ExtractConfig:
     """pyav decodes in the worker process; ffmpeg runs the program through ffmpeg-python. Same
     frames."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 ..."""
+    """auto (every GPU, else cpu), cpu, cuda (every GPU), cuda:1, or several: cuda:0,cuda:2."""
+    engine: EngineName = "local"
+    """local: this machine; ray: a Ray cluster, with the cache and the videos on a file system that
+    all its machines share."""
+    ray: RayConfig = field(default_factory=RayConfig)
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Decoding processes, one thread each."""
+    """Decoding processes, one thread each (with engine ray: see ray.worker_cpus)."""
     batch_frames: int = 32
     """Pictures that go through the backbone together, of any clips."""
     shard_clips: int = 64
@@ -81,8 +105,12 @@ class ExtractConfig:
 
     def __post_init__(self) -> None:
         problems = []
-        if not 0 < self.fps <= 1000:
-            problems.append(f"fps must be > 0 and <= 1000, got {self.fps}")
+        try:
+            Sampling(fps=self.fps, rule=self.sampling)
+        except ValueError as error:
+            problems.append(str(error))
+        if self.sampling is not None and self.decoder == "ffmpeg":
+            problems.append(f"decoder ffmpeg samples at fps; sampling {self.sampling} needs pyav")
         for name in ("workers", "batch_frames", "shard_clips"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} must be >= 1, got {getattr(self, name)}")

@@ -32,16 +32,17 @@ the chosen video stream.
 
 cache.json's ``settings`` are all that is meant to change the numbers and make the key; its
 ``layout`` (segment rules, whether frames are kept and shots looked for) says what is stored of
-them. Both must be the same for all runs on a cache. The rest of it tells of the run that made the cache: ``config`` (all
-settings, the decoder among them), ``checkpoint`` (the file of the weights, when there was one),
-``inputs`` (what was to be extracted), ``videos_root``, ``dataset``, ``device``, ``versions``,
-``command``. ``--recipe`` reads it.
+them. Both must be the same for all runs on a cache. The rest of it tells of the run that made the
+cache: ``config`` (all settings, the decoder among them), ``checkpoint`` (the file of the weights,
+when there was one), ``inputs`` (what was to be extracted), ``videos_root``, ``dataset``,
+``device``, ``versions``, ``command``. ``--recipe`` reads it. A merged cache has the first source's,
+and that of each under ``merged``; its shards may hold rows that the index does not name.
 
 A segment row counts when its clip's live row is in its ``clip_shard`` and its rule is in the
 layout. ``resegment`` puts what the clip shards lack by the new rules into segments shards, one per
-clip shard and rule and named after both, and then switches the layout in cache.json; nothing else
-is touched, so at every instant the cache has whole segments by the old or the new rules. Rows of
-rules that are no longer in the layout stay, and count again when the layout names them again.
+clip shard and rule and named after both, then switches the layout in cache.json, and then removes
+the segments shards of other rules: at every instant the cache has whole segments by the old or the
+new rules. What clip shards hold by rules that are no longer in the layout stays in them.
 
 A shard is committed when the last of its index files is there: it is written aside, flushed to disk
 and renamed, then its index files are, the main one (clips, texts or questions) last. Each main
@@ -60,7 +61,7 @@ import pyarrow as pa
 
 from ..data_manifests.errors import UserError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when the arrays or columns change their meaning; part of the cache key."""
 
 Status = Literal["ok", "partial", "failed"]
@@ -202,6 +203,11 @@ def shard_path(cache: Path, shard: str) -> Path:
     return cache / "shards" / shard
 
 
+def segments_shard(clip_shard: str, rule: str) -> str:
+    """The segments shard that has the segments of a clip shard's clips by a rule."""
+    return f"segments-{digest([clip_shard, rule])[:16]}.h5"
+
+
 def index_path(cache: Path, table: str, shard: str) -> Path:
     return cache / "index" / table / f"{Path(shard).stem}.parquet"
 
@@ -217,8 +223,13 @@ def read_settings(cache: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise CacheError(f"cannot read {path}: {error}") from error
-    if not isinstance(content, dict) or "settings" not in content or "key" not in content:
-        raise CacheError(f"{path} is damaged: it lacks the settings or the key")
+    parts = ("settings", "layout")
+    if (
+        not isinstance(content, dict)
+        or "key" not in content
+        or not all(isinstance(content.get(part), dict) for part in parts)
+    ):
+        raise CacheError(f"{path} is damaged: it lacks the settings, the layout or the key")
     if content.get("format") != FORMAT:
         raise CacheError(
             f"{cache} has cache format {content.get('format')}, this version reads {FORMAT}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .pooling import frame_rows, pool
+from .pooling import frame_rows, mean_of, normalise
 from .segments import Span, parse_rule
 
 
@@ -54,6 +54,7 @@ class SegmentRows:
         sample_seconds: np.ndarray,
     ) -> None:
         """frames: (F, D) of the clip, in the stored type; sample_seconds: (F,) float64."""
+        unit = normalise(frames)  # once: segments overlap, and may be many
         places = frame_rows(sample_seconds, spans)
         for index, (span, place) in enumerate(zip(spans, places, strict=True)):
             self.rows.append(
@@ -67,4 +68,4 @@ class SegmentRows:
                     "row": len(self.rows),
                 }
             )
-            self._features.append(pool(frames, place).astype(frames.dtype)[None])
+            self._features.append(mean_of(unit[place]).astype(frames.dtype)[None])

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from .config import DecoderLimits, DecoderName
-from .sampling import Sample
+from .sampling import Sample, Sampling
 
 DEMUXERS: Final = (
     "asf,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,"
@@ -77,7 +77,7 @@ def open_decoder(
     name: DecoderName,
     path: Path,
     *,
-    fps: float,
+    sampling: Sampling,
     start: float,
     end: float | None,
     limits: DecoderLimits,
@@ -88,11 +88,12 @@ def open_decoder(
         case "pyav":
             from .decode_pyav import PyavDecoder
 
-            return PyavDecoder(path, fps=fps, start=start, end=end, limits=limits)
+            return PyavDecoder(path, sampling=sampling, start=start, end=end, limits=limits)
         case "ffmpeg":
             from .decode_ffmpeg import FfmpegDecoder
 
-            return FfmpegDecoder(path, fps=fps, start=start, end=end, limits=limits)
+            assert sampling.rule is None, "ExtractConfig refuses this"
+            return FfmpegDecoder(path, fps=sampling.fps, start=start, end=end, limits=limits)
         case _:
             assert_never(name)
 

@@ -74,6 +74,8 @@ class FfmpegDecoder:
         self._limits = limits
         self._probe: Probe | None = None
         self._log: _Log | None = None
+        self._is_over = False
+        """Whether the program has given its last picture."""
 
     def __iter__(self) -> Iterator[Sample[Picture]]:
         source = _look(self._path, self._limits)
@@ -88,6 +90,8 @@ class FfmpegDecoder:
         try:
             self._log = _Log(process.stderr, gap=source.gap, start=self._start, fps=self._fps)
             yield from self._samples(process.stdout, source)
+            if self._is_over and process.wait() != 0:  # without a word when it was killed
+                self._log.note(f"the program ended with exit code {process.returncode}")
         finally:
             process.kill()
             process.stdout.close()
@@ -117,7 +121,8 @@ class FfmpegDecoder:
         k = 0
         while end is None or k * step < end:
             content = pipe.read(size)
-            if len(content) == size:
+            self._is_over = len(content) < size
+            if not self._is_over:
                 picture = np.frombuffer(content, dtype=np.uint8).reshape(shape)
             shown = self._log.shown_at(k)
             if shown is None or picture is None:  # the last frame is no longer on the screen
@@ -131,7 +136,7 @@ class FfmpegDecoder:
     def _no_sample(self) -> str:
         assert self._log is not None
         self._log.shown_at(0)
-        if self._log.num_frames:
+        if self._log.num_frames and self._log.over_seconds <= 0:
             over = self._start + float(self._log.over_seconds)
             return f"the clip starts at {self._start:g} s, the video ends at {over:g} s"
         reason = self._log.first_error
@@ -163,6 +168,7 @@ class FfmpegDecoder:
             frames.output("pipe:", format="rawvideo", pix_fmt="rgb24", fps_mode="passthrough")
             # copyts: the program's own idea of a jump in time is left out.
             .global_args("-nostdin", "-hide_banner", "-nostats", "-copyts")
+            .global_args("-filter_complex_threads", "1")
             .global_args("-loglevel", "level+info")
             .compile(cmd=ffmpeg_program())
         )
@@ -216,6 +222,10 @@ class _Log:
             return None
         return f"{self._num_errors} decoding errors: {self.first_error}"
 
+    def note(self, error: str) -> None:
+        self._num_errors += 1
+        self.first_error = self.first_error or error
+
     def close(self) -> None:
         self._thread.join()
         self._stream.close()
@@ -239,8 +249,7 @@ class _Log:
             elif found := _TIME_BASE.search(line):
                 time_base = Fraction(int(found[1]), int(found[2]))
             elif (found := _ERROR.search(line)) and not _SHOWINFO.match(line):
-                self._num_errors += 1
-                self.first_error = self.first_error or found[1].decode(errors="replace").strip()
+                self.note(found[1].decode(errors="replace").strip())
         with self._changed:
             self._is_over = True
             self._changed.notify_all()

@@ -3,10 +3,11 @@ applied."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import av.error
@@ -28,17 +29,26 @@ from .decode import (
     check_picture_size,
     resized,
 )
-from .sampling import Sample, Timed, exact, samples
+from .decode_plan import PlanFailed, decode_wanted, read_timeline
+from .sampling import Sample, Sampling, Timed, choose, exact
+
+P = TypeVar("P")
 
 
 class PyavDecoder:
     """See `decode.Decoder`."""
 
     def __init__(
-        self, path: Path, *, fps: float, start: float, end: float | None, limits: DecoderLimits
+        self,
+        path: Path,
+        *,
+        sampling: Sampling,
+        start: float,
+        end: float | None,
+        limits: DecoderLimits,
     ) -> None:
         self._path = path
-        self._fps = fps
+        self._sampling = sampling
         self._start = start
         self._end = end
         self._limits = limits
@@ -49,15 +59,75 @@ class PyavDecoder:
         self._first_error = ""
 
     def __iter__(self) -> Iterator[Sample[Picture]]:
+        num_given = 0
+        try:
+            for sample in self._planned():
+                num_given += 1
+                yield sample
+        except PlanFailed:
+            # What was given so far is what decoding everything gives.
+            self._num_errors, self._first_error = 0, ""
+            yield from itertools.islice(self._whole(), num_given, None)
+
+    def _planned(self) -> Iterator[Sample[Picture]]:
+        """Decode only what the samples need. Raises PlanFailed where that may not be right."""
+        only_keys = self._sampling.rule == "keyframes"
+        if self._sampling.rule == "every-frame":
+            raise PlanFailed  # there is nothing to leave out
         with open_container(self._path) as container:
             stream = video_stream(container)
-            check_picture_size(
-                stream.codec_context.width, stream.codec_context.height, self._limits
-            )
-            frames = self._timed(container, stream)
-            yield from samples(frames, fps=self._fps, start=self._start, end=self._end)
+            self._check_size(stream)
+            timeline = read_timeline(container, stream, only_keys=only_keys)
+        time_base = stream.time_base or Fraction(1, 90_000)
+        gap = _gap(stream, time_base)
+        shown = timeline.frames(time_base, gap=gap)
+        self._over_seconds = timeline.over(time_base, gap=gap)
+        chosen = list(itertools.islice(self._choose(shown), self._limits.max_samples + 1))
+        self._check_start()
+        first = int(timeline.pts[timeline.is_shown].min())
+        wanted = sorted({first, *(sample.picture for sample in chosen)})
+        with open_container(self._path) as container:
+            stream = video_stream(container)
+            ratio = pixel_ratio(stream)
+            frames = decode_wanted(container, stream, timeline, wanted, note=self._note)
+            frame = self._checked(next(frames), ratio)
+            self._probe = probe(stream, frame, first_pts_seconds=float(first * time_base))
+            for sample in chosen:
+                while frame.pts != sample.picture:
+                    frame = self._checked(next(frames), ratio)
+                yield Sample(sample.sample_seconds, sample.seconds, _picture(frame, ratio))
+
+    def _whole(self) -> Iterator[Sample[Picture]]:
+        """Decode every frame up to the clip's end."""
+        with open_container(self._path) as container:
+            stream = video_stream(container)
+            self._check_size(stream)
+            yield from self._choose(self._timed(container, stream))
         if self._num_frames == 0:
             raise DecodeError(f"no frame could be decoded{self._because()}")
+        self._check_start()
+
+    def _choose(self, frames: Iterable[Timed[P]]) -> Iterator[Sample[P]]:
+        return choose(frames, self._sampling, over=self._over, start=self._start, end=self._end)
+
+    def _over(self) -> Fraction:
+        """When the video ends. Where its container does not tell, all of it is decoded for that."""
+        if not self._over_seconds:
+            with open_container(self._path) as container:
+                for _ in self._timed(container, video_stream(container)):
+                    pass
+            self._num_frames = self._num_errors = 0  # the decoding that follows counts its own
+        return self._over_seconds
+
+    def _check_size(self, stream: VideoStream) -> None:
+        decoder = stream.codec_context
+        check_picture_size(decoder.width, decoder.height, self._limits)
+
+    def _checked(self, frame: VideoFrame, ratio: Fraction) -> VideoFrame:
+        check_picture_size(*shown_size(frame, ratio), self._limits)
+        return frame
+
+    def _check_start(self) -> None:
         if self._over_seconds <= exact(self._start):
             raise DecodeError(
                 f"the clip starts at {self._start:g} s, "
@@ -81,12 +151,12 @@ class PyavDecoder:
     def _timed(self, container: InputContainer, stream: VideoStream) -> Iterator[Timed[Picture]]:
         """Every frame with its time from the first one; stops after the clip's end."""
         time_base = stream.time_base or Fraction(1, 90_000)
-        gap = Fraction(1) / (stream.average_rate or 25) / time_base  # in ticks
+        gap = _gap(stream, time_base)
         ratio = pixel_ratio(stream)
         first: int | None = None
         shift = last = 0
         for frame in decoded_frames(container, stream, note=self._note):
-            check_picture_size(*shown_size(frame, ratio), self._limits)
+            self._checked(frame, ratio)
             # AVI has no presentation times: the ones made up for it are wrong with B-frames.
             ticks = frame.dts if container.format.name == "avi" else frame.pts
             if ticks is None:
@@ -101,8 +171,8 @@ class PyavDecoder:
             seconds = (last - first) * time_base
             duration = (frame.duration or gap) * time_base
             self._num_frames += 1
-            self._over_seconds = seconds + duration
-            yield Timed(seconds, duration, _picture(frame, ratio))
+            self._over_seconds = max(self._over_seconds, seconds + duration)
+            yield Timed(seconds, duration, _picture(frame, ratio), is_key=bool(frame.key_frame))
             if self._end is not None and seconds >= self._end:
                 return
 
@@ -144,6 +214,8 @@ def decoded_frames(
             frames = stream.decode(packet)
         except av.error.EOFError:  # it has given them already
             continue
+        except av.error.MemoryError:  # the limit's doing, not the file's
+            raise
         except av.error.FFmpegError as error:
             note(error)
             continue
@@ -202,14 +274,22 @@ def _picture(frame: VideoFrame, ratio: Fraction) -> Picture:
 
     def convert() -> np.ndarray:
         try:
-            # The interpolation of colours that are stored at half the resolution.
-            rgb = frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray()
+            # The interpolation of colours that are stored at half the resolution. Left to itself,
+            # swscale starts a thread per core for each picture.
+            rgb = frame.reformat(format="rgb24", interpolation="BICUBIC", threads=1).to_ndarray()
+        except av.error.MemoryError:
+            raise
         except (av.error.FFmpegError, ValueError) as error:
             raise DecodeError(f"a picture cannot be converted: {_reason(error)}") from error
         square = resized(rgb, *shown_size(frame, ratio))
         return np.ascontiguousarray(np.rot90(square, _quarter_turns(frame)))
 
     return convert
+
+
+def _gap(stream: VideoStream, time_base: Fraction) -> Fraction:
+    """Ticks from one frame to the next, by the container's average rate."""
+    return Fraction(1) / (stream.average_rate or 25) / time_base
 
 
 def _quarter_turns(frame: VideoFrame) -> int:

@@ -72,7 +72,7 @@ def why_no_cuda() -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.cuda.init()
+            torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         return f"PyTorch {torch.__version__} cannot start CUDA {torch.version.cuda} ({reason})"

@@ -1,71 +1,106 @@
-"""Clips through the image tower: decoding processes ahead, batches that mix clips, shards committed
-when whole."""
+"""Clips through the image towers: decoding processes ahead, batches that mix clips, shards
+committed when whole."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data_manifests.schema import Manifest
 from .clip_shard import Clip, ClipShard
 from .config import ExtractConfig
 from .engines import LocalDecoders
 from .frames import Chunk, ClipFailure, ClipTask, DecodeSettings, Message
 from .planning import Item, Work
-from .progress import Progress, printable
+from .progress import printable
+from .sampling import Sampling
+from .tally import Counts, Tally
 from .writer import commit_shard
 
 if TYPE_CHECKING:
-    from .backbone import Backbone
+    from .encoders import Encoders
+
+PAUSE_SECONDS = 0.5
+"""When decoding pauses for so long, features that have come meanwhile are put to use."""
 
 
 def encode_clips(
-    works: Sequence[Work],
+    works: Iterable[Work],
     cache: Path,
     *,
-    manifest: Manifest,
+    videos_root: Path,
     config: ExtractConfig,
-    backbone: Backbone,
-) -> int:
-    """Commit the features of all clips; the number of pictures that went through the tower.
+    encoders: Encoders,
+    tally: Tally,
+    committed: Callable[[str], None] = lambda name: None,
+) -> None:
+    """Commit the features of all clips; `committed` hears the name of every shard.
 
+    works is iterated in another thread, as decoding goes on.
     Raises CacheError when the disk refuses; what was committed stays.
     """
-    items = [item for work in works for item in work.items]
-    if not items:
-        return 0
     decoders = LocalDecoders(
         DecodeSettings(
             decoder=config.decoder,
-            fps=config.fps,
-            preprocessing=backbone.preprocessing,
+            sampling=Sampling(fps=config.fps, rule=config.sampling),
+            preprocessing=encoders.backbone.preprocessing,
             limits=config.limits,
+            find_shots=bool(config.shots),
         ),
-        num_workers=min(config.workers, len(items)),
+        num_workers=config.workers,
     )
-    run = _Run(works, cache, manifest=manifest, config=config, backbone=backbone)
-    with Progress(num_clips=len(items), title="extracting") as progress:
-        for task, message in decoders.decode(_task(manifest, item) for item in items):
-            run.receive(task.clip_id, message, progress)
-            while run.num_waiting_pictures >= config.batch_frames:
-                run.encode_batch()
-                progress.add_frames(config.batch_frames, num_waiting=decoders.num_waiting)
-        while run.num_waiting_pictures:
-            run.encode_batch()
-    return run.num_encoded
+    run = _Run(
+        cache,
+        videos_root=videos_root,
+        config=config,
+        encoders=encoders,
+        tally=tally,
+        committed=committed,
+    )
+    messages = decoders.decode_with_pauses(run.tasks(works), pause_seconds=PAUSE_SECONDS)
+    try:
+        while True:
+            with tally.waiting("decoder"):
+                event = next(messages, _OVER)
+            if isinstance(event, _Over):
+                break
+            if event is not None:
+                task, message = event
+                run.receive(task.clip_id, message)
+            run.encode_full_batches()
+        run.finish()
+    finally:
+        messages.close()
 
 
-def _task(manifest: Manifest, item: Item) -> ClipTask:
-    return ClipTask(
-        clip_id=item.row["clip_id"],
-        path=manifest.video_file(item.row["video_path"]).resolve(),
-        start_seconds=item.row["start_seconds"] or 0.0,
-        end_seconds=item.row["end_seconds"],
-    )
+class _Over:
+    """The end of all messages."""
+
+
+_OVER = _Over()
+
+
+@dataclass(slots=True, eq=False)
+class _OpenShard:
+    """A shard's clips until it is committed."""
+
+    work: Work
+    clips: dict[str, Clip]
+    num_missing: int
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Pictures on their way through a backbone."""
+
+    clips: list[Clip]
+    """Of each picture."""
+    features: Future[np.ndarray]
 
 
 class _Run:
@@ -73,82 +108,127 @@ class _Run:
 
     def __init__(
         self,
-        works: Sequence[Work],
         cache: Path,
         *,
-        manifest: Manifest,
+        videos_root: Path,
         config: ExtractConfig,
-        backbone: Backbone,
+        encoders: Encoders,
+        tally: Tally,
+        committed: Callable[[str], None],
     ) -> None:
         self._cache = cache
-        self._manifest = manifest
+        self._videos_root = videos_root
         self._config = config
-        self._backbone = backbone
-        self._clips = {clip.clip_id: clip for work in works for clip in map(Clip, work.items)}
-        self._work_of = {item.row["clip_id"]: work for work in works for item in work.items}
-        self._num_missing = {work.name: len(work.items) for work in works}
-        self._batch: list[tuple[Clip, np.ndarray]] = []
-        self.num_encoded = 0
+        self._encoders = encoders
+        self._tally = tally
+        self._committed = committed
+        self._shard_of: dict[str, _OpenShard] = {}
+        self._waiting: list[tuple[Clip, np.ndarray]] = []
+        self._in_flight: deque[_Batch] = deque()
 
-    @property
-    def num_waiting_pictures(self) -> int:
-        return len(self._batch)
+    def tasks(self, works: Iterable[Work]) -> Iterator[ClipTask]:
+        """What the decoders are to do. Runs in their thread: it only adds clips of which this one
+        has heard nothing yet."""
+        for work in works:
+            clips = {clip.clip_id: clip for clip in map(Clip, work.items)}
+            shard = _OpenShard(work=work, clips=clips, num_missing=len(clips))
+            self._shard_of |= dict.fromkeys(clips, shard)
+            for item in work.items:
+                yield self._task(item)
 
-    def receive(self, clip_id: str, message: Message, progress: Progress) -> None:
+    def receive(self, clip_id: str, message: Message) -> None:
         """Take in what a decoder says of a clip."""
-        clip = self._clips[clip_id]
+        clip = self._shard_of[clip_id].clips[clip_id]
         if isinstance(message, Chunk):
             clip.num_pictures += len(message.pictures)
-            self._batch += [(clip, picture) for picture in message.pictures]
+            self._waiting += [(clip, picture) for picture in message.pictures]
             clip.samples.append(replace(message, pictures=message.pictures[:0].copy()))
             return
         clip.end = message
-        progress.add_clip(failed=isinstance(message, ClipFailure))
+        counts = Counts(clips=1)
         if isinstance(message, ClipFailure):
-            progress.say(f"failed: {printable(clip_id)}: {printable(message.reason)}")
+            counts.failed = 1
+            counts.lines.append(f"failed: {printable(clip_id)}: {printable(message.reason)}")
             # What came before the failure is of no use.
-            self._batch = [(other, picture) for other, picture in self._batch if other is not clip]
-        self._settle([clip])
+            self._waiting = [entry for entry in self._waiting if entry[0] is not clip]
+        self._tally.count(counts)
+        if clip.is_done:
+            self._settle(clip)
 
-    def encode_batch(self) -> None:
-        """One batch of the waiting pictures, of whichever clips."""
+    def encode_full_batches(self) -> None:
+        """Send the waiting pictures off, batch by batch, of whichever clips; gather what is
+        done."""
+        while len(self._waiting) >= self._config.batch_frames:
+            self._encode_batch()
+        while self._in_flight and self._in_flight[0].features.done():
+            self._gather()
+
+    def finish(self) -> None:
+        """Encode and gather all there is."""
+        while self._waiting:
+            self._encode_batch()
+        while self._in_flight:
+            self._gather()
+
+    def _encode_batch(self) -> None:
+        while len(self._in_flight) >= self._encoders.max_in_flight:
+            self._gather()
         size = self._config.batch_frames
-        batch, self._batch = self._batch[:size], self._batch[size:]
-        pictures = np.stack([picture for _, picture in batch])
+        batch, self._waiting = self._waiting[:size], self._waiting[size:]
         # Batches of one shape: a frame's feature must not depend on how many frames come with it.
-        blank = np.zeros((size - len(batch), *pictures.shape[1:]), dtype=np.uint8)
-        features = self._backbone.encode_pictures(np.concatenate([pictures, blank]))
+        pictures = np.zeros((size, *batch[0][1].shape), dtype=np.uint8)
+        np.stack([picture for _, picture in batch], out=pictures[: len(batch)])
+        features = self._encoders.encode(pictures)
+        self._in_flight.append(_Batch(clips=[clip for clip, _ in batch], features=features))
+
+    def _gather(self) -> None:
+        """Hand the features of the oldest batch to its clips."""
+        batch = self._in_flight.popleft()
+        with self._tally.waiting("encoder"):
+            features = batch.features.result()
         with np.errstate(over="ignore"):  # an overflow fails the clip, with its reason
             stored = features.astype(self._config.dtype)
-        for (clip, _), feature in zip(batch, stored, strict=False):
-            clip.features.append(feature)
-        self.num_encoded += len(batch)
-        self._settle({clip.clip_id: clip for clip, _ in batch}.values())
+        self._tally.count(Counts(frames=len(batch.clips)))
+        for clip, feature in zip(batch.clips, stored, strict=False):
+            # A clip that failed meanwhile has no use for it and may be committed already.
+            if not isinstance(clip.end, ClipFailure):
+                clip.features.append(feature)
+        for clip in {clip.clip_id: clip for clip in batch.clips}.values():
+            if clip.is_done and not isinstance(clip.end, ClipFailure):
+                self._settle(clip)
 
-    def _settle(self, clips: Iterable[Clip]) -> None:
-        """Commit the shards of which these clips were the last to be done."""
-        for clip in clips:
-            if not clip.is_done:
-                continue
-            work = self._work_of[clip.clip_id]
-            self._num_missing[work.name] -= 1
-            if self._num_missing[work.name] == 0:
-                self._commit(work)
+    def _settle(self, clip: Clip) -> None:
+        """A clip is done, once; commit the shard of which it was the last to be."""
+        shard = self._shard_of.pop(clip.clip_id)
+        shard.num_missing -= 1
+        if shard.num_missing == 0:
+            self._commit(shard)
 
-    def _commit(self, work: Work) -> None:
-        shard = ClipShard(
-            width=self._backbone.width,
+    def _commit(self, shard: _OpenShard) -> None:
+        content = ClipShard(
+            width=self._encoders.backbone.width,
             dtype=self._config.dtype,
             segment_rules=self._config.segments,
             keep_frames=self._config.keep_frames,
         )
-        for item in work.items:
-            clip = self._clips.pop(item.row["clip_id"])
-            shard.add(clip, self._manifest.video_file(item.row["video_path"]))
+        for item in shard.work.items:
+            content.add(shard.clips[item.row["clip_id"]], self._video_file(item))
         commit_shard(
             self._cache,
             "clips",
-            work.name,
-            arrays=shard.arrays(),
-            tables={"clips": shard.clip_rows, "segments": shard.segment_rows},
+            shard.work.name,
+            arrays=content.arrays(),
+            tables={"clips": content.clip_rows, "segments": content.segment_rows},
         )
+        self._committed(shard.work.name)
+
+    def _task(self, item: Item) -> ClipTask:
+        return ClipTask(
+            clip_id=item.row["clip_id"],
+            path=self._video_file(item).resolve(),
+            start_seconds=item.row["start_seconds"] or 0.0,
+            end_seconds=item.row["end_seconds"],
+        )
+
+    def _video_file(self, item: Item) -> Path:
+        return self._videos_root / str(item.row["video_path"])

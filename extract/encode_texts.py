@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 
 
 def encode_texts(
-    works: Sequence[Work], cache: Path, *, config: ExtractConfig, backbone: Backbone
+    works: Iterable[Work],
+    cache: Path,
+    *,
+    config: ExtractConfig,
+    backbone: Backbone,
+    committed: Callable[[str], None] = lambda name: None,
 ) -> None:
-    """Commit the features of all texts. Raises CacheError when the disk refuses."""
+    """Commit the features of all texts; `committed` hears the name of every shard.
+
+    Raises CacheError when the disk refuses.
+    """
     for work in works:
         features = _encode([item.row["text"] for item in work.items], backbone)
         commit_shard(
@@ -29,13 +37,18 @@ def encode_texts(
             arrays={"texts/features": features.astype(config.dtype)},
             tables={"texts": [item.index_row(row) for row, item in enumerate(work.items)]},
         )
+        committed(work.name)
 
 
 def encode_questions(
-    works: Sequence[Work], cache: Path, *, config: ExtractConfig, backbone: Backbone
+    works: Iterable[Work],
+    cache: Path,
+    *,
+    config: ExtractConfig,
+    backbone: Backbone,
+    committed: Callable[[str], None] = lambda name: None,
 ) -> None:
-    """Commit the features of all questions and of their options. Raises CacheError when the disk
-    refuses.
+    """Commit the features of all questions and of their options; see `encode_texts`.
 
     An option is encoded with its question, "question option": alone, a "yes" or a "red" says
     little.
@@ -55,6 +68,7 @@ def encode_questions(
             "options/features": features[len(questions) :],
         }
         commit_shard(cache, "questions", work.name, arrays=arrays, tables={"questions": rows})
+        committed(work.name)
 
 
 def _encode(texts: Sequence[str], backbone: Backbone) -> np.ndarray:

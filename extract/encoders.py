@@ -4,18 +4,18 @@ transfer."""
 from __future__ import annotations
 
 import copy
+import platform
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Self
 
 import numpy as np
 import torch
 
 from .backbone import Backbone, load_backbone
 from .config import ExtractConfig
-from .devices import pick_devices
+from .devices import pick_devices, unused_gpu
 
 
 class Encoders:
@@ -47,10 +47,16 @@ class Encoders:
         """(n, width) float32 features to come of (n, height, width, 3) uint8 pictures."""
         return self._threads.submit(self._encode, pictures)
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def device_name(self) -> str:
+        """What the first device calls itself: the GPU's name, the processor's instruction set."""
+        device = self.backbone.device
+        if device.type == "cuda":
+            return torch.cuda.get_device_name(device)
+        return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the threads; batches that wait are not encoded any more."""
         self._threads.shutdown(cancel_futures=True)
 
     def _encode(self, pictures: np.ndarray) -> np.ndarray:
@@ -61,15 +67,25 @@ class Encoders:
             self._free.put(backbone)
 
 
-def load_encoders(config: ExtractConfig) -> Encoders:
-    """The backbone on every device that the settings name. Raises BackboneError."""
-    first, *others = pick_devices(config.device)
+def load_encoders(
+    config: ExtractConfig, *, with_text: bool, say: Callable[[str], None] = lambda line: None
+) -> Encoders:
+    """The backbone on every device that the settings name; only the first needs a text tower.
+
+    say: is told of a GPU that is there and not used. Raises BackboneError.
+    """
+    devices = pick_devices(config.device)
+    warning = unused_gpu(config.device, devices)
+    if warning is not None:
+        say(warning)
+    first, *others = devices
     backbone = load_backbone(
         config.backbone,
         tag=config.tag,
         checkpoint=config.checkpoint,
         precision=config.precision,
         device=str(first),
+        with_text=with_text,
     )
     return Encoders([backbone, *(_copy(backbone, device) for device in others)])
 

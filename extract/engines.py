@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -18,9 +18,11 @@ from multiprocessing.process import BaseProcess
 from .byte_queue import ByteQueue
 from .frames import Chunk, ClipEnd, ClipFailure, ClipTask, DecodeSettings, Message, read_clip
 
+MAX_WAITING_BYTES = 16 * 2**20
+"""Of pictures that wait for the encoder: 111 of 224 pixels, 27 of 448; the next batch or more."""
 
-MAX_WAITING_BYTES = 32 * 2**20
-"""Of pictures that wait for the encoder: 218 of 224 pixels, 54 of 448; a batch or more of each."""
+MESSAGE_BYTES = 4096
+"""What a message without pictures is taken for, so that those are bounded, too."""
 
 
 @dataclass(slots=True)
@@ -66,7 +68,7 @@ class LocalDecoders:
 
     def decode_with_pauses(
         self, tasks: Iterable[ClipTask], *, pause_seconds: float | None
-    ) -> Iterator[tuple[ClipTask, Message] | None]:
+    ) -> Generator[tuple[ClipTask, Message] | None]:
         """Like decode, and a None whenever nothing has come for so long: time to look elsewhere."""
         thread = threading.Thread(target=self._serve, args=(iter(tasks),), daemon=True)
         thread.start()
@@ -118,7 +120,11 @@ class LocalDecoders:
             ready = wait([worker.connection for worker in busy], timeout=0.5)
             for worker in busy:
                 if worker.connection in ready:
+                    began = time.monotonic()
                     self._receive(worker)
+                    waited = time.monotonic() - began
+                    for other in busy:  # nobody looked at them while the queue was full
+                        other.last_sign += waited
                 elif time.monotonic() - worker.last_sign > self._settings.limits.stall_seconds:
                     seconds = self._settings.limits.stall_seconds
                     self._lose(
@@ -150,7 +156,7 @@ class LocalDecoders:
         self._put(worker.task, ClipFailure(reason=reason, stage="worker"))
 
     def _put(self, task: ClipTask, message: Message) -> None:
-        num_bytes = message.pictures.nbytes if isinstance(message, Chunk) else 0
+        num_bytes = MESSAGE_BYTES + (message.pictures.nbytes if isinstance(message, Chunk) else 0)
         while not self._stop.is_set():
             if self._events.put((task, message), num_bytes=num_bytes, timeout_seconds=0.5):
                 return

@@ -15,6 +15,7 @@ import numpy as np
 from .config import DecoderLimits, DecoderName
 from .decode import DecodeError, Ending, open_decoder
 from .preprocessing import Preprocessing
+from .sampling import Sampling
 from .shots import ShotDetector
 
 CHUNK_PICTURES = 16
@@ -39,7 +40,7 @@ class DecodeSettings:
     """What is the same for all clips of a run."""
 
     decoder: DecoderName
-    fps: float
+    sampling: Sampling
     preprocessing: Preprocessing
     limits: DecoderLimits
     find_shots: bool = False
@@ -95,7 +96,7 @@ def read_clip(task: ClipTask, settings: DecodeSettings) -> Iterator[Message]:
         decoder = open_decoder(
             settings.decoder,
             task.path,
-            fps=settings.fps,
+            sampling=settings.sampling,
             start=task.start_seconds,
             end=task.end_seconds,
             limits=settings.limits,

@@ -30,15 +30,16 @@ class Inputs:
     def __bool__(self) -> bool:
         return self.manifest is not None or bool(self.videos)
 
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.videos if self.manifest is None else (self.manifest,)))
+
     def read(self) -> Manifest:
         """The dataset. Raises ManifestError when it is not there or has faults."""
         if self.manifest is not None:
             root = self.videos[0] if self.videos else None
             return read_manifest(self.manifest, videos_root=root)
         if not self.videos:
-            raise ManifestError(
-                "say which VIDEOS (a folder, files, a list), or give --manifest"
-            )
+            raise ManifestError("say which VIDEOS (a folder, files, a list), or give --manifest")
         return combine([read_manifest(path) for path in self.videos])
 
     def record(self) -> dict[str, Any]:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-import shlex
+import contextlib
 import sys
-import time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.compute as pc
 
 from ..data_manifests.schema import Manifest
+from ..data_manifests.settings import settings_dict
 from .config import TINY, ExtractConfig
-from .contract import read_settings, settings_path
-from .encode_clips import encode_clips
-from .encode_texts import encode_questions, encode_texts
+from .contract import DiskError, digest, read_settings, settings_path
+from .engine_local import EngineFacts, open_engine
 from .frames import source_sha256
+from .inputs import Inputs
+from .job_parts import JobPart
 from .planning import Committed, Work, plan_clips, plan_rows, read_committed
-from .writer import check_new, check_same, open_for_writing
-
-if TYPE_CHECKING:
-    from .backbone import Backbone
+from .provenance import made_with
+from .recipe import Recipe, check_recipe, other_versions
+from .resegment import complete_segments
+from .run_stats import PhaseClock, bytes_of_shards, write_run_stats
+from .segments import SHOTS
+from .shots import check_installed
+from .tally import Counts
+from .writer import check_new, check_same, clear_leftovers, open_for_writing
 
 SHARD_TEXTS = 4096
-RECORDED = ("mlalign", "av", "torch", "open_clip_torch", "pillow", "numpy", "h5py", "pyarrow")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,49 +60,86 @@ class Summary:
 
 
 def extract(
-    manifest: Manifest, cache: Path, config: ExtractConfig, *, retry_failed: bool = False
+    manifest: Manifest,
+    cache: Path,
+    config: ExtractConfig,
+    *,
+    retry_failed: bool = False,
+    part: JobPart | None = None,
+    recipe: Recipe | None = None,
+    inputs: Inputs | None = None,
 ) -> Summary:
     """Put the features of a manifest's clips, texts and questions into a cache, where missing.
 
-    retry_failed: also clips that failed before and have not changed since.
-    Raises CacheError when the cache was made otherwise or cannot be written, BackboneError when the
-    weights cannot be had. A clip that fails is a row with its reason, never an exception.
+    retry_failed: also clips that failed before and have not changed since. part: only that part of
+    the manifest; the summary speaks of it alone. recipe: the cache must come out with its key.
+    inputs: where the manifest comes from, for the record.
+    Raises CacheError when the cache was made otherwise, RecipeError when it would not be the
+    recipe's, DiskError when it cannot be written, BackboneError when the weights cannot be had. A
+    clip that fails is a row with its reason, never an exception.
     """
-    began = time.monotonic()
+    clock = PhaseClock()
     exists = settings_path(cache).exists()
     if exists:
         config = _adopt(config, read_settings(cache))
         check_same(cache, _known_settings(config))
+        clear_leftovers(cache)
+        if recipe is not None:
+            check_recipe(recipe, read_settings(cache))
     else:
         check_new(cache)
         config = _with_segments(config, manifest)
-    plan = _plan(manifest, cache, config, retry_failed=retry_failed)
-    new_frames = 0
+    if part is not None:  # the default rules were chosen by the whole
+        manifest = part.of(manifest)
+    with clock.phase("plan"):
+        plan = _plan(manifest, cache, config, retry_failed=retry_failed)
+    if config.shots and plan.clips:
+        check_installed()
+    encoded = Counts()
+    made: dict[str, Any] = {}
     if plan.has_work or not exists:
-        backbone = _load(config, with_text=bool(plan.texts or plan.questions))
-        settings = {**_known_settings(config), **_backbone_settings(backbone)}
-        layout = {name: settings.pop(name) for name in ("segments", "keep_frames")}
-        record = _record(manifest, config, backbone)
-        key = open_for_writing(cache, settings=settings, layout=layout, record=record)
-        if not exists:  # the names of the work contain the key, which was not known before
-            plan = _plan(manifest, cache, config, retry_failed=retry_failed, key=key)
-        encode_texts(plan.texts, cache, config=config, backbone=backbone)
-        encode_questions(plan.questions, cache, config=config, backbone=backbone)
-        new_frames = encode_clips(
-            plan.clips, cache, manifest=manifest, config=config, backbone=backbone
-        )
+        with contextlib.ExitStack() as opened:
+            with clock.phase("load"):
+                with_text = bool(plan.texts or plan.questions)
+                engine = opened.enter_context(open_engine(config, with_text=with_text, say=_say))
+                _say(f"backbone {_backbone_name(config)}, {engine.facts.where}")
+            settings = {**_known_settings(config), **_backbone_settings(engine.facts)}
+            layout = {name: settings.pop(name) for name in ("segments", "keep_frames", "shots")}
+            made = made_with(config, engine.facts)
+            if recipe is not None:
+                check_recipe(recipe, {"settings": settings, "layout": layout})
+                _say_other_versions(recipe, made["versions"])
+            record = _record(manifest, config, inputs, made)
+            key = open_for_writing(cache, settings=settings, layout=layout, record=record)
+            if not exists:  # the names of the work contain the key, which was not known before
+                plan = _plan(manifest, cache, config, retry_failed=retry_failed, key=key)
+            encode = partial(engine.encode, cache=cache, videos_root=manifest.videos_root)
+            with clock.phase("texts"):
+                encode("texts", plan.texts)
+                encode("questions", plan.questions)
+            with clock.phase("clips"):
+                encoded = encode("clips", plan.clips)
+    if config.keep_frames:
+        # By the rules now in force: resegment may have changed them meanwhile.
+        rules = read_settings(cache)["layout"]["segments"]
+        complete_segments(cache, rules, report=_say)
     committed = read_committed(cache, "clips") if plan.clips else plan.committed_clips
     rows = [committed[clip_id] for clip_id in manifest.clips["clip_id"].to_pylist()]
     statuses = Counter(row["status"] for row in rows)
-    return Summary(
+    summary = Summary(
         cache=str(cache),
         clips={status: statuses[status] for status in ("ok", "partial", "failed")},
         new_clips=sum(len(work.items) for work in plan.clips),
-        new_frames=new_frames,
+        new_frames=encoded.frames,
         new_texts=sum(len(work.items) for work in (*plan.texts, *plan.questions)),
-        seconds=time.monotonic() - began,
+        seconds=clock.total_seconds,
         failures={row["clip_id"]: row["reason"] for row in rows if row["status"] == "failed"},
     )
+    if plan.has_work:  # a run that finds nothing to do leaves the cache as it is
+        facts = {"shard": part and str(part), "config": settings_dict(config), **made}
+        facts["waited_seconds"] = encoded.waited
+        _write_stats(cache, clock, plan, summary, facts)
+    return summary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +152,11 @@ class _Plan:
     @property
     def has_work(self) -> bool:
         return bool(self.clips or self.texts or self.questions)
+
+    @property
+    def shards(self) -> list[str]:
+        """Names of what is to be committed."""
+        return [work.name for work in (*self.clips, *self.texts, *self.questions)]
 
 
 def _plan(
@@ -129,7 +174,11 @@ def _plan(
     questions = read_committed(cache, "questions", report=_say)
     return _Plan(
         clips=plan_clips(
-            manifest, clips, retry_failed=retry_failed, shard_size=config.shard_clips, key=key
+            manifest,
+            clips,
+            retry_failed=retry_failed,
+            shard_size=config.shard_clips,
+            key=digest([key, config.segments]),  # a clip shard has segments, too
         ),
         texts=plan_rows(manifest.texts, "texts", texts, shard_size=SHARD_TEXTS, key=key),
         questions=plan_rows(
@@ -145,68 +194,92 @@ def _adopt(config: ExtractConfig, content: dict[str, Any]) -> ExtractConfig:
         config = replace(config, precision=content["settings"]["precision"])
     if not config.segments:
         config = replace(config, segments=tuple(content["layout"]["segments"]))
+    if config.shots is None:
+        has_shots = content["layout"]["shots"] or SHOTS in config.segments
+        config = replace(config, shots=has_shots)
     return config
 
 
 def _with_segments(config: ExtractConfig, manifest: Manifest) -> ExtractConfig:
     """The default rules for a new cache: the spans of the manifest's texts, where it has any, then
     uniform:4."""
-    if config.segments:
-        return config
-    has_spans = pc.any(pc.is_valid(manifest.texts["start_seconds"])).as_py()
-    return replace(config, segments=("spans", "uniform:4") if has_spans else ("uniform:4",))
+    segments = config.segments
+    if not segments:
+        has_spans = pc.any(pc.is_valid(manifest.texts["start_seconds"])).as_py()
+        segments = ("spans", "uniform:4") if has_spans else ("uniform:4",)
+    shots = SHOTS in segments if config.shots is None else config.shots
+    return replace(config, segments=segments, shots=shots)
 
 
 def _known_settings(config: ExtractConfig) -> dict[str, Any]:
     """The settings that can be compared before a backbone is loaded, so that a second run can end
     at once."""
-    known: dict[str, Any] = {"backbone": config.backbone, "fps": config.fps, "dtype": config.dtype}
+    known: dict[str, Any] = {
+        "backbone": config.backbone,
+        "sampling": config.sampling,
+        "fps": config.fps if config.sampling is None else None,
+        "dtype": config.dtype,
+    }
     if config.tag is not None:
         known["pretrained"] = config.tag
     if config.checkpoint is not None and config.checkpoint.is_file():
         known["weights_sha256"] = source_sha256(config.checkpoint)
     if config.precision != "auto":
         known["precision"] = config.precision
-    return {**known, "segments": list(config.segments), "keep_frames": config.keep_frames}
+    layout = {name: getattr(config, name) for name in ("keep_frames", "shots")}
+    return {**known, "segments": list(config.segments), **layout}
 
 
-def _backbone_settings(backbone: Backbone) -> dict[str, Any]:
+def _backbone_settings(facts: EngineFacts) -> dict[str, Any]:
     return {
-        "weights_sha256": backbone.weights_sha256,
-        "precision": backbone.precision,
-        "preprocessing": asdict(backbone.preprocessing),
-        "width": backbone.width,
+        "weights_sha256": facts.weights_sha256,
+        "precision": facts.precision,
+        "preprocessing": asdict(facts.preprocessing),
+        "width": facts.width,
     }
 
 
-def _record(manifest: Manifest, config: ExtractConfig, backbone: Backbone) -> dict[str, Any]:
+def _record(
+    manifest: Manifest, config: ExtractConfig, inputs: Inputs | None, made: dict[str, Any]
+) -> dict[str, Any]:
     """What a reader of the cache wants to know of how it was made, beside what makes the key."""
+    checkpoint = config.checkpoint
     return {
         "videos_root": str(manifest.videos_root.resolve()),
         "dataset": manifest.name,
-        "decoder": config.decoder,
-        "device": str(backbone.device),
-        "command": shlex.join(sys.argv),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in RECORDED},
+        "inputs": inputs and inputs.record(),
+        "config": settings_dict(config),
+        "checkpoint": checkpoint and str(checkpoint.resolve()),
+        **made,
     }
 
 
-def _load(config: ExtractConfig, *, with_text: bool) -> Backbone:
-    from .backbone import load_backbone
+def _write_stats(
+    cache: Path, clock: PhaseClock, plan: _Plan, summary: Summary, facts: dict[str, Any]
+) -> None:
+    """The run's file in CACHE/runs. Without room for it all is done, and nothing has failed."""
+    content = {
+        "frames_per_second": clock.rate(summary.new_frames, phase="clips"),
+        "bytes_written": bytes_of_shards(cache, plan.shards),
+        "summary": asdict(summary),
+        **facts,
+    }
+    try:
+        write_run_stats(cache, clock, content)
+    except DiskError as error:
+        _say(f"the run's statistics are not kept: {error}")
 
-    backbone = load_backbone(
-        config.backbone,
-        tag=config.tag,
-        checkpoint=config.checkpoint,
-        precision=config.precision,
-        device=config.device,
-        with_text=with_text,
-    )
+
+def _say_other_versions(recipe: Recipe, versions: dict[str, str]) -> None:
+    """Other versions may change the last digits of features: worth a line, not an error."""
+    if others := other_versions(recipe, versions):
+        _say(f"other versions than the recipe's: {', '.join(others)}")
+
+
+def _backbone_name(config: ExtractConfig) -> str:
+    """For a person: the model, and where its weights are from."""
     weights = "random weights: for trying out, not for results" if config.backbone == TINY else ""
-    source = weights or str(config.checkpoint or config.tag)
-    _say(f"backbone {config.backbone} ({source}), {backbone.precision} on {backbone.device}")
-    return backbone
+    return f"{config.backbone} ({weights or config.checkpoint or config.tag})"
 
 
 def _say(line: str) -> None:

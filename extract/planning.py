@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..data_manifests.schema import Manifest
-from .contract import ID_COLUMNS, TABLES, CacheError, Unit, digest, shard_path
+from .contract import ID_COLUMNS, TABLES, CacheError, Unit, digest, index_path, shard_path
 from .frames import source_sha256
 from .segments import Span
 from .shards import index_files, is_intact, live_rows, read_index_file
@@ -60,6 +60,8 @@ def read_committed(
     for path in index_files(cache, unit):
         try:
             rows = read_index_file(path, unit)
+            if unit == "clips":  # committed with them; without it they have no segments
+                read_index_file(index_path(cache, "segments", f"{path.stem}.h5"), "segments")
         except CacheError as error:
             report(f"{error.args[0].split(';')[0]}; its shard is extracted again")
             path.unlink(missing_ok=True)

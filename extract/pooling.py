@@ -22,8 +22,13 @@ def pool(frames: np.ndarray, rows: slice) -> np.ndarray:
 
     The mean of normalised frame features is CLIP4Clip's parameter-free "meanP" (arXiv 2104.08860).
     """
+    return mean_of(normalise(frames[rows]))
+
+
+def mean_of(unit: np.ndarray) -> np.ndarray:
+    """(D,) float32: the mean of normalised features (n, D)."""
     # Summed in float64: of 100,000 frames in float32, a thousandth was lost.
-    mean: np.ndarray = normalise(frames[rows]).mean(axis=0, dtype=np.float64).astype(np.float32)
+    mean: np.ndarray = unit.mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean
 
 

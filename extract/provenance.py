@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 from .config import ExtractConfig
 
 if TYPE_CHECKING:
-    from .backbone import Backbone
+    from .engine_local import EngineFacts
 
 PACKAGES = ("mlalign", "av", "torch", "open_clip_torch", "pillow", "numpy", "h5py", "pyarrow")
 
 
-def made_with(config: ExtractConfig, backbone: Backbone) -> dict[str, Any]:
+def made_with(config: ExtractConfig, facts: EngineFacts) -> dict[str, Any]:
     """Device, precision, decoder, versions and command of this run, for JSON."""
     return {
         "decoder": config.decoder,
-        "device": str(backbone.device),
-        "device_name": _device_name(backbone),
-        "precision": backbone.precision,
+        "engine": config.engine,
+        "device": ", ".join(facts.devices),
+        "device_name": facts.device_name,
+        "precision": facts.precision,
         "command": shlex.join(sys.argv),
         "host": platform.node(),
         "platform": platform.platform(),
@@ -47,12 +48,3 @@ def versions(config: ExtractConfig) -> dict[str, str]:
         said = subprocess.run(command, capture_output=True, text=True, errors="replace").stdout
         found["ffmpeg"] = said.partition("\n")[0]
     return found
-
-
-def _device_name(backbone: Backbone) -> str:
-    """What the device calls itself: the GPU's name, the processor's instruction set."""
-    import torch
-
-    if backbone.device.type == "cuda":
-        return torch.cuda.get_device_name(backbone.device)
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

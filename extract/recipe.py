@@ -14,7 +14,7 @@ from .contract import CacheError, cache_key, read_settings
 from .frames import source_sha256
 from .writer import setting_differences
 
-OF_THE_MACHINE: Final = ("device", "workers", "shard_clips", "engine")
+OF_THE_MACHINE: Final = ("device", "workers", "shard_clips", "engine", "ray")
 """Settings that a recipe does not hold: they change no feature."""
 WITH_DEFAULTS: Final = ("batch_frames", "limits")
 """Settings that come from the recipe and may be set otherwise: they change no feature that is meant
@@ -53,7 +53,7 @@ class Recipe:
             **self.config,
             "precision": self.settings["precision"],
             "pretrained": self.settings.get("pretrained"),
-            **self.layout,
+            **{name: self.layout[name] for name in self.layout if name in self.config},
         }
         left_out = {*OF_THE_MACHINE, *WITH_DEFAULTS}
         if self.needs_checkpoint:
@@ -106,12 +106,13 @@ def settings_by_recipe(
     return load_settings(ExtractConfig, config, (*by_recipe, *own))
 
 
-def check_recipe(recipe: Recipe, settings: Mapping[str, Any], layout: Mapping[str, Any]) -> None:
-    """Raises RecipeError, naming each difference, when a run's key or layout is not the recipe's.
+def check_recipe(recipe: Recipe, made: Mapping[str, Any]) -> None:
+    """Raises RecipeError, naming each difference, when a cache would not be the recipe's.
 
-    settings: of the run, all that make its key. What differs here is what no flag says: the weights
-    behind a tag, or how the libraries of this machine preprocess.
+    made: its settings (all that make the key) and layout, as in cache.json. What differs here is
+    what no flag says: the weights behind a tag, or how this machine's libraries preprocess.
     """
+    settings, layout = made["settings"], made["layout"]
     if cache_key(dict(settings)) == recipe.key and not _differences(recipe.layout, layout):
         return
     raise RecipeError(
@@ -134,9 +135,7 @@ def other_versions(recipe: Recipe, versions: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _refuse_contradictions(
-    recipe: Recipe, asked: ExtractConfig, given: frozenset[str]
-) -> None:
+def _refuse_contradictions(recipe: Recipe, asked: ExtractConfig, given: frozenset[str]) -> None:
     wanted = {name: value for name, value in settings_dict(asked).items() if name in given}
     if wanted.get("precision") == "auto" or wanted.get("segments") == []:
         wanted = {k: v for k, v in wanted.items() if k not in ("precision", "segments")}

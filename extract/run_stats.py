@@ -17,7 +17,7 @@ from .writer import json_bytes, put_file
 
 
 class PhaseClock:
-    """Adds up the seconds that the phases of a run take; a phase may lie within another."""
+    """Adds up the seconds that the phases of a run take."""
 
     def __init__(self) -> None:
         self.began = datetime.now(UTC)
@@ -37,14 +37,14 @@ class PhaseClock:
     def total_seconds(self) -> float:
         return time.monotonic() - self._start
 
-    def seconds(self) -> dict[str, float]:
-        """Phase to seconds. "clips" holds "clips.tower" and "clips.commit"; the rest of it, waiting
-        for decoded pictures, is "clips.waiting"."""
-        found = {name: round(value, 3) for name, value in self._seconds.items()}
-        if "clips" in found:
-            inside = sum(value for name, value in found.items() if name.startswith("clips."))
-            found["clips.waiting"] = round(max(found["clips"] - inside, 0.0), 3)
-        return found
+    @property
+    def phase_seconds(self) -> dict[str, float]:
+        return {name: round(value, 3) for name, value in self._seconds.items()}
+
+    def rate(self, count: int, *, phase: str) -> float | None:
+        """So many per second of a phase; None when it took no time."""
+        seconds = self._seconds.get(phase, 0.0)
+        return round(count / seconds, 3) if seconds else None
 
 
 def bytes_of_shards(cache: Path, names: Iterable[str]) -> int:
@@ -64,7 +64,7 @@ def write_run_stats(cache: Path, clock: PhaseClock, content: Mapping[str, Any]) 
     times = {
         "began": clock.began.isoformat(timespec="seconds"),
         "seconds": round(clock.total_seconds, 3),
-        "phase_seconds": clock.seconds(),
+        "phase_seconds": clock.phase_seconds,
     }
     put_file(path, json_bytes({**times, **content}))
     return path

@@ -35,6 +35,8 @@ from .contract import (
 
 FOREIGN_LEFTOVER_SECONDS = 24 * 3600
 """Another machine's unfinished file of this age is taken for one whose writer was killed."""
+ORPHAN_SECONDS = 600
+"""A shard of this age without its index file is taken for one whose writer was killed."""
 
 
 def open_for_writing(
@@ -173,6 +175,29 @@ def put_file(path: Path, content: bytes) -> None:
         _flush_folder(path.parent)
 
 
+def link_file(source: Path, path: Path, *, copy: bool) -> None:
+    """Put a file at path by a hard link, or by a copy (asked for, or the disk has no such links).
+
+    Raises DiskError.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not copy:
+            with contextlib.suppress(OSError):  # another disk, or one without links
+                path.unlink(missing_ok=True)
+                return os.link(source, path)
+        temporary = _write_aside(path, b"")
+        try:
+            with source.open("rb") as reading, temporary.open("wb") as writing:
+                shutil.copyfileobj(reading, writing, 2**20)
+                os.fsync(writing.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink()
+            raise
+        _flush_folder(path.parent)
+
+
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """What the system says against writing `path`, as a DiskError that names the disk."""
@@ -227,6 +252,9 @@ def _write_aside(path: Path, content: bytes) -> Path:
 
 def clear_leftovers(cache: Path) -> None:
     """Remove what killed writers left aside; the files of writers that may be at work stay."""
+    for path in orphans(cache):
+        with contextlib.suppress(OSError):
+            path.unlink()
     for path in cache.rglob(".*.tmp"):
         name, _, _ = path.name.removeprefix(".").rpartition("-")
         host, _, pid = name.rpartition("-")
@@ -237,6 +265,20 @@ def clear_leftovers(cache: Path) -> None:
                 is_left = time.time() - path.stat().st_mtime > FOREIGN_LEFTOVER_SECONDS
             if is_left:
                 path.unlink()
+
+
+def orphans(cache: Path) -> list[Path]:
+    """Shards without the index file that would commit them, and segments of such: a writer was
+    killed between the two. Those younger than ORPHAN_SECONDS are left out: it may be at work."""
+    found = []
+    segments = (cache / "index" / "segments").glob("*.parquet")
+    for path in sorted([*(cache / "shards").glob("*.h5"), *segments]):
+        unit = path.name.partition("-")[0]
+        is_committed = unit in TABLES and index_path(cache, unit, path.name).exists()
+        with contextlib.suppress(FileNotFoundError):
+            if not is_committed and time.time() - path.stat().st_mtime > ORPHAN_SECONDS:
+                found.append(path)
+    return found
 
 
 def _writer_name(pid: int) -> str:

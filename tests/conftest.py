@@ -1,5 +1,6 @@
 """Small videos whose frames carry their number, so that a test can say which frame it got."""
 
+import shutil
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +20,8 @@ def barcode(number: int, *, width: int = 96, height: int = 64) -> np.ndarray:
     columns = np.arange(width) * 4 // width
     lit = np.array(bits).reshape(4, 4)[rows[:, None], columns]
     # Bright cells are orange and dark ones blue: wrong colour conversion shows, too.
-    return np.where(lit[..., None], (250, 210, 170), (20, 30, 80)).astype(np.uint8)
+    colours = np.array([(20, 30, 80), (250, 210, 170)], dtype=np.uint8)
+    return colours[lit.astype(np.uint8)]
 
 
 def read_barcode(picture: np.ndarray) -> int:
@@ -115,3 +117,61 @@ def make_video():
 def number_of():
     """read_barcode, for tests that cannot import from here."""
     return read_barcode
+
+
+@pytest.fixture(scope="session")
+def mlalign_extract():
+    """The command, in this process: its arguments to a click result."""
+    from click.testing import CliRunner
+
+    from mlalign.extract.cli import main
+
+    def run(*arguments):
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_scenes(tmp_path_factory):
+    """A dataset of 6 clips with texts, spans and questions."""
+    from mlalign.data_manifests.scenes import write_scenes
+
+    folder = tmp_path_factory.mktemp("small") / "scenes"
+    write_scenes(folder, num_clips=6, seed=3, num_processes=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_options():
+    """What small_cache was extracted with."""
+    return ["--backbone", "tiny", "--fps", "2", "--set", "shard_clips=2", "--workers", "1"]
+
+
+@pytest.fixture(scope="session")
+def small_cache(small_scenes, small_options, mlalign_extract, tmp_path_factory):
+    """small_scenes, extracted. To be copied, not changed."""
+    cache = tmp_path_factory.mktemp("small") / "cache"
+    done = mlalign_extract(small_scenes, "-o", cache, *small_options)
+    assert done.exit_code == 0, done.output
+    return cache
+
+
+@pytest.fixture
+def copied_cache(small_cache, tmp_path):
+    """small_cache, to be changed."""
+    return Path(shutil.copytree(small_cache, tmp_path / "copied"))
+
+
+@pytest.fixture(scope="session")
+def files_of():
+    """A cache to its files' bytes, but for those that tell of runs."""
+
+    def read(cache):
+        return {
+            str(path.relative_to(cache)): path.read_bytes()
+            for path in sorted(cache.rglob("*"))
+            if path.is_file() and path.name != "cache.json" and path.parent.name != "runs"
+        }
+
+    return read

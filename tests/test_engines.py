@@ -7,10 +7,19 @@ import time
 
 import numpy as np
 import pytest
+
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.engines import LocalDecoders
-from mlalign.extract.frames import Chunk, ClipEnd, ClipFailure, ClipTask, DecodeSettings
+from mlalign.extract.engines import MAX_WAITING_BYTES, LocalDecoders
+from mlalign.extract.frames import (
+    CHUNK_PICTURES,
+    Chunk,
+    ClipEnd,
+    ClipFailure,
+    ClipTask,
+    DecodeSettings,
+)
 from mlalign.extract.preprocessing import Preprocessing
+from mlalign.extract.sampling import Sampling
 
 PREPROCESSING = Preprocessing(
     height=48,
@@ -21,6 +30,9 @@ PREPROCESSING = Preprocessing(
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
 )
+
+
+ONE_CHUNK = CHUNK_PICTURES * 48 * 48 * 3
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +51,16 @@ def _no_process_is_left():
     assert multiprocessing.active_children() == []
 
 
-def decoders(*, num_workers=2, max_waiting=16, fps=25.0, decoder="pyav", **limits):
+def decoders(
+    *, num_workers=2, max_waiting_bytes=MAX_WAITING_BYTES, fps=25.0, decoder="pyav", **limits
+):
     settings = DecodeSettings(
-        decoder=decoder, fps=fps, preprocessing=PREPROCESSING, limits=DecoderLimits(**limits)
+        decoder=decoder,
+        sampling=Sampling(fps=fps),
+        preprocessing=PREPROCESSING,
+        limits=DecoderLimits(**limits),
     )
-    return LocalDecoders(settings, num_workers=num_workers, max_waiting=max_waiting)
+    return LocalDecoders(settings, num_workers=num_workers, max_waiting_bytes=max_waiting_bytes)
 
 
 def tasks_of(paths):
@@ -72,7 +89,7 @@ def check_whole(messages, first_number, number_of):
 
 def test_each_clips_messages_come_in_order_and_end_once(videos, number_of):
     # A queue of one: the processes wait for room.
-    messages = gather(decoders(max_waiting=1).decode(tasks_of(videos)))
+    messages = gather(decoders(max_waiting_bytes=ONE_CHUNK).decode(tasks_of(videos)))
     assert set(messages) == {str(i) for i in range(6)}
     for i in range(6):
         check_whole(messages[str(i)], 100 * i, number_of)
@@ -80,7 +97,9 @@ def test_each_clips_messages_come_in_order_and_end_once(videos, number_of):
 
 def test_a_killed_process_fails_only_its_clip(videos, number_of):
     messages, victim = {}, None
-    for task, message in decoders(num_workers=1, max_waiting=1).decode(tasks_of(videos[:3])):
+    for task, message in decoders(num_workers=1, max_waiting_bytes=ONE_CHUNK).decode(
+        tasks_of(videos[:3])
+    ):
         messages.setdefault(task.clip_id, []).append(message)
         if victim is None:
             victim = task.clip_id
@@ -98,7 +117,9 @@ def test_a_killed_process_fails_only_its_clip(videos, number_of):
 def test_a_stuck_process_is_ended_after_the_stall_limit(videos, number_of):
     messages, is_stopped = {}, False
     began = time.monotonic()
-    events = decoders(num_workers=1, max_waiting=1, stall_seconds=2.5).decode(tasks_of(videos[:3]))
+    events = decoders(num_workers=1, max_waiting_bytes=ONE_CHUNK, stall_seconds=2.5).decode(
+        tasks_of(videos[:3])
+    )
     for task, message in events:
         messages.setdefault(task.clip_id, []).append(message)
         if not is_stopped:
@@ -113,34 +134,33 @@ def test_a_stuck_process_is_ended_after_the_stall_limit(videos, number_of):
     assert {name for name in messages if name not in failed} | set(failed) == {"0", "1", "2"}
 
 
-def test_a_slow_encoder_is_no_stall_of_the_decoders(videos, number_of):
+def test_a_slow_encoder_is_no_stall_of_the_decoders(videos, tmp_path, make_video, number_of):
+    large = make_video(tmp_path / "large.mp4", list(range(0, 720, 40)), size=(1920, 1080))
+    one = decoders(max_waiting_bytes=ONE_CHUNK, stall_seconds=2.5)
     messages = {}
-    events = decoders(max_waiting=1, stall_seconds=2.5).decode(tasks_of(videos[:2]))
-    num_naps = 0
-    for task, message in events:
+    for task, message in one.decode(tasks_of([videos[0], large])):
+        if not messages:
+            time.sleep(3)  # meanwhile one process waits for room, and the other one is at work
         messages.setdefault(task.clip_id, []).append(message)
-        if num_naps < 2:
-            num_naps += 1
-            time.sleep(3)
-    for i in range(2):
-        check_whole(messages[str(i)], 100 * i, number_of)
+    check_whole(messages["0"], 0, number_of)
+    assert isinstance(messages["large"][-1], ClipEnd), messages["large"][-1]
 
 
 def test_a_clip_over_the_memory_limit_fails_and_the_next_is_read(
     videos, tmp_path, make_video, number_of
 ):
     large = make_video(
-        tmp_path / "large.mkv", [0, 40], size=(8000, 6000), codec="mjpeg", pixel_format="yuvj420p"
+        tmp_path / "large.mkv", [0], size=(6000, 6000), codec="mjpeg", pixel_format="yuvj420p"
     )
-    one = decoders(num_workers=1, memory_gib=0.5)
+    one = decoders(num_workers=1, memory_gib=0.4)
     messages = gather(one.decode(tasks_of([large, videos[1]])))
-    assert isinstance(messages["large"][-1], ClipFailure), messages
+    assert messages["large"][-1].reason == "decoding takes over 0.4 GiB (limits.memory_gib)"
     check_whole(messages["1"], 100, number_of)
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
 def test_closing_the_iteration_early_leaves_no_processes(videos, decoder):
-    events = decoders(max_waiting=1, decoder=decoder).decode(tasks_of(videos))
+    events = decoders(max_waiting_bytes=ONE_CHUNK, decoder=decoder).decode(tasks_of(videos))
     next(events)
     before = multiprocessing.active_children()
     events.close()

@@ -154,7 +154,7 @@ def test_the_number_of_workers_changes_no_byte(videos, cache, tmp_path):
     options = ["--backbone", "tiny", "--fps", 2, "--set", "shard_clips=2", "--workers", 1]
     assert run(videos, "-o", out, *options).exit_code == 0
     for path in sorted(cache.rglob("*")):
-        if path.is_file() and path.name != "cache.json":
+        if path.is_file() and path.suffix != ".json":
             assert (out / path.relative_to(cache)).read_bytes() == path.read_bytes(), path
 
 
@@ -273,13 +273,13 @@ def test_a_cache_of_another_backbone_or_rate_is_refused_with_both_values(videos,
         assert sorted(cache.rglob("*")) == before
 
 
-def test_a_damaged_shard_is_named_and_repaired_by_running_again(copies, tmp_path):
+def test_a_damaged_shard_is_named_and_repaired_by_running_again(copies, files_of, tmp_path):
     from mlalign.extract.contract import CacheError
 
     out = tmp_path / "cache"
     options = [copies, "-o", out, "--backbone", "tiny", "--set", "shard_clips=1"]
     assert run(*options).exit_code == 0
-    whole = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    whole = files_of(out)
     shard = sorted((out / "shards").glob("clips-*.h5"))[1]
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 4
@@ -291,7 +291,7 @@ def test_a_damaged_shard_is_named_and_repaired_by_running_again(copies, tmp_path
     done = run(*options)
     assert done.exit_code == 0
     assert shard.name in done.stderr and index.name in done.stderr
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == whole
+    assert files_of(out) == whole
 
 
 def test_wrong_usage_is_one_message_and_leaves_nothing(videos, tmp_path):

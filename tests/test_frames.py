@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+
 from mlalign.extract.config import DecoderLimits
 from mlalign.extract.frames import (
     CHUNK_PICTURES,
@@ -16,6 +17,7 @@ from mlalign.extract.frames import (
     read_clip,
 )
 from mlalign.extract.preprocessing import Preprocessing
+from mlalign.extract.sampling import Sampling
 
 PREPROCESSING = Preprocessing(
     height=48,
@@ -30,7 +32,10 @@ PREPROCESSING = Preprocessing(
 
 def settings(*, fps=5.0, decoder="pyav", **limits):
     return DecodeSettings(
-        decoder=decoder, fps=fps, preprocessing=PREPROCESSING, limits=DecoderLimits(**limits)
+        decoder=decoder,
+        sampling=Sampling(fps=fps),
+        preprocessing=PREPROCESSING,
+        limits=DecoderLimits(**limits),
     )
 
 

@@ -54,11 +54,11 @@ def wait_for_shards(process, cache, count):
 
 
 def contents(cache):
-    """Every file but cache.json (which names the command) and what a killed writer left aside."""
+    """Every file but cache.json and runs/ (which tell of runs) and what a killed writer left."""
     return {
         path.relative_to(cache): path.read_bytes()
         for path in cache.rglob("*")
-        if path.is_file() and path.name != "cache.json" and not path.name.endswith(".tmp")
+        if path.is_file() and path.suffix not in (".json", ".tmp")
     }
 
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from mlalign.extract.sampling import Timed, exact, samples
+from mlalign.extract.sampling import Sampling, Timed, choose, exact, samples
 
 
 def shown_by_definition(frames, *, fps, start, end):
@@ -116,3 +116,70 @@ def test_the_picture_of_the_docstring():
     times = [("a", 0), ("b", "2/3"), ("c", "7/6"), ("d", "19/6")]
     frames = [Timed(Fraction(at), Fraction(1, 2), name) for name, at in times]
     assert [sample.picture for sample in samples(frames, fps=1)] == ["a", "b", "c", "c"]
+
+
+def choose_all(frames, rule, *, start=0.0, end=None):
+    frames = list(frames)
+    over = frames[-1].seconds + frames[-1].duration_seconds
+    return flat(choose(frames, Sampling(rule=rule), over=lambda: over, start=start, end=end))
+
+
+def keyed(num_frames, rate, *, every):
+    """Frames of a constant rate, every so many a key frame."""
+    return [
+        Timed(Fraction(i, rate), Fraction(1, rate), i, is_key=i % every == 0)
+        for i in range(num_frames)
+    ]
+
+
+def test_frames_are_spread_over_the_middles_of_equal_parts():
+    found = choose_all(constant(80, 10), "frames:4")
+    assert [sample for sample, *_ in found] == [1, 3, 5, 7]
+    assert [picture for *_, picture in found] == [10, 30, 50, 70]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize(("start", "end"), [(0.0, None), (1.3, None), (0.25, 2.5)])
+def test_a_spread_of_n_gives_n_frames_of_the_clip(count, start, end):
+    found = choose_all(constant(40, 10), f"frames:{count}", start=start, end=end)
+    assert len(found) == count
+    over = 4.0 if end is None else end
+    for k, (sample, seconds, picture) in enumerate(found):
+        assert sample == pytest.approx((k + 0.5) * (over - start) / count)
+        assert seconds <= sample < seconds + 0.1 + 1e-9
+        assert seconds == pytest.approx(picture / 10 - start)
+
+
+def test_every_frame_is_a_sample_at_its_own_time():
+    found = choose_all(constant(10, 10), "every-frame")
+    assert found == [(i / 10, i / 10, i) for i in range(10)]
+
+
+def test_every_frame_of_a_part_begins_with_the_one_on_the_screen():
+    found = choose_all(constant(10, 10), "every-frame", start=0.25, end=0.5)
+    assert [picture for *_, picture in found] == [2, 3, 4]
+    assert [sample for sample, *_ in found] == pytest.approx([0, 0.05, 0.15])
+    assert found[0][1] == pytest.approx(-0.05)
+
+
+def test_keyframes_are_those_that_come_up_in_the_clip():
+    frames = keyed(40, 10, every=8)
+    assert [p for *_, p in choose_all(frames, "keyframes")] == [0, 8, 16, 24, 32]
+    assert [p for *_, p in choose_all(frames, "keyframes", start=0.8, end=2.4)] == [8, 16]
+    assert [p for *_, p in choose_all(frames, "keyframes", start=0.85)] == [16, 24, 32]
+
+
+def test_a_part_without_a_key_frame_gives_what_is_on_the_screen_at_its_start():
+    found = choose_all(keyed(40, 10, every=20), "keyframes", start=0.55, end=1.0)
+    assert [picture for *_, picture in found] == [5]
+
+
+def test_no_rule_samples_a_part_behind_the_end():
+    for rule in ("every-frame", "keyframes"):
+        assert choose_all(keyed(10, 10, every=2), rule, start=2.0) == []
+
+
+@pytest.mark.parametrize("rule", ["frames", "frames:0", "frames:x", "frames:-1", "all", ""])
+def test_unknown_rules_are_refused(rule):
+    with pytest.raises(ValueError, match="unknown sampling"):
+        Sampling(rule=rule)

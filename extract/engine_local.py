@@ -1,0 +1,167 @@
+"""The engine: what holds the backbones and commits work; this machine's own, and which one is
+meant."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+from .config import ExtractConfig
+from .contract import Unit
+from .encode_clips import encode_clips
+from .encode_texts import encode_questions, encode_texts
+from .planning import Work
+from .preprocessing import Preprocessing
+from .progress import Progress
+from .tally import Counts, Tally, telling
+
+if TYPE_CHECKING:
+    from .encoders import Encoders
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineFacts:
+    """What an engine's backbones are; all of them are equal but for their device."""
+
+    preprocessing: Preprocessing
+    weights_sha256: str
+    precision: str
+    width: int
+    """Of a feature."""
+    devices: tuple[str, ...]
+    """cpu, cuda:0 ...; one for each backbone."""
+    device_name: str
+    """What the first device calls itself."""
+
+    @property
+    def where(self) -> str:
+        """For a person: the precision and the devices."""
+        return f"{self.precision} on {', '.join(self.devices)}"
+
+
+class Engine(Protocol):
+    """Encodes what is planned, and commits it shard by shard."""
+
+    @property
+    def facts(self) -> EngineFacts: ...
+
+    def encode(
+        self, unit: Unit, works: Sequence[Work], cache: Path, *, videos_root: Path
+    ) -> Counts:
+        """Commit all works of one unit; what was done and waited for.
+
+        Raises CacheError when the disk refuses; what was committed stays.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def open_engine(
+    config: ExtractConfig, *, with_text: bool, say: Callable[[str], None]
+) -> Iterator[Engine]:
+    """The engine that the settings name, its backbones loaded; they are dropped at the end.
+
+    with_text: texts are to be encoded, too. say: shows a line to the user.
+    Raises BackboneError when the weights or the device cannot be had, EngineError when Ray cannot.
+    """
+    match config.engine:
+        case "local":
+            with LocalEngine(config, with_text=with_text, say=say) as engine:
+                yield engine
+        case "ray":
+            from .engine_ray import RayEngine
+
+            with RayEngine(config, with_text=with_text, say=say) as ray_engine:
+                yield ray_engine
+        case _:
+            assert_never(config.engine)
+
+
+class LocalEngine:
+    """The devices of this machine, and processes that decode for them."""
+
+    def __init__(
+        self, config: ExtractConfig, *, with_text: bool, say: Callable[[str], None]
+    ) -> None:
+        from .encoders import load_encoders
+
+        self._config = config
+        self._encoders = load_encoders(config, with_text=with_text, say=say)
+        self.facts = facts_of(self._encoders)
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._encoders.close()
+
+    def encode(
+        self, unit: Unit, works: Sequence[Work], cache: Path, *, videos_root: Path
+    ) -> Counts:
+        tally = Tally()
+        num_clips = sum(len(work.items) for work in works) if unit == "clips" else 0
+        with shown_progress(num_clips, self.facts) as progress, telling(tally, progress.add):
+            encode_unit(
+                unit,
+                works,
+                cache,
+                videos_root=videos_root,
+                config=self._config,
+                encoders=self._encoders,
+                tally=tally,
+            )
+        return progress.total
+
+
+def facts_of(encoders: Encoders) -> EngineFacts:
+    """What these backbones are."""
+    backbone = encoders.backbone
+    return EngineFacts(
+        preprocessing=backbone.preprocessing,
+        weights_sha256=backbone.weights_sha256,
+        precision=backbone.precision,
+        width=backbone.width,
+        devices=encoders.devices,
+        device_name=encoders.device_name,
+    )
+
+
+def encode_unit(
+    unit: Unit,
+    works: Iterable[Work],
+    cache: Path,
+    *,
+    videos_root: Path,
+    config: ExtractConfig,
+    encoders: Encoders,
+    tally: Tally,
+) -> None:
+    """Encode and commit works of one unit in this process, and count it."""
+
+    def committed(name: str) -> None:
+        tally.count(Counts(committed=[name]))
+
+    match unit:
+        case "clips":
+            encode_clips(
+                works,
+                cache,
+                videos_root=videos_root,
+                config=config,
+                encoders=encoders,
+                tally=tally,
+                committed=committed,
+            )
+        case "texts" | "questions":
+            encode = encode_texts if unit == "texts" else encode_questions
+            encode(works, cache, config=config, backbone=encoders.backbone, committed=committed)
+        case _:
+            assert_never(unit)
+
+
+def shown_progress(num_clips: int, facts: EngineFacts) -> Progress:
+    """The progress of clips (none: of texts, which are not shown)."""
+    return Progress(num_clips=num_clips, title=f"extracting ({facts.where})")

@@ -43,7 +43,9 @@ class DatasetCard:
     """A few words for the reader."""
 
 
-def read_manifest(path: Path, *, videos_root: Path | None = None) -> Manifest:
+def read_manifest(
+    path: Path, *, videos_root: Path | None = None, image_folders: bool = False
+) -> Manifest:
     """The dataset at `path`, read strictly: all its faults are reported in one ManifestError.
 
     path: a manifest folder (dataset.yaml and clips, texts, questions as .parquet or .jsonl), a
@@ -52,6 +54,7 @@ def read_manifest(path: Path, *, videos_root: Path | None = None) -> Manifest:
     videos_root: where the video paths of a manifest, list or table start from, instead of the
     manifest's own root or the folder of the list. Whether the videos exist is not looked at,
     but for a folder or file of videos.
+    image_folders: in a folder of videos, a folder that has images is a clip, too.
     """
     if videos_root is not None and not videos_root.is_dir():
         raise ManifestError(f"the folder of the videos does not exist: {videos_root}")
@@ -59,7 +62,12 @@ def read_manifest(path: Path, *, videos_root: Path | None = None) -> Manifest:
         if path.is_dir():
             if _table_files(path) or (path / CARD).exists():
                 return _read_folder(path, videos_root=videos_root)
-            return _checked_videos(find_videos(path), path, root=path, videos_root=videos_root)
+            return _checked_videos(
+                find_videos(path, image_folders=image_folders),
+                path,
+                root=path,
+                videos_root=videos_root,
+            )
         if not path.exists():
             raise ManifestError(f"no such file or folder: {path}")
     except OSError as error:

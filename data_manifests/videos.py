@@ -21,6 +21,8 @@ VIDEO_EXTENSIONS = frozenset(
     " .vob .mxf".split()
 )
 
+IMAGE_EXTENSIONS = frozenset(".jpg .jpeg .png .webp .bmp .tif .tiff".split())
+
 ANNOTATIONS = pa.schema(
     [
         ("video_path", pa.string()),
@@ -32,13 +34,19 @@ ANNOTATIONS = pa.schema(
 )
 
 
-def find_videos(folder: Path) -> TableRows:
+def is_image(name: str) -> bool:
+    """Whether a file of this name is a picture that may be a frame; hidden ones are not."""
+    return Path(name).suffix.lower() in IMAGE_EXTENSIONS and not name.startswith(".")
+
+
+def find_videos(folder: Path, *, image_folders: bool = False) -> TableRows:
     """A clip for every video below `folder`, sorted by path.
 
+    image_folders: also one for every folder that has images, which are then its frames.
     Hidden files and folders are left out. Links to folders are followed, but not into a folder
     that holds them. Raises ManifestError without videos, or when a folder cannot be read.
     """
-    paths = sorted(_walk(folder, "", parents=()))
+    paths = sorted(_walk(folder, "", parents=(), image_folders=image_folders))
     if not paths:
         raise ManifestError(
             f"no videos in {folder} (looked in all its folders for files ending in "
@@ -50,21 +58,32 @@ def find_videos(folder: Path) -> TableRows:
     return video_clips(paths, file=folder.name)
 
 
-def _walk(folder: Path, prefix: str, *, parents: tuple[tuple[int, int], ...]) -> list[str]:
+def _walk(
+    folder: Path, prefix: str, *, parents: tuple[tuple[int, int], ...], image_folders: bool
+) -> list[str]:
     status = folder.stat()
     identity = (status.st_dev, status.st_ino)
     if identity in parents:
         return []
     found = []
+    has_images = False
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if _is_folder(entry):
                 below = f"{prefix}{entry.name}/"
-                found += _walk(Path(entry.path), below, parents=(*parents, identity))
+                found += _walk(
+                    Path(entry.path),
+                    below,
+                    parents=(*parents, identity),
+                    image_folders=image_folders,
+                )
             elif Path(entry.name).suffix.lower() in VIDEO_EXTENSIONS:
                 found.append(prefix + entry.name)
+            has_images = has_images or is_image(entry.name)
+    if has_images and image_folders:
+        found.append(prefix.rstrip("/") or ".")
     return found
 
 

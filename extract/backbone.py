@@ -9,6 +9,7 @@ import io
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,13 +50,24 @@ class Backbone:
     def encode_pictures(self, pictures: np.ndarray) -> np.ndarray:
         """(n, width) float32 features, not normalised, of (n, height, width, 3) uint8 preprocessed
         pictures."""
-        batch = torch.from_numpy(pictures).to(self.device, non_blocking=True)
+        batch = torch.from_numpy(pictures)
+        if self.device.type == "cuda":
+            # Only from pinned memory does the copy leave the GPU free to go on with other batches.
+            batch = batch.pin_memory()
+        batch = batch.to(self.device, non_blocking=True)
+        # The permuted view keeps channels last, which is what convolutions like best.
         batch = batch.permute(0, 3, 1, 2).to(torch.float32).div_(255)
-        mean = torch.tensor(self.preprocessing.mean, device=self.device).view(3, 1, 1)
-        std = torch.tensor(self.preprocessing.std, device=self.device).view(3, 1, 1)
+        mean, std = self._mean_and_std
         batch = batch.sub_(mean).div_(std).to(_DTYPES[self.precision])
         with torch.inference_mode():
             return _to_numpy(self.model.encode_image(batch))  # type: ignore[operator]
+
+    @cached_property
+    def _mean_and_std(self) -> tuple[Tensor, Tensor]:
+        """(3, 1, 1) float32 each, on the device once: a copy per batch would wait for the GPU."""
+        values = self.preprocessing.mean, self.preprocessing.std
+        mean, std = (torch.tensor(value, device=self.device).view(3, 1, 1) for value in values)
+        return mean, std
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """(n, width) float32 features, not normalised; texts longer than the tower's context are

@@ -56,6 +56,12 @@ def main() -> None:
 @click.option("--fps", type=float, help="Frames sampled per second.  [default: 1]")
 @click.option("--frames", type=int, metavar="N", help="Or: N frames spread over each clip.")
 @click.option("--every-frame", is_flag=True, help="Or: every frame.")
+@click.option(
+    "--image-fps",
+    type=float,
+    metavar="N",
+    help="Folders of images are clips, too: their frames, N per second.",
+)
 @click.option("--keyframes", is_flag=True, help="Or: the key frames, for a fast first look.")
 @click.option(
     "--segments",
@@ -111,7 +117,8 @@ def run(
     from .inputs import Inputs
     from .job_parts import JobPart
 
-    inputs = Inputs(videos=videos, manifest=manifest_path)
+    image_folders = flags["image_fps"] is not None
+    inputs = Inputs(videos=videos, manifest=manifest_path, image_folders=image_folders)
     manifest = inputs.read()
     job = None if part is None else JobPart.parse(part)
 

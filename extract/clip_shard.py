@@ -13,6 +13,7 @@ from .cutting import CutFacts, SegmentRows
 from .frames import Chunk, ClipEnd, ClipFailure, Stage
 from .planning import Item
 from .pooling import pool
+from .sources import source_facts
 
 
 @dataclass(slots=True, eq=False)
@@ -137,9 +138,9 @@ def _rows(features: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _source_facts(path: Path) -> dict[str, int]:
-    """Size and time of change, by which a later run sees that a video was replaced."""
-    try:
-        status = path.stat()
-    except OSError:
+    """By which a later run sees that a video was replaced."""
+    facts = source_facts(path)
+    if facts is None:
         return {}
-    return {"source_bytes": status.st_size, "source_mtime_ns": status.st_mtime_ns}
+    num_bytes, mtime_ns = facts
+    return {"source_bytes": num_bytes, "source_mtime_ns": mtime_ns}

@@ -73,6 +73,8 @@ class ExtractConfig:
     """frames:N (N spread over each clip), every-frame or keyframes. None: at fps."""
     fps: float = 1.0
     """Frames sampled per second of a clip."""
+    image_fps: float | None = None
+    """Rate of the images of clips that are folders of frame images; null refuses such clips."""
     segments: tuple[str, ...] = ()
     """Rules that cut clips: uniform:N, fixed:SECONDS[:STRIDE], shots, spans (of the manifest's
     texts). Empty: spans where the manifest has them, then uniform:4."""
@@ -109,6 +111,8 @@ class ExtractConfig:
             Sampling(fps=self.fps, rule=self.sampling)
         except ValueError as error:
             problems.append(str(error))
+        if self.image_fps is not None and not 0 < self.image_fps <= 1000:
+            problems.append(f"image_fps must be > 0 and <= 1000, got {self.image_fps}")
         if self.sampling is not None and self.decoder == "ffmpeg":
             problems.append(f"decoder ffmpeg samples at fps; sampling {self.sampling} needs pyav")
         for name in ("workers", "batch_frames", "shard_clips"):

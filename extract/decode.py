@@ -81,9 +81,18 @@ def open_decoder(
     start: float,
     end: float | None,
     limits: DecoderLimits,
+    image_fps: float | None = None,
 ) -> Decoder:
-    """A decoder of the span [start, end) of a video, sampled at fps. Nothing is opened before it is
-    iterated."""
+    """A decoder of the span [start, end) of a video; nothing is opened before it is iterated.
+
+    image_fps: rate of the images, where path is a folder of them.
+    """
+    if image_fps is not None and path.is_dir():
+        from .decode_images import ImagesDecoder
+
+        return ImagesDecoder(
+            path, image_fps=image_fps, sampling=sampling, start=start, end=end, limits=limits
+        )
     match name:
         case "pyav":
             from .decode_pyav import PyavDecoder

@@ -48,6 +48,7 @@ def encode_clips(
         DecodeSettings(
             decoder=config.decoder,
             sampling=Sampling(fps=config.fps, rule=config.sampling),
+            image_fps=config.image_fps,
             preprocessing=encoders.backbone.preprocessing,
             limits=config.limits,
             find_shots=bool(config.shots),

@@ -101,6 +101,8 @@ class LocalEngine:
     def encode(
         self, unit: Unit, works: Sequence[Work], cache: Path, *, videos_root: Path
     ) -> Counts:
+        if not works:
+            return Counts()
         tally = Tally()
         num_clips = sum(len(work.items) for work in works) if unit == "clips" else 0
         with shown_progress(num_clips, self.facts) as progress, telling(tally, progress.add):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from .decode import DecodeError, Ending, open_decoder
 from .preprocessing import Preprocessing
 from .sampling import Sampling
 from .shots import ShotDetector
+from .sources import check_source, source_sha256
 
 CHUNK_PICTURES = 16
 """Pictures per message: enough to make messages rare, few enough to keep the encoder fed evenly."""
@@ -44,6 +43,8 @@ class DecodeSettings:
     preprocessing: Preprocessing
     limits: DecoderLimits
     find_shots: bool = False
+    image_fps: float | None = None
+    """Of clips that are folders of images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,12 +92,13 @@ def read_clip(task: ClipTask, settings: DecodeSettings) -> Iterator[Message]:
     """Chunks and then a ClipEnd, or, at any point, a ClipFailure as the last message."""
     stage: Stage = "open"
     try:
-        check_regular(task.path)
+        check_source(task.path, image_fps=settings.image_fps)
         sha256 = source_sha256(task.path)
         decoder = open_decoder(
             settings.decoder,
             task.path,
             sampling=settings.sampling,
+            image_fps=settings.image_fps,
             start=task.start_seconds,
             end=task.end_seconds,
             limits=settings.limits,
@@ -133,24 +135,6 @@ def read_clip(task: ClipTask, settings: DecodeSettings) -> Iterator[Message]:
         yield ClipFailure(reason=reason, stage="worker")
     except OSError as error:
         yield ClipFailure(reason=error.strerror or str(error), stage=stage)
-
-
-def check_regular(path: Path) -> None:
-    """Raises DecodeError for what is not a file (a missing one, a folder, a device, a FIFO)."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        raise DecodeError("the file does not exist") from None
-    except OSError as error:
-        raise DecodeError(f"the file cannot be reached: {error.strerror}") from None
-    if not stat.S_ISREG(mode):
-        raise DecodeError("not a regular file")
-
-
-def source_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Collector:

@@ -22,6 +22,8 @@ class Inputs:
     videos root."""
     manifest: Path | None = None
     """A dataset's manifest."""
+    image_folders: bool = False
+    """Whether folders of images are clips."""
 
     def __post_init__(self) -> None:
         if self.manifest is not None and len(self.videos) > 1:
@@ -40,12 +42,18 @@ class Inputs:
             return read_manifest(self.manifest, videos_root=root)
         if not self.videos:
             raise ManifestError("say which VIDEOS (a folder, files, a list), or give --manifest")
-        return combine([read_manifest(path) for path in self.videos])
+        return combine(
+            [read_manifest(path, image_folders=self.image_folders) for path in self.videos]
+        )
 
     def record(self) -> dict[str, Any]:
         """For cache.json: absolute paths."""
         manifest = None if self.manifest is None else os.path.abspath(self.manifest)
-        return {"videos": [os.path.abspath(path) for path in self.videos], "manifest": manifest}
+        return {
+            "videos": [os.path.abspath(path) for path in self.videos],
+            "manifest": manifest,
+            "image_folders": self.image_folders,
+        }
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Self:
@@ -55,4 +63,5 @@ class Inputs:
         return cls(
             videos=tuple(map(Path, found["videos"])),
             manifest=None if manifest is None else Path(manifest),
+            image_folders=found.get("image_folders", False),
         )

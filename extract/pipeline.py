@@ -17,7 +17,6 @@ from ..data_manifests.settings import settings_dict
 from .config import TINY, ExtractConfig
 from .contract import DiskError, digest, read_settings, settings_path
 from .engine_local import EngineFacts, open_engine
-from .frames import source_sha256
 from .inputs import Inputs
 from .job_parts import JobPart
 from .planning import Committed, Work, plan_clips, plan_rows, read_committed
@@ -27,6 +26,7 @@ from .resegment import complete_segments
 from .run_stats import PhaseClock, bytes_of_shards, write_run_stats
 from .segments import SHOTS
 from .shots import check_installed
+from .sources import file_sha256
 from .tally import Counts
 from .writer import check_new, check_same, clear_leftovers, open_for_writing
 
@@ -218,12 +218,13 @@ def _known_settings(config: ExtractConfig) -> dict[str, Any]:
         "backbone": config.backbone,
         "sampling": config.sampling,
         "fps": config.fps if config.sampling is None else None,
+        "image_fps": config.image_fps,
         "dtype": config.dtype,
     }
     if config.tag is not None:
         known["pretrained"] = config.tag
     if config.checkpoint is not None and config.checkpoint.is_file():
-        known["weights_sha256"] = source_sha256(config.checkpoint)
+        known["weights_sha256"] = file_sha256(config.checkpoint)
     if config.precision != "auto":
         known["precision"] = config.precision
     layout = {name: getattr(config, name) for name in ("keep_frames", "shots")}

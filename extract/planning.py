@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from ..data_manifests.schema import Manifest
 from .contract import ID_COLUMNS, TABLES, CacheError, Unit, digest, index_path, shard_path
-from .frames import source_sha256
 from .segments import Span
 from .shards import index_files, is_intact, live_rows, read_index_file
+from .sources import source_facts, source_sha256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,13 +138,10 @@ def _next_generation(before: Mapping[str, Any] | None) -> int:
 def _source_changed(path: Path, before: Mapping[str, Any]) -> bool:
     """Whether a video is no longer the one that was extracted; a missing one has not changed.
 
-    Equal size and time of change are believed, as make and rsync do; otherwise the bytes decide.
+    Equal size and time of change are believed; otherwise the bytes decide.
     """
-    try:
-        status = path.stat()
-    except OSError:
-        return False
-    if (status.st_size, status.st_mtime_ns) == (before["source_bytes"], before["source_mtime_ns"]):
+    facts = source_facts(path)
+    if facts is None or facts == (before["source_bytes"], before["source_mtime_ns"]):
         return False
     if before["source_sha256"] is None:
         return True

@@ -17,14 +17,15 @@ class Progress:
     """Shows clips and frames done, and who waits for whom. To be told every second or so."""
 
     def __init__(self, *, num_clips: int, title: str) -> None:
+        """num_clips: none, and only lines are shown."""
         self._num_clips = num_clips
         self._title = title
         self._total = Counts()
         self._recent = Counts()
         self._began = self._shown = time.monotonic()
-        self._is_terminal = sys.stderr.isatty()
+        self._has_bar = sys.stderr.isatty() and num_clips > 0
         self._bar = tqdm(
-            total=num_clips, desc=title, unit="clip", disable=not self._is_terminal, leave=False
+            total=num_clips, desc=title, unit="clip", disable=not self._has_bar, leave=False
         )
 
     @property
@@ -39,11 +40,11 @@ class Progress:
         for line in counts.lines:
             self._bar.write(line, file=sys.stderr)
         now = time.monotonic()
-        if self._is_terminal:
+        if self._has_bar:
             self._bar.set_postfix_str(f"{self._rate(now)}, {self._pace(now)}", refresh=False)
             self._bar.update(counts.clips)
             self._bar.refresh()
-        elif now - self._shown < LOG_SECONDS:
+        elif now - self._shown < LOG_SECONDS or not self._num_clips:
             return
         else:
             self._log(now)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..data_manifests.settings import given_settings, load_settings, settings_dict
 from .config import TINY, ExtractConfig
 from .contract import CacheError, cache_key, read_settings
-from .frames import source_sha256
+from .sources import file_sha256
 from .writer import setting_differences
 
 OF_THE_MACHINE: Final = ("device", "workers", "shard_clips", "engine", "ray")
@@ -170,7 +170,7 @@ def _checkpoint(recipe: Recipe, asked: ExtractConfig | None) -> Path:
     if path is None:
         raise RecipeError(f"the recipe of {recipe.cache} does not tell its checkpoint; {way_out}")
     try:
-        found = source_sha256(path)
+        found = file_sha256(path)
     except OSError as error:
         raise RecipeError(
             f"cannot read the checkpoint {path} of the recipe of {recipe.cache} "

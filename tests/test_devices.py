@@ -84,6 +84,30 @@ def test_copies_on_other_devices_give_the_same_features_in_order(tiny):
     encoders.close()
 
 
+def test_two_devices_make_the_cache_of_one(make_video, tmp_path):
+    from click.testing import CliRunner
+
+    from mlalign.extract.cli import main
+
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number in range(5):
+        make_video(videos / f"{number}.mp4", range(0, 4000, 40), first_number=100 * number)
+    (videos / "broken.mp4").write_text("words")
+    made = []
+    for device in ("cpu", "cpu,cpu,cpu"):
+        cache = tmp_path / device
+        options = ["--backbone", "tiny", "--fps", "20", "--device", device, "--allow-failures"]
+        options += ["--set", "shard_clips=2", "--set", "batch_frames=8"]
+        done = CliRunner().invoke(main, [str(videos), "-o", str(cache), *options])
+        assert done.exit_code == 0, done.output
+        assert f"on {', '.join(device.split(','))}\n" in done.stderr
+        files = [path for name in ("shards", "index") for path in (cache / name).rglob("*.*")]
+        made.append({path.relative_to(cache): path.read_bytes() for path in files})
+    assert made[0] == made[1]
+    assert len(made[0]) == 3 * 3  # a shard, its clips and its segments, of three
+
+
 class Slow:
     """A backbone that encodes only while all `together` of its kind do."""
 

@@ -26,7 +26,7 @@ OLD = ("uniform:4",)
 BEFORE = ("uniform:7",)  # which have segments shards, too
 NEW = ("fixed:2:1.5", "spans", "uniform:3")
 NUM_CLIPS = 6
-RESEGMENT = "from mlalign.extract.cli import main; main()"
+EXTRACT = "from mlalign.extract.cli import main; main()"
 OF_PLACE = {"shard", "shard_sha256", "row", "clip_shard", "first_frame_row"}
 
 
@@ -264,13 +264,13 @@ def test_killed_at_random_instants_it_is_finished_by_the_same_command(old, new, 
     """SIGKILL of the process group; what is on disk is all that the next one has."""
     whole = shutil.copytree(old, tmp_path / "whole")
     began = time.monotonic()
-    start(whole).communicate()
+    start_cutting(whole).communicate()
     usual_seconds = time.monotonic() - began
     rng = random.Random(0)
     states = []
     for trial in range(24):
         cache = shutil.copytree(old, tmp_path / "cache")
-        process = start(cache)
+        process = start_cutting(cache)
         if trial % 2:  # in the middle of its writing, however slow the machine is today
             shards = cache / "shards"
             while process.poll() is None and len(list(shards.glob("segments-*"))) < trial % 7:
@@ -282,7 +282,7 @@ def test_killed_at_random_instants_it_is_finished_by_the_same_command(old, new, 
         process.communicate()
         states.append(FeatureStore.open(cache).segment_rules)
         assert rows(cache, "segments") == rows(old if states[-1] == OLD else new, "segments")
-        assert start(cache).wait() == 0
+        assert start_cutting(cache).wait() == 0
         assert_equal(cache, new)
         assert contents(cache) == contents(whole)
         assert not list(cache.rglob("*.tmp")), "what killed writers left aside is cleared away"
@@ -290,10 +290,27 @@ def test_killed_at_random_instants_it_is_finished_by_the_same_command(old, new, 
     assert OLD in states and set(states) <= {OLD, NEW}
 
 
-def start(cache):
-    segments = [word for rule in NEW for word in ("--segments", rule)]
+@pytest.mark.slow
+def test_beside_an_extraction_by_the_old_rules_all_clips_get_the_new_ones(scenes, new, tmp_path):
+    for num_shards in range(1, NUM_CLIPS):
+        cache = tmp_path / f"cache-{num_shards}"
+        options = ["--backbone", "tiny", "--workers", "1", "--set", "shard_clips=1"]
+        extraction = start(scenes, "-o", cache, *options, "--segments", *OLD)
+        while len(list(cache.glob("index/clips/*.parquet"))) < num_shards:
+            assert extraction.poll() is None
+            time.sleep(0.0005)
+        resegment(cache, NEW, report=print)
+        assert extraction.wait() == 0
+        assert_equal(cache, new)
+
+
+def start_cutting(cache):
+    return start("resegment", cache, *(word for rule in NEW for word in ("--segments", rule)))
+
+
+def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", RESEGMENT, "resegment", str(cache), *segments],
+        [sys.executable, "-P", "-c", EXTRACT, *map(str, arguments)],
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

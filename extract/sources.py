@@ -1,0 +1,71 @@
+"""What a clip is read from: a video file, or a folder of frame images; and whether it changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from ..data_manifests.videos import is_image
+from .decode import DecodeError
+
+
+def check_source(path: Path, *, image_fps: float | None) -> None:
+    """Raises DecodeError for what is neither a file (but a device, a FIFO, nothing at all) nor a
+    folder of images, where their rate is known."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise DecodeError("the file does not exist") from None
+    except OSError as error:
+        raise DecodeError(f"the file cannot be reached: {error.strerror}") from None
+    if stat.S_ISDIR(mode) and image_fps is None:
+        raise DecodeError("a folder; of frame images, --image-fps would say their rate")
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise DecodeError("not a regular file")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images of a folder in the order of their names, numbers in them counting as numbers."""
+    names = [entry.name for entry in os.scandir(folder) if is_image(entry.name) and entry.is_file()]
+    return [folder / name for name in sorted(names, key=_natural)]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def source_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of the names and digests of a folder's images."""
+    if not path.is_dir():
+        return file_sha256(path)
+    lines = [f"{file_sha256(image)} {image.name}\n" for image in image_files(path)]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def source_facts(path: Path) -> tuple[int, int] | None:
+    """Bytes and time of the last change in nanoseconds, of a folder those of all its images; None
+    when there is nothing. What has kept both is taken for unchanged, as make and rsync do."""
+    try:
+        files = image_files(path) if path.is_dir() else [path]
+        states = [file.stat() for file in files]
+    except OSError:
+        return None
+    # A folder's own time tells of images that were taken away.
+    times = [state.st_mtime_ns for state in states] + [path.stat().st_mtime_ns]
+    return sum(state.st_size for state in states), max(times)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that puts img2 before img10."""
+    parts: list[tuple[int, str]] = []
+    for char in name:
+        if char.isascii() and char.isdigit():
+            value = parts.pop()[0] if parts and parts[-1][0] >= 0 else 0
+            parts.append((value * 10 + int(char), ""))
+        else:
+            parts.append((-1, char))
+    return [*parts, (-1, name)]

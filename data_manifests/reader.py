@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from .checks import check_rows
 from .errors import ManifestError, SettingsError
 from .faults import Faults, Place
+from .file_kinds import VIDEO_EXTENSIONS
 from .schema import TABLES, WHOLE_DATASET, Manifest
 from .settings import load_settings, save_settings
 from .tables import TableRows, read_table
-from .videos import VIDEO_EXTENSIONS, annotated_videos, find_videos, listed_videos, video_clips
+from .videos import annotated_videos, find_videos, listed_videos, video_clips
 
 CARD: Final = "dataset.yaml"
 TABLE_ENDINGS: Final = (".jsonl", ".parquet")

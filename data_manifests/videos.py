@@ -12,16 +12,10 @@ import pyarrow as pa
 
 from .errors import ManifestError
 from .faults import Faults, Place
+from .file_kinds import VIDEO_EXTENSIONS, is_image
 from .schema import CLIPS, TEXTS, WHOLE_DATASET
 from .tables import TableRows, read_table
 from .text_tables import decoded_text
-
-VIDEO_EXTENSIONS = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .flv .f4v .wmv .asf .3gp .3g2 .ogv"
-    " .vob .mxf".split()
-)
-
-IMAGE_EXTENSIONS = frozenset(".jpg .jpeg .png .webp .bmp .tif .tiff".split())
 
 ANNOTATIONS = pa.schema(
     [
@@ -32,11 +26,6 @@ ANNOTATIONS = pa.schema(
         ("split", pa.string()),
     ]
 )
-
-
-def is_image(name: str) -> bool:
-    """Whether a file of this name is a picture that may be a frame; hidden ones are not."""
-    return Path(name).suffix.lower() in IMAGE_EXTENSIONS and not name.startswith(".")
 
 
 def find_videos(folder: Path, *, image_folders: bool = False) -> TableRows:

@@ -22,8 +22,11 @@ from av.video.stream import VideoStream
 
 from .sampling import Timed
 
-CODECS: Final = frozenset({"h264", "hevc"})
-"""Those whose decoders tell by the packet alone whether other frames refer to it."""
+TELLING_CODECS: Final = frozenset({"h264", "hevc"})
+"""Their decoders know by the packet alone whether other frames refer to it."""
+
+CODECS: Final = TELLING_CODECS | {"av1", "mjpeg", "mpeg2video", "mpeg4", "vp8", "vp9"}
+"""Their groups can be decoded one without the other."""
 
 MAX_HELD = 32
 """Wanted frames that wait for an earlier one: more than any codec reorders."""
@@ -88,7 +91,8 @@ def read_timeline(
     try:
         for packet in container.demux(stream):
             if packet.size:
-                if packet.pts is None or packet.is_corrupt:
+                is_unfit = packet.is_corrupt or packet.has_sidedata("encryption_info")
+                if packet.pts is None or is_unfit:
                     raise PlanFailed
                 row = (packet.pts, packet.duration or 0, packet.is_keyframe, packet.is_discard)
                 for column, value in zip(columns, row, strict=True):
@@ -137,7 +141,8 @@ def decode_wanted(
     *,
     note: Callable[[av.error.FFmpegError | str], None],
 ) -> Iterator[VideoFrame]:
-    """The frames of the wanted pts (increasing), in this order; damage is told to `note`.
+    """The frames of the wanted pts (increasing), in this order; damage is told to `note`, which
+    may raise PlanFailed.
 
     container: opened anew. Raises PlanFailed when one of them does not come out.
     """
@@ -185,7 +190,8 @@ def _decode(
                 return
             continue
         was_needed = True
-        decoder.skip_frame = "DEFAULT" if is_wanted[index] else "NONREF"
+        if decoder.name in TELLING_CODECS:
+            decoder.skip_frame = "DEFAULT" if is_wanted[index] else "NONREF"
         yield from _frames(stream, packet, note)
 
 

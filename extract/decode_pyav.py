@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import av
 import av.error
+import av.logging
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
@@ -18,6 +19,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from .completeness import Extent, read_extent, shortfall
 from .config import DecoderLimits
 from .decode import (
     DEMUXERS,
@@ -57,6 +59,10 @@ class PyavDecoder:
         self._num_frames = 0
         self._num_errors = 0
         self._first_error = ""
+        self._complaints = Complaints()
+        self._extent: Extent | None = None
+        self._lost_seconds = Fraction(0)
+        """Before _over_seconds, for which no frame came because of damage."""
 
     def __iter__(self) -> Iterator[Sample[Picture]]:
         num_given = 0
@@ -66,18 +72,23 @@ class PyavDecoder:
                 yield sample
         except PlanFailed:
             # What was given so far is what decoding everything gives.
-            self._num_errors, self._first_error = 0, ""
+            if self._sampling.count is None:  # else the samples hang on it
+                self._over_seconds = Fraction(0)
             yield from itertools.islice(self._whole(), num_given, None)
 
     def _planned(self) -> Iterator[Sample[Picture]]:
-        """Decode only what the samples need. Raises PlanFailed where that may not be right."""
+        """Decode only what the samples need. Raises PlanFailed where that may not be right, and at
+        the first sign of damage: what is lost shows when everything is decoded."""
+        self._complaints = Complaints()
         only_keys = self._sampling.rule == "keyframes"
         if self._sampling.rule == "every-frame":
             raise PlanFailed  # there is nothing to leave out
         with open_container(self._path) as container:
             stream = video_stream(container)
             self._check_size(stream)
+            self._extent = read_extent(self._path, container, stream)
             timeline = read_timeline(container, stream, only_keys=only_keys)
+        self._check_plan()
         time_base = stream.time_base or Fraction(1, 90_000)
         gap = _gap(stream, time_base)
         shown = timeline.frames(time_base, gap=gap)
@@ -89,19 +100,27 @@ class PyavDecoder:
         with open_container(self._path) as container:
             stream = video_stream(container)
             ratio = pixel_ratio(stream)
-            frames = decode_wanted(container, stream, timeline, wanted, note=self._note)
+            frames = decode_wanted(container, stream, timeline, wanted, note=self._check_plan)
             frame = self._checked(next(frames), ratio)
             self._probe = probe(stream, frame, first_pts_seconds=float(first * time_base))
             for sample in chosen:
                 while frame.pts != sample.picture:
                     frame = self._checked(next(frames), ratio)
+                self._check_plan()
                 yield Sample(sample.sample_seconds, sample.seconds, _picture(frame, ratio))
+        self._check_plan()
+
+    def _check_plan(self, error: av.error.FFmpegError | str | None = None) -> None:
+        if error is not None or self._complaints.num:
+            raise PlanFailed
 
     def _whole(self) -> Iterator[Sample[Picture]]:
         """Decode every frame up to the clip's end."""
+        self._complaints = Complaints()
         with open_container(self._path) as container:
             stream = video_stream(container)
             self._check_size(stream)
+            self._extent = read_extent(self._path, container, stream)
             yield from self._choose(self._timed(container, stream))
         if self._num_frames == 0:
             raise DecodeError(f"no frame could be decoded{self._because()}")
@@ -116,7 +135,9 @@ class PyavDecoder:
             with open_container(self._path) as container:
                 for _ in self._timed(container, video_stream(container)):
                     pass
-            self._num_frames = self._num_errors = 0  # the decoding that follows counts its own
+            # The decoding that follows counts its own.
+            self._num_frames = self._num_errors = 0
+            self._lost_seconds, self._complaints = Fraction(0), Complaints()
         return self._over_seconds
 
     def _check_size(self, stream: VideoStream) -> None:
@@ -139,14 +160,27 @@ class PyavDecoder:
         over = self._over_seconds
         if self._end is not None:
             over = min(exact(self._end), over)
-        problem = None
-        if self._num_errors:
-            problem = f"{self._num_errors} damaged packets or frames{self._because()}"
+        assert self._extent is not None
+        problem = shortfall(
+            self._extent,
+            self._damage(),
+            over=self._over_seconds,
+            lost=self._lost_seconds,
+            start=exact(self._start),
+            end=None if self._end is None else exact(self._end),
+        )
         return Ending(
             probe=self._probe,
             duration_seconds=float(max(over - exact(self._start), Fraction(0))),
             problem=problem,
         )
+
+    def _damage(self) -> str | None:
+        if self._num_errors:
+            return f"{self._num_errors} damaged packets or frames{self._because()}"
+        if self._complaints.num:
+            return f"damaged: {self._complaints.last}"
+        return None
 
     def _timed(self, container: InputContainer, stream: VideoStream) -> Iterator[Timed[Picture]]:
         """Every frame with its time from the first one; stops after the clip's end."""
@@ -155,6 +189,7 @@ class PyavDecoder:
         ratio = pixel_ratio(stream)
         first: int | None = None
         shift = last = 0
+        num_known = 0
         for frame in decoded_frames(container, stream, note=self._note):
             self._checked(frame, ratio)
             # AVI has no presentation times: the ones made up for it are wrong with B-frames.
@@ -169,6 +204,10 @@ class PyavDecoder:
                 shift = last + round(gap) - ticks
             last = ticks + shift
             seconds = (last - first) * time_base
+            num_faults = self._num_errors + self._complaints.num
+            if num_faults > num_known and self._num_frames:
+                self._lost_seconds += max(seconds - self._over_seconds, Fraction(0))
+            num_known = num_faults
             duration = (frame.duration or gap) * time_base
             self._num_frames += 1
             self._over_seconds = max(self._over_seconds, seconds + duration)
@@ -193,6 +232,23 @@ def open_container(path: Path) -> InputContainer:
         raise DecodeError(f"not a video that can be read: {_reason(error)}") from error
 
 
+class Complaints:
+    """What the libraries call an error in their log from now on. Where they go on after it, as over
+    lost pictures, they say it nowhere else; of intact files they say nothing."""
+
+    def __init__(self) -> None:
+        self._num_before = av.logging.get_last_error()[0]
+
+    @property
+    def num(self) -> int:
+        return av.logging.get_last_error()[0] - self._num_before
+
+    @property
+    def last(self) -> str:
+        error = av.logging.get_last_error()[1]
+        return error[2].strip() if error else ""
+
+
 def decoded_frames(
     container: InputContainer,
     stream: VideoStream,
@@ -202,6 +258,9 @@ def decoded_frames(
     """The stream's frames; damage is told to `note` and passed over, as players do."""
     packets = container.demux(stream)
     is_over = False
+    torn: Packet[Any] | None = None
+    joints: set[int | None] = set()
+    gap = _gap(stream, stream.time_base or Fraction(1, 90_000))
     while not is_over:
         packet: Packet[Any] | None = None  # which asks the decoder for the frames it still holds
         try:
@@ -210,6 +269,14 @@ def decoded_frames(
         except av.error.FFmpegError as error:
             note(error)
             is_over = True
+        if torn is not None and _is_joint(torn, packet, gap=gap):
+            joints.add(torn.pts)
+        elif torn is not None:
+            note("a packet is corrupt")
+        torn = packet if packet is not None and packet.is_corrupt else None
+        if packet is not None and packet.has_sidedata("encryption_info"):
+            note("it is encrypted")
+            continue
         try:
             frames = stream.decode(packet)
         except av.error.EOFError:  # it has given them already
@@ -220,9 +287,19 @@ def decoded_frames(
             note(error)
             continue
         for frame in frames:
-            if frame.is_corrupt:
+            if frame.is_corrupt and not (torn and frame.pts == torn.pts) and frame.pts not in joints:
                 note("a frame is corrupt")
             yield frame
+
+
+def _is_joint(torn: Packet[Any], following: Packet[Any] | None, *, gap: Fraction) -> bool:
+    """Whether a transport stream's packets only jump in their numbers because two recordings were
+    put end to end here: the second begins, with a key frame, when or before the first is over."""
+    if following is None or not following.size or not following.is_keyframe:
+        return False
+    if torn.dts is None or following.dts is None:
+        return False
+    return following.dts <= torn.dts + (torn.duration or gap) * 3 / 2
 
 
 def video_stream(container: InputContainer) -> VideoStream:

@@ -3,6 +3,7 @@ committed when whole."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -226,7 +227,8 @@ class _Run:
     def _task(self, item: Item) -> ClipTask:
         return ClipTask(
             clip_id=item.row["clip_id"],
-            path=self._video_file(item).resolve(),
+            # Unlike Path.resolve, it leaves a link to itself for check_source to refuse.
+            path=Path(os.path.realpath(self._video_file(item))),
             start_seconds=item.row["start_seconds"] or 0.0,
             end_seconds=item.row["end_seconds"],
         )

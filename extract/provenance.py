@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .config import ExtractConfig
+from .shots import detector_version
 
 if TYPE_CHECKING:
     from .engine_local import EngineFacts
@@ -34,8 +35,8 @@ def made_with(config: ExtractConfig, facts: EngineFacts) -> dict[str, Any]:
 
 
 def versions(config: ExtractConfig) -> dict[str, str]:
-    """Name to version of the packages, of ffmpeg's libraries as PyAV has them, and of the ffmpeg
-    program where that decodes."""
+    """Name to version of the packages, of ffmpeg's libraries as PyAV has them, of the ffmpeg
+    program where that decodes, and of the shot detector where that is at work."""
     import av
 
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
@@ -47,4 +48,6 @@ def versions(config: ExtractConfig) -> dict[str, str]:
         command = [ffmpeg_program(), "-version"]
         said = subprocess.run(command, capture_output=True, text=True, errors="replace").stdout
         found["ffmpeg"] = said.partition("\n")[0]
+    if config.shots:
+        found["scenedetect"] = detector_version()
     return found

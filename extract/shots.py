@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import importlib.util
 from typing import Any, Final
 
@@ -29,6 +31,14 @@ def check_installed() -> None:
         raise ShotsError(
             "segments 'shots' needs PySceneDetect and OpenCV: pip install 'mlalign[shots]'"
         )
+
+
+def detector_version() -> str:
+    """Of PySceneDetect, under whichever of its two names it was installed; it is not loaded."""
+    for name in ("scenedetect-headless", "scenedetect"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return "unknown"
 
 
 class ShotDetector:

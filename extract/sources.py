@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from ..data_manifests.videos import is_image
+from ..data_manifests.file_kinds import is_image
 from .decode import DecodeError
 
 

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -187,3 +189,11 @@ def test_a_bad_file_among_good_ones_fails_alone(videos, tmp_path, number_of):
     [only] = messages["bad"]
     assert isinstance(only, ClipFailure) and "not a video" in only.reason
     check_whole(messages["2"], 200, number_of)
+
+
+def test_decoding_processes_load_no_tables_arrays_on_disk_or_towers():
+    """Each of them would pay for it, in start-up and in memory."""
+    heavy = ("pyarrow", "h5py", "torch", "open_clip", "cv2", "scenedetect")
+    code = f"import sys, mlalign.extract.engines; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

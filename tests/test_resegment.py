@@ -174,6 +174,20 @@ def test_clips_added_later_are_cut_by_the_new_rules(scenes, tmp_path, new):
     assert_equal(cache, new)
 
 
+def test_merged_caches_keep_the_segments_that_were_cut_in_them(scenes, tmp_path, new):
+    parts = []
+    for part in ("1/2", "2/2"):
+        parts.append(tmp_path / part.replace("/", "-of-"))
+        assert extract(scenes, parts[-1], OLD, "--shard", part).exit_code == 0
+        assert cut(parts[-1], *NEW).exit_code == 0
+    merged = tmp_path / "merged"
+    assert run("merge", *parts, "-o", merged).exit_code == 0
+    assert_equal(merged, new)
+    done = cut(merged, *NEW)
+    assert " 0 cut now" in done.stdout
+    assert_equal(merged, new)
+
+
 def test_rules_can_be_changed_back_and_forth_and_leave_nothing_behind(cache, old, new):
     for rules, same in ((NEW, new), (OLD, old), (NEW, new)):
         assert cut(cache, *rules).exit_code == 0
@@ -392,7 +406,7 @@ def test_what_cannot_be_cut_is_said_and_nothing_is_changed(scenes, cache, old, t
     assert "keeps no frame features (keep_frames is false)" in done.stderr
 
 
-def test_a_rule_that_makes_too_many_segments_is_refused(cache, old, monkeypatch):
+def test_a_rule_that_makes_too_many_segments_is_refused(scenes, cache, old, tmp_path, monkeypatch):
     from mlalign.extract import segments
 
     monkeypatch.setattr(segments, "MAX_SEGMENTS", 10)
@@ -400,6 +414,11 @@ def test_a_rule_that_makes_too_many_segments_is_refused(cache, old, monkeypatch)
     assert done.exit_code == 2
     assert "segments 'fixed:0.05': more than 10 segments" in done.stderr
     assert contents(cache) == contents(old)
+    video = next((scenes / "videos").iterdir())
+    done = extract(video, tmp_path / "other", ["uniform:4", "fixed:0.05"])
+    assert done.exit_code == 1, "while extracting, that clip fails"
+    (reason,) = json.loads(done.stdout)["failures"].values()
+    assert reason.startswith("segments 'fixed:0.05': more than 10 segments")
 
 
 def test_the_number_of_segments_is_counted_in_the_clips_index(cache):

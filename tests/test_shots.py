@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-pytest.importorskip("scenedetect", reason="pip install 'mlalign[shots]'")
-
 from mlalign.extract.cli import main
 from mlalign.extract.shots import ShotDetector
 from mlalign.extract.store import FeatureStore
+
+scenedetect = pytest.importorskip("scenedetect", reason="pip install 'mlalign[shots]'")
 
 COLOURS = np.array([(200, 30, 30), (20, 180, 40), (30, 60, 220), (230, 220, 40), (90, 20, 120)])
 FPS = 10
@@ -111,6 +111,7 @@ def test_shots_are_segments_from_cut_to_cut(cache):
     rows = {row["clip_id"]: row for row in pq.read_table(cache / "index" / "clips").to_pylist()}
     assert rows["three.mp4"]["shot_seconds"] == [2.5, 5.5]
     assert rows["one.mp4"]["shot_seconds"] == []
+    assert store.record["versions"]["scenedetect"] == scenedetect.__version__
 
 
 @pytest.mark.parametrize("options", [["--workers", 1], ["--set", "decoder=ffmpeg"]])

@@ -116,7 +116,8 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
         raise ManifestError(f"{folder} already has {', '.join(others)}; choose another folder")
     for name, table in tables.items():
         temporary = folder / f".{name}.{os.getpid()}.tmp"
-        pq.write_table(table, temporary, compression="zstd")
+        with temporary.open("wb") as file:  # pyarrow takes a path with a colon for an address
+            pq.write_table(table, file, compression="zstd")
         temporary.replace(folder / f"{name}.parquet")
     root = Path(os.path.relpath(manifest.videos_root.resolve(), folder.resolve()))
     save_settings(DatasetCard(name=manifest.name, videos_root=root), folder / CARD)

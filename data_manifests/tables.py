@@ -61,8 +61,10 @@ def read_table(path: Path, schema: pa.Schema, faults: Faults, *, optional: set[s
 
 def _parquet_columns(path: Path, schema: pa.Schema, faults: Faults) -> Columns:
     try:
-        # partitioning=None: a folder called split=train above must not become a column.
-        table = pq.read_table(path, partitioning=None)
+        # An open file: pyarrow takes a path with a colon in it for an address, and makes a column
+        # of a folder called split=train.
+        with path.open("rb") as file:
+            table = pq.read_table(file)
         table.validate(full=True)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise OSError(f"not a sound Parquet file ({str(error).splitlines()[0]})") from error

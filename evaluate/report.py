@@ -140,7 +140,8 @@ def _comparison_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def _write_queries(evaluation: Evaluation, path: Path) -> None:
-    with pq.ParquetWriter(path, QUERIES, compression="zstd") as writer:
+    # An open file: pyarrow takes a path with a colon in it for an address.
+    with path.open("wb") as file, pq.ParquetWriter(file, QUERIES, compression="zstd") as writer:
         for row in evaluation.rows:
             for run in row.runs:
                 for task in evaluation.tasks:

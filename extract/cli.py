@@ -139,8 +139,12 @@ def run(
         recipe = read_recipe(recipe_path)
         settings = settings_by_recipe(recipe, config, (*overrides, *typed))
 
+    import pyarrow
+
     from .pipeline import extract
 
+    # Arrow's own allocator keeps what it once had: 150 MB more at the end of a small run.
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     summary = extract(
         manifest,
         cache,

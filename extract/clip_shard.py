@@ -103,6 +103,7 @@ class ClipShard:
             "height": ending.probe.height,
             "codec": ending.probe.codec,
             "pixel_format": ending.probe.pixel_format,
+            "hdr": ending.probe.hdr,
             "rotation_degrees": ending.probe.rotation_degrees,
             "stream_index": ending.probe.stream_index,
             "first_pts_seconds": ending.probe.first_pts_seconds,

@@ -49,7 +49,9 @@ def read_extent(path: Path, container: InputContainer, stream: VideoStream) -> E
                 is_cut=is_cut and any(entry.pos + entry.size > size for entry in entries),
                 gap_seconds=gap,
             )
-    declared = Fraction(container.duration, 1_000_000) if container.duration else None
+    declared = None
+    if container.duration and container.format.name != "mpegts":  # of that it is a guess
+        declared = Fraction(container.duration, 1_000_000)
     return Extent(declared_seconds=declared, is_cut=is_cut, gap_seconds=gap)
 
 
@@ -82,7 +84,9 @@ def shortfall(
     length = (stop if end is None else min(stop, end)) - start
     decoded = (over if end is None else min(over, end)) - start - lost
     if is_cut and whole is None:
-        return "; ".join([*reasons, f"{_shown(decoded)} s were decoded, it does not say of how many"])
+        return "; ".join(
+            [*reasons, f"{_shown(decoded)} s were decoded, it does not say of how many"]
+        )
     # Damage is never nothing, however short.
     share = min(99, max(0, int(100 * decoded / length))) if length > 0 else 0
     declared = "declared " if whole is not None else ""

@@ -106,6 +106,10 @@ CLIPS: Final = pa.schema(
         ("height", pa.int64()),
         ("codec", pa.string()),
         ("pixel_format", pa.string()),
+        (
+            "hdr",
+            pa.string(),
+        ),  # pq or hlg, of a high dynamic range, which is not tone-mapped; or null
         ("rotation_degrees", pa.int64()),  # counter-clockwise, to be applied for showing
         ("stream_index", pa.int64()),
         ("first_pts_seconds", pa.float64()),  # the stream's own time of its first frame

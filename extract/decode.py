@@ -1,12 +1,12 @@
 """What a decoder gives, whichever it is: the frames of one clip at the sampled instants, and what
-went wrong."""
+went wrong (see completeness.py for what counts as such)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, assert_never
+from typing import Final, Literal, Protocol, assert_never
 
 import numpy as np
 from PIL import Image
@@ -45,6 +45,9 @@ class Probe:
     """Counter-clockwise turn that makes the picture upright: 0, 90, 180 or 270."""
     first_pts_seconds: float
     """The stream's own time of its first frame; time 0 of everything else here."""
+    hdr: Literal["pq", "hlg"] | None = None
+    """The curve of a high dynamic range. It is not tone-mapped: the picture looks flat and dull to
+    what was made for a standard range."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,7 +22,9 @@ from typing import IO
 import ffmpeg
 import numpy as np
 
+from .completeness import Extent, read_extent, shortfall
 from .config import DecoderLimits
+from .container import decoded_frames, open_container, reason_of, video_stream
 from .decode import (
     DEMUXERS,
     PROTOCOLS,
@@ -33,14 +35,7 @@ from .decode import (
     check_picture_size,
     resized,
 )
-from .decode_pyav import (
-    decoded_frames,
-    open_container,
-    pixel_ratio,
-    probe,
-    shown_size,
-    video_stream,
-)
+from .decode_pyav import pixel_ratio, probe, shown_size
 from .sampling import Sample, exact
 
 _FRAME = re.compile(rb"showinfo@frames .* n: *\d+ pts: *(-?\d+) ")
@@ -48,6 +43,7 @@ _INSTANT = re.compile(rb"showinfo@instants .* n: *(\d+) pts:")
 _DURATION = re.compile(rb" duration: *(\d+) ")
 _TIME_BASE = re.compile(rb"showinfo@frames .* config in time_base: (\d+)/(\d+)")
 _SHOWINFO = re.compile(rb"^\[.*showinfo")
+_TORN = re.compile(rb"\[warning\] *(corrupt input packet)")
 _ERROR = re.compile(rb"\[(?:error|fatal)\] *(.*)")
 
 
@@ -73,13 +69,14 @@ class FfmpegDecoder:
         self._end = end
         self._limits = limits
         self._probe: Probe | None = None
+        self._extent: Extent | None = None
         self._log: _Log | None = None
         self._is_over = False
         """Whether the program has given its last picture."""
 
     def __iter__(self) -> Iterator[Sample[Picture]]:
         source = _look(self._path, self._limits)
-        self._probe = source.probe
+        self._probe, self._extent = source.probe, source.extent
         process = subprocess.Popen(
             self._command(source),
             stdin=subprocess.DEVNULL,
@@ -104,10 +101,18 @@ class FfmpegDecoder:
         over = self._log.over_seconds
         if self._end is not None:
             over = min(over, exact(self._end) - exact(self._start))
+        assert self._extent is not None
+        start = exact(self._start)
+        problem = shortfall(
+            self._extent,
+            self._log.problem(),
+            over=self._log.over_seconds + start,
+            lost=self._log.lost_seconds,
+            start=start,
+            end=None if self._end is None else exact(self._end),
+        )
         return Ending(
-            probe=self._probe,
-            duration_seconds=float(max(over, Fraction(0))),
-            problem=self._log.problem(),
+            probe=self._probe, duration_seconds=float(max(over, Fraction(0))), problem=problem
         )
 
     def _samples(self, pipe: IO[bytes], source: _Source) -> Iterator[Sample[Picture]]:
@@ -149,6 +154,8 @@ class FfmpegDecoder:
             protocol_whitelist=PROTOCOLS,
             format_whitelist=DEMUXERS,
             threads=1,
+            # Filters made anew, where the video changes its size midway, would begin at time 0.
+            reinit_filter=0,
         )
         # Where the clock is set back (joined recordings) it goes on where it stopped.
         passed = f"if(isnan(PTS)+lt(PTS,PREV_INPTS),round({float(source.gap)!r}/TB),PTS-PREV_INPTS)"
@@ -192,7 +199,11 @@ class _Log:
         self._is_over = False
         self._num_errors = 0
         self.num_frames = 0
+        self._is_torn = False
+        """Packets are damaged, or two recordings were put end to end: then no frame is missing."""
         self.first_error = ""
+        self.lost_seconds = Fraction(0)
+        """For which no frame came because of damage."""
         self.over_seconds = Fraction(0)
         """When the last frame so far leaves the screen, from the clip's start."""
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -232,12 +243,19 @@ class _Log:
 
     def _read(self) -> None:
         time_base = Fraction(0)
+        num_known = 0
         for line in self._stream:
             if found := _FRAME.search(line):
                 seconds = int(found[1]) * time_base - self._start
                 ticks = _DURATION.search(line)
                 duration = int(ticks[1]) * time_base if ticks else Fraction(0)
                 with self._changed:
+                    hole = seconds - self.over_seconds if self.num_frames else Fraction(0)
+                    if self._is_torn and hole > self._gap / 2:
+                        self.note("a packet is corrupt")
+                    if self._num_errors > num_known:
+                        self.lost_seconds += max(hole, Fraction(0))
+                    num_known = self._num_errors
                     self.num_frames += 1
                     self._frames.append(seconds)
                     self.over_seconds = seconds + (duration or self._gap)
@@ -248,6 +266,8 @@ class _Log:
                     self._changed.notify_all()
             elif found := _TIME_BASE.search(line):
                 time_base = Fraction(int(found[1]), int(found[2]))
+            elif _TORN.search(line):
+                self._is_torn = True
             elif (found := _ERROR.search(line)) and not _SHOWINFO.match(line):
                 self.note(found[1].decode(errors="replace").strip())
         with self._changed:
@@ -268,6 +288,7 @@ class _Source:
     height: int
     gap: Fraction
     """Seconds between frames, as the container claims."""
+    extent: Extent
 
 
 def _look(path: Path, limits: DecoderLimits) -> _Source:
@@ -275,9 +296,11 @@ def _look(path: Path, limits: DecoderLimits) -> _Source:
     with open_container(path) as container:
         stream = video_stream(container)
         check_picture_size(stream.codec_context.width, stream.codec_context.height, limits)
+        extent = read_extent(path, container, stream)
         frame = next(decoded_frames(container, stream, note=problems.append), None)
         if frame is None:
-            raise DecodeError("no frame could be decoded")
+            reason = f": {reason_of(problems[0])}" if problems else ""
+            raise DecodeError(f"no frame could be decoded{reason}")
         first = frame.dts if container.format.name == "avi" else frame.pts
         seconds = float((first or 0) * (stream.time_base or 0))
         found = probe(stream, frame, first_pts_seconds=seconds)
@@ -295,6 +318,7 @@ def _look(path: Path, limits: DecoderLimits) -> _Source:
         width=width,
         height=height,
         gap=gap,
+        extent=extent,
     )
 
 

@@ -20,6 +20,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from .container import is_encrypted
 from .sampling import Timed
 
 TELLING_CODECS: Final = frozenset({"h264", "hevc"})
@@ -91,8 +92,7 @@ def read_timeline(
     try:
         for packet in container.demux(stream):
             if packet.size:
-                is_unfit = packet.is_corrupt or packet.has_sidedata("encryption_info")
-                if packet.pts is None or is_unfit:
+                if packet.pts is None or packet.is_corrupt or is_encrypted(packet):
                     raise PlanFailed
                 row = (packet.pts, packet.duration or 0, packet.is_keyframe, packet.is_discard)
                 for column, value in zip(columns, row, strict=True):

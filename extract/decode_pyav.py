@@ -4,26 +4,28 @@ applied."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Final, Literal, TypeVar
 
-import av
 import av.error
-import av.logging
 import numpy as np
 from av.container import InputContainer
-from av.packet import Packet
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .completeness import Extent, read_extent, shortfall
 from .config import DecoderLimits
+from .container import (
+    Complaints,
+    average_gap,
+    decoded_frames,
+    open_container,
+    reason_of,
+    video_stream,
+)
 from .decode import (
-    DEMUXERS,
-    PROTOCOLS,
     DecodeError,
     Ending,
     Picture,
@@ -35,6 +37,9 @@ from .decode_plan import PlanFailed, decode_wanted, read_timeline
 from .sampling import Sample, Sampling, Timed, choose, exact
 
 P = TypeVar("P")
+
+HDR: Final[dict[int, Literal["pq", "hlg"]]] = {16: "pq", 18: "hlg"}
+"""Transfer characteristics by their number in ITU-T H.273."""
 
 
 class PyavDecoder:
@@ -90,7 +95,7 @@ class PyavDecoder:
             timeline = read_timeline(container, stream, only_keys=only_keys)
         self._check_plan()
         time_base = stream.time_base or Fraction(1, 90_000)
-        gap = _gap(stream, time_base)
+        gap = average_gap(stream, time_base)
         shown = timeline.frames(time_base, gap=gap)
         self._over_seconds = timeline.over(time_base, gap=gap)
         chosen = list(itertools.islice(self._choose(shown), self._limits.max_samples + 1))
@@ -185,7 +190,7 @@ class PyavDecoder:
     def _timed(self, container: InputContainer, stream: VideoStream) -> Iterator[Timed[Picture]]:
         """Every frame with its time from the first one; stops after the clip's end."""
         time_base = stream.time_base or Fraction(1, 90_000)
-        gap = _gap(stream, time_base)
+        gap = average_gap(stream, time_base)
         ratio = pixel_ratio(stream)
         first: int | None = None
         shift = last = 0
@@ -217,109 +222,10 @@ class PyavDecoder:
 
     def _note(self, error: av.error.FFmpegError | str) -> None:
         self._num_errors += 1
-        self._first_error = self._first_error or _reason(error)
+        self._first_error = self._first_error or reason_of(error)
 
     def _because(self) -> str:
         return f": {self._first_error}" if self._first_error else ""
-
-
-def open_container(path: Path) -> InputContainer:
-    """Open a regular file, and nothing that it may point to. Raises DecodeError."""
-    options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": DEMUXERS}
-    try:
-        return av.open(f"file:{path}", "r", options=options, metadata_errors="replace")
-    except (av.error.FFmpegError, UnicodeError) as error:
-        raise DecodeError(f"not a video that can be read: {_reason(error)}") from error
-
-
-class Complaints:
-    """What the libraries call an error in their log from now on. Where they go on after it, as over
-    lost pictures, they say it nowhere else; of intact files they say nothing."""
-
-    def __init__(self) -> None:
-        self._num_before = av.logging.get_last_error()[0]
-
-    @property
-    def num(self) -> int:
-        return av.logging.get_last_error()[0] - self._num_before
-
-    @property
-    def last(self) -> str:
-        error = av.logging.get_last_error()[1]
-        return error[2].strip() if error else ""
-
-
-def decoded_frames(
-    container: InputContainer,
-    stream: VideoStream,
-    *,
-    note: Callable[[av.error.FFmpegError | str], None],
-) -> Iterator[VideoFrame]:
-    """The stream's frames; damage is told to `note` and passed over, as players do."""
-    packets = container.demux(stream)
-    is_over = False
-    torn: Packet[Any] | None = None
-    joints: set[int | None] = set()
-    gap = _gap(stream, stream.time_base or Fraction(1, 90_000))
-    while not is_over:
-        packet: Packet[Any] | None = None  # which asks the decoder for the frames it still holds
-        try:
-            packet = next(packets, None)
-            is_over = packet is None or packet.size == 0
-        except av.error.FFmpegError as error:
-            note(error)
-            is_over = True
-        if torn is not None and _is_joint(torn, packet, gap=gap):
-            joints.add(torn.pts)
-        elif torn is not None:
-            note("a packet is corrupt")
-        torn = packet if packet is not None and packet.is_corrupt else None
-        if packet is not None and packet.has_sidedata("encryption_info"):
-            note("it is encrypted")
-            continue
-        try:
-            frames = stream.decode(packet)
-        except av.error.EOFError:  # it has given them already
-            continue
-        except av.error.MemoryError:  # the limit's doing, not the file's
-            raise
-        except av.error.FFmpegError as error:
-            note(error)
-            continue
-        for frame in frames:
-            if frame.is_corrupt and not (torn and frame.pts == torn.pts) and frame.pts not in joints:
-                note("a frame is corrupt")
-            yield frame
-
-
-def _is_joint(torn: Packet[Any], following: Packet[Any] | None, *, gap: Fraction) -> bool:
-    """Whether a transport stream's packets only jump in their numbers because two recordings were
-    put end to end here: the second begins, with a key frame, when or before the first is over."""
-    if following is None or not following.size or not following.is_keyframe:
-        return False
-    if torn.dts is None or following.dts is None:
-        return False
-    return following.dts <= torn.dts + (torn.duration or gap) * 3 / 2
-
-
-def video_stream(container: InputContainer) -> VideoStream:
-    """The default video stream as ffmpeg's libraries choose it, never a cover picture. Raises
-    DecodeError."""
-    real = [
-        stream
-        for stream in container.streams.video
-        if not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails)
-    ]
-    if not real:
-        raise DecodeError("there is no video stream in it")
-    best = container.streams.best("video")
-    stream = next((stream for stream in real if stream is best), real[0])
-    if stream.codec_context is None:
-        raise DecodeError("there is no decoder for its codec")
-    # Many files at once, one thread each, beats one file with many threads (measured: twice the
-    # rate).
-    stream.codec_context.thread_count = 1
-    return stream
 
 
 def probe(stream: VideoStream, frame: VideoFrame, *, first_pts_seconds: float) -> Probe:
@@ -333,6 +239,7 @@ def probe(stream: VideoStream, frame: VideoFrame, *, first_pts_seconds: float) -
         fps=float(stream.average_rate) if stream.average_rate else None,
         rotation_degrees=_quarter_turns(frame) * 90,
         first_pts_seconds=first_pts_seconds,
+        hdr=HDR.get(int(frame.color_trc)),
     )
 
 
@@ -357,25 +264,13 @@ def _picture(frame: VideoFrame, ratio: Fraction) -> Picture:
         except av.error.MemoryError:
             raise
         except (av.error.FFmpegError, ValueError) as error:
-            raise DecodeError(f"a picture cannot be converted: {_reason(error)}") from error
+            raise DecodeError(f"a picture cannot be converted: {reason_of(error)}") from error
         square = resized(rgb, *shown_size(frame, ratio))
         return np.ascontiguousarray(np.rot90(square, _quarter_turns(frame)))
 
     return convert
 
 
-def _gap(stream: VideoStream, time_base: Fraction) -> Fraction:
-    """Ticks from one frame to the next, by the container's average rate."""
-    return Fraction(1) / (stream.average_rate or 25) / time_base
-
-
 def _quarter_turns(frame: VideoFrame) -> int:
     """How often the stored picture is to be turned left by 90 degrees to stand upright."""
     return round(frame.rotation / 90) % 4
-
-
-def _reason(error: object) -> str:
-    """The library's words without the path, which the reader sees beside them."""
-    if isinstance(error, av.error.FFmpegError):
-        return error.strerror or type(error).__name__
-    return str(error)

@@ -25,7 +25,9 @@ def index_files(cache: Path, table: str) -> list[Path]:
 def read_index_file(path: Path, table: str) -> pa.Table:
     """The rows of one index file. Raises CacheError when it is damaged."""
     try:
-        rows = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+        # An open file: pyarrow takes a path with a colon in it for an address.
+        with path.open("rb") as file:
+            rows = pq.read_table(file, page_checksum_verification=True)
         return rows.select(TABLES[table].names).cast(TABLES[table])
     except (OSError, pa.ArrowException, KeyError) as error:
         raise CacheError(f"the index file {path} is damaged ({error}); {_MEND}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import stat
@@ -34,6 +35,12 @@ def image_files(folder: Path) -> list[Path]:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 hex digits."""
+    state = path.stat()
+    return _file_sha256(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)  # a film of many clips is read once
+def _file_sha256(path: Path, _num_bytes: int, _mtime_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

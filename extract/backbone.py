@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from .config import TINY, Precision
 from .contract import CacheError
 from .preprocessing import Preprocessing
+from .sources import file_sha256
 from .weights import fill, no_random_weights
 
 TINY_SEED: Final = 20_220_410
@@ -196,8 +197,7 @@ def _pretrained(
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = f"{type(error).__name__}: {' '.join(lines[:2])[:300]}"
         raise BackboneError(f"{path} is not a checkpoint of {name} ({reason})") from error
-    with path.open("rb") as file:
-        return model, hashlib.file_digest(file, "sha256").hexdigest()
+    return model, file_sha256(path)
 
 
 def _fetch(name: str, tag: str) -> Path:

@@ -37,7 +37,7 @@ class Complaints:
     @property
     def last(self) -> str:
         error = av.logging.get_last_error()[1]
-        return error[2].strip() if error else ""
+        return error[2].strip() if error and self.num else ""
 
 
 def open_container(path: Path) -> InputContainer:

@@ -24,7 +24,7 @@ import numpy as np
 
 from .completeness import Extent, read_extent, shortfall
 from .config import DecoderLimits
-from .container import decoded_frames, open_container, reason_of, video_stream
+from .container import Complaints, decoded_frames, open_container, reason_of, video_stream
 from .decode import (
     DEMUXERS,
     PROTOCOLS,
@@ -293,14 +293,15 @@ class _Source:
 
 def _look(path: Path, limits: DecoderLimits) -> _Source:
     problems: list[object] = []
+    complaints = Complaints()
     with open_container(path) as container:
         stream = video_stream(container)
         check_picture_size(stream.codec_context.width, stream.codec_context.height, limits)
         extent = read_extent(path, container, stream)
         frame = next(decoded_frames(container, stream, note=problems.append), None)
         if frame is None:
-            reason = f": {reason_of(problems[0])}" if problems else ""
-            raise DecodeError(f"no frame could be decoded{reason}")
+            reason = reason_of(problems[0]) if problems else complaints.last
+            raise DecodeError(f"no frame could be decoded{reason and f': {reason}'}")
         first = frame.dts if container.format.name == "avi" else frame.pts
         seconds = float((first or 0) * (stream.time_base or 0))
         found = probe(stream, frame, first_pts_seconds=seconds)

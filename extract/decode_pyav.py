@@ -225,7 +225,8 @@ class PyavDecoder:
         self._first_error = self._first_error or reason_of(error)
 
     def _because(self) -> str:
-        return f": {self._first_error}" if self._first_error else ""
+        reason = self._first_error or self._complaints.last
+        return f": {reason}" if reason else ""
 
 
 def probe(stream: VideoStream, frame: VideoFrame, *, first_pts_seconds: float) -> Probe:

@@ -49,8 +49,10 @@ def read_extent(path: Path, container: InputContainer, stream: VideoStream) -> E
                 is_cut=is_cut and any(entry.pos + entry.size > size for entry in entries),
                 gap_seconds=gap,
             )
-    declared = None
-    if container.duration and container.format.name != "mpegts":  # of that it is a guess
+    declared: Fraction | None = None
+    if container.format.name == "avi" and stream.frames:  # its duration is cut with the file
+        declared = stream.frames * gap
+    elif container.duration and container.format.name != "mpegts":  # of that it is a guess
         declared = Fraction(container.duration, 1_000_000)
     return Extent(declared_seconds=declared, is_cut=is_cut, gap_seconds=gap)
 

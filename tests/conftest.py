@@ -1,5 +1,6 @@
 """Small videos whose frames carry their number, so that a test can say which frame it got."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from fractions import Fraction
@@ -8,6 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
+# Several test processes share the cores: torch's threads, one per core in each, would fight for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MARKER = (True, True, False, True)
 """The top row of cells: it tells which side is up."""

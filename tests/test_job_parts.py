@@ -54,6 +54,7 @@ def test_what_is_no_part_is_wrong_usage(mlalign_extract, small_scenes, tmp_path,
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 def test_three_jobs_two_of_them_at_once_give_what_one_run_gives(
     mlalign_extract, small_scenes, small_options, small_cache, tmp_path
 ):

@@ -104,6 +104,7 @@ def test_a_run_killed_at_random_instants_is_finished_by_the_same_command(
         assert contents(cache) == contents(uninterrupted)
 
 
+@pytest.mark.slow
 def test_two_runs_on_one_cache_at_once_leave_what_one_leaves(scenes, uninterrupted, tmp_path):
     cache = tmp_path / "cache"
     processes = [start(scenes, cache), start(scenes, cache)]

@@ -3,18 +3,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test check clean
+.PHONY: demo test check lint slow clean
 
 test: $(INSTALLED)
 	@echo "== the default tests (CPU only, offline)"
 	$(BIN)/pytest -q -n 2
 
-check: $(INSTALLED)
-	@echo "== lint, format, types, all tests"
+check: lint test slow
+
+lint: $(INSTALLED)
+	@echo "== lint, format, types"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 2 -m "not gpu"
+
+slow: $(INSTALLED)
+	@echo "== the slow tests (several minutes)"
+	$(BIN)/pytest -q -n 2 -m "slow and not gpu"
 
 demo: $(INSTALLED)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/scenes_ablation.py --out demo

@@ -3,8 +3,7 @@
 Makes 12 clips of 20 s (640x360, 25 fps, H.264, a key frame every 10 s) and a ViT-B-32 checkpoint of
 random weights, and times whole commands, each several times, in turn:
 
-- mlalign-extract at 1 fps, and the same on one clip of one frame: the difference is without
-start-up
+- mlalign-extract at 1 fps
 - clip-video-encode, when --peer names its program (its own environment, see PEER below)
 
 What the machine allows: the CPU seconds of the bare tower on random pictures and of bare decoding
@@ -48,6 +47,22 @@ class Timing:
     """Of its largest process."""
 
 
+@dataclass(frozen=True)
+class Tool:
+    """What was measured of one extractor, runs in the order they were made."""
+
+    name: str
+    runs: list[Timing]
+    """On all clips."""
+    start_ups: list[Timing]
+    """On one frame."""
+
+    def apart_seconds(self) -> list[float]:
+        """Wall seconds of each run without its start-up."""
+        pairs = zip(self.runs, self.start_ups, strict=True)
+        return [run.wall_seconds - start.wall_seconds for run, start in pairs]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for clips and caches")
@@ -59,13 +74,19 @@ def main() -> None:
     clips, one = make_clips(options.out)
     weights = make_weights(options.out)
     extra = [word for value in options.overrides for word in ("--set", value)]
-    ours, start_ups, peers = [], [], []
+    ours, our_start_ups, peers, peer_start_ups = [], [], [], []
     for _ in range(options.runs):
         ours.append(extract(clips, options.out, weights, extra))
-        start_ups.append(extract(one, options.out, weights, extra))
+        our_start_ups.append(extract(one, options.out, weights, extra))
         if options.peer:
             peers.append(encode_with_peer(options.peer, clips, options.out))
-    report(ours, start_ups, peers, tower=tower_seconds(weights), decode=decode_seconds(clips))
+            peer_start_ups.append(encode_with_peer(options.peer, one, options.out))
+    report(
+        Tool("mlalign-extract", ours, our_start_ups),
+        Tool("clip-video-encode", peers, peer_start_ups) if peers else None,
+        tower=tower_seconds(weights),
+        decode=decode_seconds(clips),
+    )
 
 
 def make_clips(out: Path) -> tuple[Path, Path]:
@@ -113,7 +134,8 @@ def encode_with_peer(program: Path, videos: Path, out: Path) -> Timing:
     listed = out / "clips.txt"
     listed.write_text("".join(f"{path.resolve()}\n" for path in sorted(videos.iterdir())))
     done = timed([program, listed, f"--dest={target}", *PEER.split()])
-    assert len(list(target.glob("*.npy"))) == NUM_CLIPS, "the peer has not encoded every clip"
+    expected = len(list(videos.iterdir()))
+    assert len(list(target.glob("*.npy"))) == expected, "the peer has not encoded every clip"
     return done
 
 
@@ -172,39 +194,32 @@ def cpu_now() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def report(
-    ours: list[Timing],
-    start_ups: list[Timing],
-    peers: list[Timing],
-    *,
-    tower: float,
-    decode: float,
-) -> None:
+def report(ours: Tool, peer: Tool | None, *, tower: float, decode: float) -> None:
     frames, cores = NUM_CLIPS * CLIP_SECONDS, os.cpu_count() or 1
-    print(f"{frames} frames of {NUM_CLIPS} clips, {cores} cores, medians of {len(ours)} runs")
-    rows = [("mlalign-extract", ours), ("  on one frame (start-up)", start_ups)]
-    rows += [("clip-video-encode", peers)] if peers else []
-    print(f"{'':28}{'wall s':>8}{'frames/s':>10}{'CPU s':>8}{'peak MiB':>10}")
-    for name, runs in rows:
-        wall = median(run.wall_seconds for run in runs)
-        rate = f"{frames / wall:10.1f}" if runs is not start_ups else f"{'':10}"
-        cpu = median(run.cpu_seconds for run in runs)
-        peak = max(run.peak_mib for run in runs)
-        print(f"{name:28}{wall:8.1f}{rate}{cpu:8.1f}{peak:10.0f}")
-    apart = median(
-        run.wall_seconds - start.wall_seconds for run, start in zip(ours, start_ups, strict=True)
-    )
-    allowed = (tower + decode) / cores
-    print(f"without start-up: {apart:.1f} s, {frames / apart:.1f} frames/s")
+    print(f"{frames} frames of {NUM_CLIPS} clips, {cores} cores, medians of {len(ours.runs)} runs")
     print(
-        f"the machine allows: tower {tower:.1f} + decoding {decode:.1f} CPU s over {cores} cores = "
-        f"{allowed:.1f} s, {frames / allowed:.1f} frames/s; reached {allowed / apart:.0%}"
+        f"{'':20}{'wall s':>8}{'CPU s':>8}{'peak MiB':>10}{'start-up s':>12}{'frames/s apart':>16}"
     )
-    if peers:
-        whole = median(
-            peer.wall_seconds / run.wall_seconds for run, peer in zip(ours, peers, strict=True)
+    for tool in (ours, peer) if peer else (ours,):
+        wall = median(run.wall_seconds for run in tool.runs)
+        cpu = median(run.cpu_seconds for run in tool.runs)
+        peak = max(run.peak_mib for run in tool.runs)
+        start_up = median(run.wall_seconds for run in tool.start_ups)
+        rate = frames / median(tool.apart_seconds())
+        print(f"{tool.name:20}{wall:8.1f}{cpu:8.1f}{peak:10.0f}{start_up:12.1f}{rate:16.1f}")
+    apart, allowed = median(ours.apart_seconds()), (tower + decode) / cores
+    print(
+        f"bare tower {tower:.1f} + bare decoding {decode:.1f} CPU s over {cores} cores = "
+        f"{allowed:.1f} s, {frames / allowed:.1f} frames/s; reached {allowed / apart:.0%} of that"
+    )
+    if peer:
+        pairs = list(zip(peer.runs, ours.runs, strict=True))
+        whole = median(theirs.wall_seconds / own.wall_seconds for theirs, own in pairs)
+        without = median(
+            theirs / own
+            for theirs, own in zip(peer.apart_seconds(), ours.apart_seconds(), strict=True)
         )
-        print(f"against clip-video-encode, whole commands: {whole:.1f} times faster")
+        print(f"faster than {peer.name}: {without:.1f} times apart, {whole:.1f} times in all")
 
 
 def median(values) -> float:

@@ -22,8 +22,8 @@ from PIL import Image
 
 from mlalign.extract.backbone import load_backbone
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.decode import open_decoder
 from mlalign.extract.decode_ffmpeg import ffmpeg_program
+from mlalign.extract.decoders import open_decoder
 from mlalign.extract.sampling import Sampling
 
 MODELS = ("ViT-B-32", "ViT-B-32-256", "ViT-B-16-SigLIP", "RN50", "MobileCLIP-S1")

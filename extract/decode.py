@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal, Protocol, assert_never
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from PIL import Image
 
-from .config import DecoderLimits, DecoderName
-from .sampling import Sample, Sampling
+from .config import DecoderLimits
+from .sampling import Sample
 
 DEMUXERS: Final = (
     "asf,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,"
@@ -74,40 +73,6 @@ class Decoder(Protocol):
     def ending(self) -> Ending:
         """To be asked once the iteration is over."""
         ...
-
-
-def open_decoder(
-    name: DecoderName,
-    path: Path,
-    *,
-    sampling: Sampling,
-    start: float,
-    end: float | None,
-    limits: DecoderLimits,
-    image_fps: float | None = None,
-) -> Decoder:
-    """A decoder of the span [start, end) of a video; nothing is opened before it is iterated.
-
-    image_fps: rate of the images, where path is a folder of them.
-    """
-    if image_fps is not None and path.is_dir():
-        from .decode_images import ImagesDecoder
-
-        return ImagesDecoder(
-            path, image_fps=image_fps, sampling=sampling, start=start, end=end, limits=limits
-        )
-    match name:
-        case "pyav":
-            from .decode_pyav import PyavDecoder
-
-            return PyavDecoder(path, sampling=sampling, start=start, end=end, limits=limits)
-        case "ffmpeg":
-            from .decode_ffmpeg import FfmpegDecoder
-
-            assert sampling.rule is None, "ExtractConfig refuses this"
-            return FfmpegDecoder(path, fps=sampling.fps, start=start, end=end, limits=limits)
-        case _:
-            assert_never(name)
 
 
 def resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -15,8 +15,8 @@ import numpy as np
 
 from .clip_shard import Clip, ClipShard
 from .config import ExtractConfig
-from .engines import LocalDecoders
 from .frames import Chunk, ClipFailure, ClipTask, DecodeSettings, Message
+from .local_decoders import LocalDecoders
 from .planning import Item, Work
 from .progress import printable
 from .sampling import Sampling

@@ -1,20 +1,17 @@
-"""The engine: what holds the backbones and commits work; this machine's own, and which one is
-meant."""
+"""The engine of this machine: its devices, and processes that decode for them."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from .config import ExtractConfig
 from .contract import Unit
 from .encode_clips import encode_clips
 from .encode_texts import encode_questions, encode_texts
+from .engine import EngineFacts
 from .planning import Work
-from .preprocessing import Preprocessing
 from .progress import Progress
 from .tally import Counts, Tally, telling
 
@@ -22,66 +19,8 @@ if TYPE_CHECKING:
     from .encoders import Encoders
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EngineFacts:
-    """What an engine's backbones are; all of them are equal but for their device."""
-
-    preprocessing: Preprocessing
-    weights_sha256: str
-    precision: str
-    width: int
-    """Of a feature."""
-    devices: tuple[str, ...]
-    """cpu, cuda:0 ...; one for each backbone."""
-    device_name: str
-    """What the first device calls itself."""
-
-    @property
-    def where(self) -> str:
-        """For a person: the precision and the devices."""
-        return f"{self.precision} on {', '.join(self.devices)}"
-
-
-class Engine(Protocol):
-    """Encodes what is planned, and commits it shard by shard."""
-
-    @property
-    def facts(self) -> EngineFacts: ...
-
-    def encode(
-        self, unit: Unit, works: Sequence[Work], cache: Path, *, videos_root: Path
-    ) -> Counts:
-        """Commit all works of one unit; what was done and waited for.
-
-        Raises CacheError when the disk refuses; what was committed stays.
-        """
-        ...
-
-
-@contextlib.contextmanager
-def open_engine(
-    config: ExtractConfig, *, with_text: bool, say: Callable[[str], None]
-) -> Iterator[Engine]:
-    """The engine that the settings name, its backbones loaded; they are dropped at the end.
-
-    with_text: texts are to be encoded, too. say: shows a line to the user.
-    Raises BackboneError when the weights or the device cannot be had, EngineError when Ray cannot.
-    """
-    match config.engine:
-        case "local":
-            with LocalEngine(config, with_text=with_text, say=say) as engine:
-                yield engine
-        case "ray":
-            from .engine_ray import RayEngine
-
-            with RayEngine(config, with_text=with_text, say=say) as ray_engine:
-                yield ray_engine
-        case _:
-            assert_never(config.engine)
-
-
 class LocalEngine:
-    """The devices of this machine, and processes that decode for them."""
+    """See `engine.Engine`."""
 
     def __init__(
         self, config: ExtractConfig, *, with_text: bool, say: Callable[[str], None]

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Self, cast
 from ..data_manifests.errors import UserError
 from .config import ExtractConfig, Precision
 from .contract import CacheError, Unit, read_settings
-from .engine_local import EngineFacts, shown_progress
+from .engine import EngineFacts
+from .engine_local import shown_progress
 from .ledger import MAX_ATTEMPTS, Ledger, News
 from .planning import Work
 from .tally import Counts
@@ -73,7 +74,7 @@ def plan_seats(nodes: Sequence[Mapping[str, Any]], *, worker_cpus: int, device: 
 
 
 class RayEngine:
-    """See `engine_local.Engine`. Raises EngineError when the cluster fails it."""
+    """See `engine.Engine`. Raises EngineError when the cluster fails it."""
 
     def __init__(
         self, config: ExtractConfig, *, with_text: bool, say: Callable[[str], None]
@@ -116,7 +117,7 @@ class RayEngine:
     def encode(
         self, unit: Unit, works: Sequence[Work], cache: Path, *, videos_root: Path
     ) -> Counts:
-        """See `engine_local.Engine.encode`. A shard whose workers were lost again and again is left
+        """See `engine.Engine.encode`. A shard whose workers were lost again and again is left
         out, and named in an EngineError once all others are committed."""
         if not works:
             return Counts()

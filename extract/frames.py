@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 from .config import DecoderLimits, DecoderName
-from .decode import DecodeError, Ending, open_decoder
+from .decode import DecodeError, Ending
+from .decoders import open_decoder
 from .preprocessing import Preprocessing
 from .sampling import Sampling
 from .shots import ShotDetector

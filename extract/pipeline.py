@@ -16,7 +16,8 @@ from ..data_manifests.schema import Manifest
 from ..data_manifests.settings import settings_dict
 from .config import TINY, ExtractConfig
 from .contract import DiskError, digest, read_settings, settings_path
-from .engine_local import EngineFacts, open_engine
+from .engine import EngineFacts
+from .engines import open_engine
 from .inputs import Inputs
 from .job_parts import JobPart
 from .planning import Committed, Work, plan_clips, plan_rows, read_committed

@@ -13,7 +13,7 @@ from .config import ExtractConfig
 from .shots import detector_version
 
 if TYPE_CHECKING:
-    from .engine_local import EngineFacts
+    from .engine import EngineFacts
 
 PACKAGES = ("mlalign", "av", "torch", "open_clip_torch", "pillow", "numpy", "h5py", "pyarrow")
 

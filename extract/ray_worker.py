@@ -15,7 +15,8 @@ from ray.exceptions import RayActorError
 
 from .config import ExtractConfig
 from .contract import CacheError, Unit, read_settings
-from .engine_local import EngineFacts, encode_unit, facts_of
+from .engine import EngineFacts
+from .engine_local import encode_unit, facts_of
 from .planning import Work
 from .tally import Counts, Tally, telling
 

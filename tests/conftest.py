@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-# Several test processes share the cores: torch's threads, one per core in each, would fight for them.
+# Several test processes share the cores: torch's threads, one per core in each, would fight.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MARKER = (True, True, False, True)

@@ -6,7 +6,7 @@ import pytest
 
 from mlalign.extract.completeness import Extent, shortfall
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.decode import open_decoder
+from mlalign.extract.decoders import open_decoder
 from mlalign.extract.sampling import Sampling
 
 EVEN = list(range(0, 6000, 40))

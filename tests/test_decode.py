@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.decode import DecodeError, open_decoder
+from mlalign.extract.decode import DecodeError
 from mlalign.extract.decode_ffmpeg import ffmpeg_program
+from mlalign.extract.decoders import open_decoder
 from mlalign.extract.sampling import Sampling, Timed, samples
 
 DECODERS = ("pyav", "ffmpeg")

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.decode import DecodeError, open_decoder
+from mlalign.extract.decode import DecodeError
+from mlalign.extract.decoders import open_decoder
 from mlalign.extract.sampling import Sampling
 from mlalign.extract.sources import image_files, source_facts, source_sha256
 from mlalign.extract.store import FeatureStore

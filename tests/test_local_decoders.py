@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.engines import MAX_WAITING_BYTES, LocalDecoders
 from mlalign.extract.frames import (
     CHUNK_PICTURES,
     Chunk,
@@ -20,6 +19,7 @@ from mlalign.extract.frames import (
     ClipTask,
     DecodeSettings,
 )
+from mlalign.extract.local_decoders import MAX_WAITING_BYTES, LocalDecoders
 from mlalign.extract.preprocessing import Preprocessing
 from mlalign.extract.sampling import Sampling
 
@@ -194,6 +194,7 @@ def test_a_bad_file_among_good_ones_fails_alone(videos, tmp_path, number_of):
 def test_decoding_processes_load_no_tables_arrays_on_disk_or_towers():
     """Each of them would pay for it, in start-up and in memory."""
     heavy = ("pyarrow", "h5py", "torch", "open_clip", "cv2", "scenedetect")
-    code = f"import sys, mlalign.extract.engines; print([m for m in {heavy} if m in sys.modules])"
+    listing = f"[m for m in {heavy} if m in sys.modules]"
+    code = f"import sys, mlalign.extract.local_decoders; print({listing})"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

@@ -1,0 +1,44 @@
+"""Which decoder is meant: by the name in the settings, or by what the source is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_never
+
+from .config import DecoderLimits, DecoderName
+from .decode import Decoder
+from .sampling import Sampling
+
+
+def open_decoder(
+    name: DecoderName,
+    path: Path,
+    *,
+    sampling: Sampling,
+    start: float,
+    end: float | None,
+    limits: DecoderLimits,
+    image_fps: float | None = None,
+) -> Decoder:
+    """A decoder of the span [start, end) of a video; nothing is opened before it is iterated.
+
+    image_fps: rate of the images, where path is a folder of them.
+    """
+    if image_fps is not None and path.is_dir():
+        from .decode_images import ImagesDecoder
+
+        return ImagesDecoder(
+            path, image_fps=image_fps, sampling=sampling, start=start, end=end, limits=limits
+        )
+    match name:
+        case "pyav":
+            from .decode_pyav import PyavDecoder
+
+            return PyavDecoder(path, sampling=sampling, start=start, end=end, limits=limits)
+        case "ffmpeg":
+            from .decode_ffmpeg import FfmpegDecoder
+
+            assert sampling.rule is None, "ExtractConfig refuses this"
+            return FfmpegDecoder(path, fps=sampling.fps, start=start, end=end, limits=limits)
+        case _:
+            assert_never(name)

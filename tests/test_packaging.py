@@ -64,6 +64,22 @@ def test_every_folder_with_code_is_a_package_of_the_wheel():
     assert folders == set(project()["tool"]["setuptools"]["packages"])
 
 
+def test_the_tree_of_the_readme_names_every_file():
+    """And none that is not there; stage by stage."""
+    tree = (ROOT / "README.md").read_text().split("```\ndata_manifests/")[1].split("```")[0]
+    rooms = ("data_manifests/" + tree).split("\ntests/")[0]
+    named: dict[str, set[str]] = {}
+    for line in rooms.splitlines():
+        word = line.split()[0]
+        if word.endswith("/"):
+            room = named.setdefault(word.rstrip("/"), set())
+        else:
+            room.add(word)
+    for stage in STAGES:
+        there = {p.name for p in (ROOT / stage).iterdir() if p.suffix in (".py", ".json")}
+        assert named[stage] == there - {"__init__.py"}
+
+
 def test_every_command_is_known_here():
     scripts = project()["project"]["scripts"]
     assert scripts == {name: f"{module}:main" for name, module in COMMANDS.items()}

@@ -31,7 +31,7 @@ def check(path: Path, videos: Path | None, as_json: bool) -> None:
     """Check the dataset at PATH and count what is in it.
 
     PATH is a manifest folder, a folder of videos, one video, a list of videos (.txt), or a table
-    (.csv, .jsonl) of video_path, text[, start_seconds, end_seconds][, split]. All faults are
+    (.csv, .jsonl) of video_path[, text][, start_seconds, end_seconds][, split]. All faults are
     shown at once; exit code 2 when there are any.
     """
     from .reader import read_manifest

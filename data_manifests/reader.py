@@ -51,7 +51,8 @@ def read_manifest(
 
     path: a manifest folder (dataset.yaml and clips, texts, questions as .parquet or .jsonl), a
     folder of videos (clip_id = path below it), one video, a .txt list of videos, or a .csv or
-    .jsonl of video_path, text[, start_seconds, end_seconds][, split].
+    .jsonl of video_path[, text][, start_seconds, end_seconds][, split] (without text: the times
+    are parts of the videos, each a clip).
     videos_root: where the video paths of a manifest, list or table start from, instead of the
     manifest's own root or the folder of the list. Whether the videos exist is not looked at,
     but for a folder or file of videos.

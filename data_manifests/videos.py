@@ -117,9 +117,13 @@ def listed_videos(path: Path, base: Path, faults: Faults) -> tuple[Path, TableRo
 
 
 def annotated_videos(path: Path, base: Path, faults: Faults) -> tuple[Path, TableRows, TableRows]:
-    """The videos root, clips and texts of a table of video_path, text[, start_seconds,
-    end_seconds][, split]: one clip per video path, one text "row-<n>" per row."""
-    optional = {"start_seconds", "end_seconds", "split"}
+    """The videos root, clips and texts of a table of video_path[, text][, start_seconds,
+    end_seconds][, split].
+
+    With the column text: one clip per video path, one text "row-<n>" per row, whose span the times
+    are. Without it: one clip per row, the times being its part of the video.
+    """
+    optional = {"text", "start_seconds", "end_seconds", "split"}
     read = read_table(path, ANNOTATIONS, faults, optional=optional)
     paths: list[str | None] = read.table["video_path"].to_pylist()
     splits: list[str | None] = read.table["split"].to_pylist()
@@ -127,6 +131,9 @@ def annotated_videos(path: Path, base: Path, faults: Faults) -> tuple[Path, Tabl
     for row, video in enumerate(paths):
         if not video and "video_path" not in read.missing:
             faults.add(Place(path.name, lines[row], "video_path"), "a value is required")
+    if "text" in read.missing:
+        root, clips = _parts(read, base)
+        return root, clips, TableRows.of(TEXTS.empty_table(), file=path.name)
     first_row: dict[str, int] = {}
     split_of: dict[str, str] = {}
     for row, video in enumerate(paths):
@@ -155,6 +162,28 @@ def annotated_videos(path: Path, base: Path, faults: Faults) -> tuple[Path, Tabl
     # The column is video_path here: what is wrong with it has been said above.
     missing = ("clip_id", *read.missing)
     return root, clips, TableRows(file=path.name, table=texts, lines=read.lines, missing=missing)
+
+
+def _parts(read: TableRows, base: Path) -> tuple[Path, TableRows]:
+    """A clip for each row of a table without texts; its id is the path, and the part when it is
+    one: "a.mp4#1.5-4"."""
+    paths = read.table["video_path"].to_pylist()
+    starts, ends = (read.table[name].to_pylist() for name in ("start_seconds", "end_seconds"))
+    splits = read.table["split"].to_pylist()
+    root, below = _below_common_root([path or "" for path in paths], base)
+    ids = []
+    for video, start, end in zip(paths, starts, ends, strict=True):
+        times = ["" if time is None else f"{time:g}" for time in (start, end)]
+        ids.append(f"{video}#{'-'.join(times)}" if any(times) else video)
+    table = _table(
+        CLIPS,
+        clip_id=ids,
+        video_path=below,
+        start_seconds=read.table["start_seconds"],
+        end_seconds=read.table["end_seconds"],
+        split=splits if any(splits) else [WHOLE_DATASET] * len(ids),
+    )
+    return root, TableRows(file=read.file, table=table, lines=read.lines)
 
 
 def _table(schema: pa.Schema, **columns: Any) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -255,3 +256,35 @@ def test_combining_the_same_clip_twice_names_both(tmp_path: Path) -> None:
     manifests = [small_manifest(tmp_path / name, name=name) for name in ("one", "two")]
     with pytest.raises(ManifestError, match="clip 'a' is in both one .* and two "):
         combine(manifests)
+
+
+def test_a_table_without_texts_names_parts_of_videos(tmp_path: Path) -> None:
+    table = tmp_path / "parts.csv"
+    table.write_text(
+        "video_path,start_seconds,end_seconds\na.mp4,1.5,4\na.mp4,4,9.25\nb.mp4,,\nc.mp4,3,\n"
+    )
+    manifest = read_manifest(table)
+    assert manifest.clips.select(["clip_id", "video_path", "start_seconds"]).to_pylist() == [
+        {"clip_id": "a.mp4#1.5-4", "video_path": "a.mp4", "start_seconds": 1.5},
+        {"clip_id": "a.mp4#4-9.25", "video_path": "a.mp4", "start_seconds": 4.0},
+        {"clip_id": "b.mp4", "video_path": "b.mp4", "start_seconds": None},
+        {"clip_id": "c.mp4#3-", "video_path": "c.mp4", "start_seconds": 3.0},
+    ]
+    assert manifest.splits == ("all",)
+    assert manifest.texts.num_rows == 0
+
+
+def test_the_faults_of_parts_are_named_by_line(tmp_path: Path) -> None:
+    table = tmp_path / "parts.jsonl"
+    rows = [
+        {"video_path": "a.mp4", "start_seconds": 4, "end_seconds": 1},
+        {"video_path": "a.mp4", "start_seconds": 0, "end_seconds": 1},
+        {"video_path": "a.mp4", "start_seconds": 0, "end_seconds": 1},
+        {"start_seconds": 0, "end_seconds": 1},
+    ]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(table)
+    message = str(caught.value)
+    for line in ("line 1, column end_seconds", "line 3, column clip_id", "line 4, column video"):
+        assert line in message

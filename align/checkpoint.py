@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from ..data_manifests.errors import SettingsError, UserError
 from ..data_manifests.settings import load_settings, save_settings
+from ..data_manifests.whole_files import write_whole
 from .config import RunConfig
 from .model import AlignmentModel
 
@@ -156,7 +156,7 @@ def finish_run(
         },
     }
     text = json.dumps(content, indent=2) + "\n"
-    _write(path / RUN_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(path / RUN_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def load_run(path: Path) -> Run:
@@ -207,13 +207,4 @@ def load_run(path: Path) -> Run:
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors, whole or not at all."""
     contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    _write(path, lambda temporary: save_file(contiguous, temporary))
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda temporary: save_file(contiguous, temporary))

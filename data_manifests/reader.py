@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from .schema import TABLES, WHOLE_DATASET, Manifest
 from .settings import load_settings, save_settings
 from .tables import TableRows, read_table
 from .videos import annotated_videos, find_videos, listed_videos, video_clips
+from .whole_files import write_whole
 
 CARD: Final = "dataset.yaml"
 TABLE_ENDINGS: Final = (".jsonl", ".parquet")
@@ -116,12 +118,14 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     if others:
         raise ManifestError(f"{folder} already has {', '.join(others)}; choose another folder")
     for name, table in tables.items():
-        temporary = folder / f".{name}.{os.getpid()}.tmp"
-        with temporary.open("wb") as file:  # pyarrow takes a path with a colon for an address
-            pq.write_table(table, file, compression="zstd")
-        temporary.replace(folder / f"{name}.parquet")
+        write_whole(folder / f"{name}.parquet", partial(_write_table, table))
     root = Path(os.path.relpath(manifest.videos_root.resolve(), folder.resolve()))
     save_settings(DatasetCard(name=manifest.name, videos_root=root), folder / CARD)
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    with path.open("wb") as file:  # pyarrow takes a path with a colon for an address
+        pq.write_table(table, file, compression="zstd")
 
 
 def combine(manifests: Sequence[Manifest]) -> Manifest:

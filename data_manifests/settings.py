@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import os
 import re
 import sys
 import types
@@ -17,6 +16,7 @@ from typing import Any, Literal, TypeVar, Union
 import yaml
 
 from .errors import SettingsError, UserError
+from .whole_files import write_whole
 
 T = TypeVar("T")
 
@@ -60,9 +60,7 @@ def settings_dict(settings: Any) -> dict[str, Any]:
 def save_settings(settings: Any, path: Path) -> None:
     """Write the settings as YAML; `load_settings(type(settings), path)` gives them back."""
     text = yaml.safe_dump(settings_dict(settings), sort_keys=False, allow_unicode=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _plain(value: Any) -> Any:

@@ -19,8 +19,6 @@ queries.parquet, a line per row, run, task, score and query
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +29,7 @@ import pyarrow.parquet as pq
 
 from ..data_manifests.errors import UserError
 from ..data_manifests.settings import save_settings, settings_dict
+from ..data_manifests.whole_files import write_whole
 from .evaluation import Evaluation
 from .index_lists import offsets_of
 from .queries import Scored, TaskQueries
@@ -74,8 +73,8 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps(results_json(evaluation), indent=2, allow_nan=False) + "\n"
     save_settings(evaluation.config, folder / CONFIG_FILE)
-    _replace(folder / QUERIES_FILE, lambda path: _write_queries(evaluation, path))
-    _replace(folder / RESULTS_FILE, lambda path: path.write_text(content, encoding="utf-8"))
+    write_whole(folder / QUERIES_FILE, lambda path: _write_queries(evaluation, path))
+    write_whole(folder / RESULTS_FILE, lambda path: path.write_text(content, encoding="utf-8"))
 
 
 def results_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -203,13 +202,3 @@ def _repeated(value: str | None, num: int) -> pa.Array:
 
 def _nulls(column: str, num: int) -> pa.Array:
     return pa.nulls(num, QUERIES.field(column).type)
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write aside and rename, so that a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ def main() -> None:
         "--out", type=Path, required=True, help="folder for everything that is made"
     )
     parser.add_argument("--clips", type=int, default=2500, help="default: 2500")
-    parser.add_argument("--seeds", type=int, default=3, help="runs per row; default: 3")
+    parser.add_argument("--seeds", type=int, default=5, help="runs per row; default: 5")
     options = parser.parse_args()
     began = time.monotonic()
     out: Path = options.out

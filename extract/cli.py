@@ -111,7 +111,7 @@ def run(
     overrides: tuple[str, ...],
     **flags: str | float | None,
 ) -> None:
-    """What VIDEOS... -o CACHE does; the word "run" may be left out."""
+    """Extract VIDEOS into a cache; the word "run" may be left out."""
     from ..data_manifests.settings import load_settings
     from .config import ExtractConfig
     from .inputs import Inputs

@@ -126,10 +126,7 @@ class LocalDecoders:
                     for other in busy:  # nobody looked at them while the queue was full
                         other.last_sign += waited
                 elif time.monotonic() - worker.last_sign > self._settings.limits.stall_seconds:
-                    seconds = self._settings.limits.stall_seconds
-                    self._lose(
-                        worker, f"the decoder made no progress for {seconds:g} s and was ended"
-                    )
+                    self._lose(worker, self._stalled())
                 if worker.task is None and worker.process.is_alive() and task is not None:
                     if _give(worker, task):
                         task = next(tasks, None)
@@ -137,16 +134,33 @@ class LocalDecoders:
 
     def _receive(self, worker: _Worker) -> None:
         assert worker.task is not None
+        # A process may get stuck halfway through a message, which would hold us up with it.
+        is_late = threading.Event()
+
+        def end_it() -> None:
+            is_late.set()
+            worker.process.kill()
+
+        deadline = threading.Timer(self._settings.limits.stall_seconds, end_it)
+        deadline.daemon = True
+        deadline.start()
         try:
             message = worker.connection.recv()
         except (EOFError, OSError):
             worker.process.join(timeout=5)
-            self._lose(worker, f"the decoder crashed ({_how(worker.process.exitcode)})")
+            crashed = f"the decoder crashed ({_how(worker.process.exitcode)})"
+            self._lose(worker, self._stalled() if is_late.is_set() else crashed)
             return
+        finally:
+            deadline.cancel()
         self._put(worker.task, message)
         if isinstance(message, ClipEnd | ClipFailure):
             worker.task = None
         worker.last_sign = time.monotonic()  # after the put: waiting for room is no stall
+
+    def _stalled(self) -> str:
+        seconds = self._settings.limits.stall_seconds
+        return f"the decoder made no progress for {seconds:g} s and was ended"
 
     def _lose(self, worker: _Worker, reason: str) -> None:
         """End a process that is of no more use; its clip fails, and another process takes its

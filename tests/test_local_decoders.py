@@ -116,7 +116,8 @@ def test_a_killed_process_fails_only_its_clip(videos, number_of):
             check_whole(messages[str(i)], 100 * i, number_of)
 
 
-def test_a_stuck_process_is_ended_after_the_stall_limit(videos, number_of):
+@pytest.mark.parametrize("pause", [0.0, 0.7], ids=["anywhere", "halfway through a message"])
+def test_a_stuck_process_is_ended_after_the_stall_limit(pause, videos):
     messages, is_stopped = {}, False
     began = time.monotonic()
     events = decoders(num_workers=1, max_waiting_bytes=ONE_CHUNK, stall_seconds=2.5).decode(
@@ -127,6 +128,7 @@ def test_a_stuck_process_is_ended_after_the_stall_limit(videos, number_of):
         if not is_stopped:
             is_stopped = True
             [process] = multiprocessing.active_children()
+            time.sleep(pause)  # meanwhile it fills the pipe, and waits with the rest
             os.kill(process.pid, signal.SIGSTOP)
     assert time.monotonic() - began < 15
     failed = [name for name, found in messages.items() if isinstance(found[-1], ClipFailure)]

@@ -26,6 +26,7 @@ from .recipe import Recipe, check_recipe, other_versions
 from .resegment import complete_segments
 from .run_stats import PhaseClock, bytes_of_shards, write_run_stats
 from .segments import SHOTS
+from .shards import live_rows, read_index
 from .shots import check_installed
 from .sources import file_sha256
 from .tally import Counts
@@ -124,7 +125,10 @@ def extract(
         # By the rules now in force: resegment may have changed them meanwhile.
         rules = read_settings(cache)["layout"]["segments"]
         complete_segments(cache, rules, report=_say)
-    committed = read_committed(cache, "clips") if plan.clips else plan.committed_clips
+    committed = plan.committed_clips
+    if plan.clips:  # from the index alone: every shard was checked when this run was planned
+        live = live_rows(read_index(cache, "clips"), "clips")
+        committed = {row["clip_id"]: row for row in live.to_pylist()}
     rows = [committed[clip_id] for clip_id in manifest.clips["clip_id"].to_pylist()]
     statuses = Counter(row["status"] for row in rows)
     summary = Summary(

@@ -91,11 +91,6 @@ class LocalDecoders:
                     self._events.get(timeout_seconds=0.05)
             thread.join()
 
-    @property
-    def num_waiting_bytes(self) -> int:
-        """Of pictures that wait for the encoder."""
-        return self._events.num_bytes
-
     def _serve(self, tasks: Iterator[ClipTask]) -> None:
         workers: list[_Worker] = []
         try:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 Direction = Literal["text_to_clip", "clip_to_text"]
 Pooling = Literal["max", "top_mean", "softmax"]
+
+EXACT: Final = "Flat"
+"""The factory string of the index that compares with everything."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +29,27 @@ class SegmentScoreConfig:
             raise ValueError(f"top_k must be at least 1, got {self.top_k}")
         if self.temperature <= 0:
             raise ValueError(f"temperature must be > 0, got {self.temperature}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexConfig:
+    """Which FAISS index finds neighbours, and how it is searched."""
+
+    factory: str = EXACT
+    """FAISS factory string: Flat (exact), SQfp16, HNSW32, "IVF2048,PQ32x4fs,Refine(SQ8)" ..."""
+    search: str = ""
+    """FAISS search parameters, commas between them: nprobe=64, efSearch=128, k_factor_rf=4."""
+
+    def __post_init__(self) -> None:
+        if self.search and not re.fullmatch(r"\w+=[\d.]+(,\w+=[\d.]+)*", self.search):
+            raise ValueError(
+                f"search must be NAME=NUMBER, with commas between several, got {self.search!r}"
+            )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every neighbour that it gives is the right one."""
+        return self.factory == EXACT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,8 +76,8 @@ class EvaluationConfig:
     """Share of resamples inside an interval."""
     seed: int = 0
     """Of the resampling."""
-    index_factory: str = "Flat"
-    """FAISS index behind the shown neighbours, as a factory string; ranks are always exact."""
+    index: IndexConfig = field(default_factory=IndexConfig)
+    """Behind the shown neighbours; ranks are always exact."""
     shown_neighbours: int = 10
     """Best items kept for each query in queries.parquet; 0: none."""
     baseline: str = "zero-shot"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .config import Direction, EvaluationConfig
-from .index import build_index, nearest
+from .config import Direction, EvaluationConfig, IndexConfig
+from .index import build_index, nearest, ready_to_search
 from .scoring import TwoLevelVectors, fuse, level_scores, own_clip_similarities
 
 QUERIES_AT_ONCE = 64
@@ -51,7 +51,7 @@ def show_neighbours(
     k = min(config.shown_neighbours, len(items))
     if k == 0:
         return [None for _ in weights]
-    propose = CandidateSearch(items, k=k, factory=config.index_factory)
+    propose = CandidateSearch(items, k=k, config=config.index)
     found: list[list[Shown]] = [[] for _ in weights]
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         block = queries.slice(start, min(start + QUERIES_AT_ONCE, len(queries)))
@@ -74,11 +74,11 @@ def show_neighbours(
 class CandidateSearch:
     """Proposes items for queries: those near by their whole, and those with a part near a part."""
 
-    def __init__(self, items: TwoLevelVectors, *, k: int, factory: str) -> None:
+    def __init__(self, items: TwoLevelVectors, *, k: int, config: IndexConfig) -> None:
         self._num_items = len(items)
         self._k = k
-        self._wholes = build_index(items.wholes, factory)
-        self._parts = build_index(items.parts, factory)
+        self._wholes = ready_to_search(build_index(items.wholes, config), config)
+        self._parts = ready_to_search(build_index(items.parts, config), config)
         self._owners = np.append(np.repeat(np.arange(len(items)), items.part_counts), len(items))
         self._depth = k * int(items.part_counts.max())
         """So many parts belong to at least k items."""

@@ -70,16 +70,20 @@ class Backbone:
         mean, std = (torch.tensor(value, device=self.device).view(3, 1, 1) for value in values)
         return mean, std
 
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_texts(self, texts: Sequence[str], *, batch_texts: int = TEXT_BATCH) -> np.ndarray:
         """(n, width) float32 features, not normalised; texts longer than the tower's context are
-        cut."""
+        cut.
+
+        batch_texts: texts that go through the tower together; a cache needs the default, so that
+        its features are of batches of one shape.
+        """
         features = np.empty((len(texts), self.width), dtype=np.float32)
-        for start in range(0, len(texts), TEXT_BATCH):
-            tokens = self.tokenizer(list(texts[start : start + TEXT_BATCH]))
+        for start in range(0, len(texts), batch_texts):
+            tokens = self.tokenizer(list(texts[start : start + batch_texts]))
             num_texts = len(tokens)
             # Batches of one shape: what a text's features are must not depend on how many come with
             # it.
-            tokens = nn.functional.pad(tokens, (0, 0, 0, TEXT_BATCH - num_texts))
+            tokens = nn.functional.pad(tokens, (0, 0, 0, batch_texts - num_texts))
             with torch.inference_mode():
                 encoded = self.model.encode_text(tokens.to(self.device))  # type: ignore[operator]
             features[start : start + num_texts] = _to_numpy(encoded)[:num_texts]

@@ -531,7 +531,7 @@ def test_json_output_is_the_results_file(tmp_path: Path) -> None:
             "Error: cache has no split 'dev'; it has test, val: choose one with --set split=NAME, "
             "or all clips with --set split=null",
         ),
-        (["--set", "index_factory=Flatt"], "Error: cannot build the index 'Flatt' of 50 vectors"),
+        (["--set", "index.factory=Flatt"], "Error: cannot build the index 'Flatt' of 50 vectors"),
     ],
 )
 def test_wrong_input_is_one_message_and_writes_nothing(

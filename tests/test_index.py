@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlalign.data_manifests.errors import UserError
-from mlalign.evaluate.config import EvaluationConfig
+from mlalign.evaluate.config import EvaluationConfig, IndexConfig
 from mlalign.evaluate.index import build_index, nearest
 from mlalign.evaluate.scoring import TwoLevelVectors, fuse, level_scores
 from mlalign.evaluate.shown import show_neighbours
@@ -47,7 +47,7 @@ def test_more_neighbours_than_items_gives_all_items() -> None:
 
 def test_an_unknown_factory_string_is_a_clear_error() -> None:
     with pytest.raises(UserError, match="cannot build the index 'Flatt' of 3 vectors"):
-        build_index(vectors(0, 3), "Flatt")
+        build_index(vectors(0, 3), IndexConfig(factory="Flatt"))
 
 
 @pytest.mark.parametrize("direction", ["text_to_clip", "clip_to_text"])

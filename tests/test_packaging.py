@@ -15,13 +15,18 @@ COMMANDS = {
     "mlalign-extract": "mlalign.extract.cli",
     "mlalign-align": "mlalign.align.cli",
     "mlalign-evaluate": "mlalign.evaluate.cli",
+    "mlalign-search": "mlalign.evaluate.search_cli",
 }
 READ_SIDE = {"contract", "store"}
 ALLOWED = {  # stage -> earlier stage -> its modules that may be used
     "data_manifests": {},
     "extract": {"data_manifests": None},
     "align": {"data_manifests": None, "extract": READ_SIDE},
-    "evaluate": {"data_manifests": None, "extract": READ_SIDE, "align": {"model", "checkpoint"}},
+    "evaluate": {
+        "data_manifests": None,
+        "extract": READ_SIDE | {"query_encoder"},  # free-text search
+        "align": {"model", "checkpoint"},
+    },
 }
 PRIVATE = {"cli", "config", "pipeline", "trainer"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..data_manifests.command_line import command_errors, config_options
+from ..data_manifests.command_line import as_program, command_errors, config_options
 from ..data_manifests.settings import load_settings
 from .config import RunConfig
 
@@ -46,3 +46,6 @@ def main(
 
     summary = align(cache, out, settings)
     click.echo(json.dumps(summary.to_json()) if as_json else summary.line())
+
+
+program = as_program(main)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command_line import command_errors
+from .command_line import as_program, command_errors
 
 if TYPE_CHECKING:
     from .schema import Manifest
@@ -104,3 +104,6 @@ def _print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
         click.echo("  ".join([row[0].ljust(widths[0]), *numbers]))
     if "wall_seconds" in summary:
         click.echo(f"written to {summary['path']} in {summary['wall_seconds']:.1f} s")
+
+
+program = as_program(main)

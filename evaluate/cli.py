@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..data_manifests.command_line import command_errors, config_options
+from ..data_manifests.command_line import as_program, command_errors, config_options
 
 
 @click.command()
@@ -69,5 +69,4 @@ def main(
         click.echo(f"Report: {report}")
 
 
-if __name__ == "__main__":
-    main()
+program = as_program(main)

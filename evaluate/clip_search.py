@@ -122,7 +122,8 @@ class ClipSearch:
         """(Q, depth) int64: owners of the nearest segments, so many that each query has `wanted`
         clips, or all that the index finds; -1 where it found none."""
         num_segments = len(self._owners)
-        depth = min(num_segments, 2 * wanted)
+        # Segments of one clip are alike and come together: the first guess takes all of them.
+        depth = min(num_segments, wanted * -(-num_segments // len(self._clips)))
         while True:
             _, near = nearest(self._segment_index, queries, depth)
             owners = np.where(near < 0, -1, self._owners[near])

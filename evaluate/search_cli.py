@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ..data_manifests.command_line import command_errors, config_options
+from ..data_manifests.command_line import as_program, command_errors, config_options
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -97,5 +97,4 @@ def _shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-if __name__ == "__main__":
-    main()
+program = as_program(main)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ..data_manifests.command_line import command_errors, config_options
+from ..data_manifests.command_line import as_program, command_errors, config_options
 
 
 class _DefaultGroup(click.Group):
@@ -242,3 +242,6 @@ def merge(caches: tuple[Path, ...], target: Path, copy: bool, as_json: bool) -> 
 
     done = merge_caches(caches, target, copy=copy)
     click.echo(json.dumps(asdict(done)) if as_json else done.line())
+
+
+program = as_program(main)

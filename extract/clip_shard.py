@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,9 @@ from .cutting import CutFacts, SegmentRows
 from .frames import Chunk, ClipEnd, ClipFailure, Stage
 from .planning import Item
 from .pooling import pool
+from .rows import ArrayRows, Rows
 from .sources import source_facts
+from .spool import Spool, SpooledRows
 
 
 @dataclass(slots=True, eq=False)
@@ -21,8 +24,12 @@ class Clip:
     """What has arrived of a clip so far."""
 
     item: Item
-    features: list[np.ndarray] = field(default_factory=list)
-    """(width,) each, of its pictures in order, in the stored type."""
+    spool: Spool
+    """Has the features of its shard's pictures, in the stored type."""
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    """Of the spool: the features of its pictures, in order."""
+    is_finite: bool = True
+    """Whether all of them are."""
     samples: list[Chunk] = field(default_factory=list)
     """What was sampled when; the pictures are dropped once they are encoded."""
     num_pictures: int = 0
@@ -37,7 +44,12 @@ class Clip:
     def is_done(self) -> bool:
         if isinstance(self.end, ClipFailure):
             return True
-        return self.end is not None and len(self.features) == self.num_pictures
+        return self.end is not None and len(self.rows) == self.num_pictures
+
+    def add_feature(self, feature: np.ndarray) -> None:
+        """(width,), of its next picture. Raises DiskError."""
+        self.is_finite = self.is_finite and bool(np.isfinite(feature).all())
+        self.rows.append(self.spool.append(feature))
 
 
 class ClipShard:
@@ -45,11 +57,12 @@ class ClipShard:
 
     def __init__(self, *, width: int, dtype: str, segment_rules: Sequence[str], keep_frames: bool):
         """width: of a feature; dtype: of the stored ones."""
-        self._empty = np.empty((0, width), dtype=dtype)
+        self._width = width
+        self._dtype = dtype
         self._rules = segment_rules
         self._keep_frames = keep_frames
         self._clip_features: list[np.ndarray] = []
-        self._frame_features: list[np.ndarray] = []
+        self._frame_features: list[Rows] = []
         self._times: list[np.ndarray] = []
         self._num_frames = 0
         self.clip_rows: list[dict[str, Any]] = []
@@ -67,12 +80,13 @@ class ClipShard:
         if isinstance(clip.end, ClipFailure):
             self._add_failed(clip, row, reason=clip.end.reason, stage=clip.end.stage)
             return
-        index = np.concatenate([chunk.picture_index for chunk in clip.samples])
-        frames = np.stack(clip.features)[index]
-        if not np.isfinite(frames).all():
-            reason = f"its features are not finite in {frames.dtype} (dtype=float32 has more room)"
+        if not clip.is_finite:
+            reason = f"its features are not finite in {self._dtype} (dtype=float32 has more room)"
             self._add_failed(clip, row, reason=reason, stage="encode")
             return
+        index = np.concatenate([chunk.picture_index for chunk in clip.samples])
+        numbers = np.asarray(clip.rows)[index]
+        frames = SpooledRows(clip.spool, numbers, width=self._width, dtype=self._dtype)
         sampled = np.concatenate([chunk.sample_seconds for chunk in clip.samples])
         shown = np.concatenate([chunk.seconds for chunk in clip.samples])
         ending, shots = clip.end.ending, clip.end.shot_seconds
@@ -94,7 +108,7 @@ class ClipShard:
         row |= {
             "status": "ok" if ending.problem is None else "partial",
             "reason": ending.problem,
-            "num_frames": len(frames),
+            "num_frames": len(index),
             "first_frame_row": self._num_frames,
             "num_segments": sum(map(len, spans.values())),
             "duration_seconds": ending.duration_seconds,
@@ -111,31 +125,28 @@ class ClipShard:
             "shot_seconds": shots,
         }
         self.clip_rows.append({**clip.item.index_row(len(self._clip_features)), **row})
-        self._clip_features.append(pool(frames, slice(None)).astype(frames.dtype))
+        self._clip_features.append(pool(frames, [slice(0, len(index))]))
         self._frame_features.append(frames)
         self._times.append(np.stack([shown, sampled]))
-        self._num_frames += len(frames)
+        self._num_frames += len(index)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Dataset path to array, as `contract` has them."""
+    def arrays(self) -> dict[str, np.ndarray | Sequence[Rows]]:
+        """Dataset path to array, or to the parts of an array, as `contract` has them."""
+        empty = np.empty((0, self._width), dtype=self._dtype)
         times = np.concatenate([np.empty((2, 0)), *self._times], axis=1)
-        arrays = {
-            "clips/features": np.concatenate([self._empty, *_rows(self._clip_features)]),
+        arrays: dict[str, np.ndarray | Sequence[Rows]] = {
+            "clips/features": np.concatenate([empty, *self._clip_features]),
             "segments/features": self._segments.features,
             "frames/seconds": times[0],
             "frames/sample_seconds": times[1],
         }
         if self._keep_frames:
-            arrays["frames/features"] = np.concatenate([self._empty, *self._frame_features])
+            arrays["frames/features"] = [ArrayRows(empty), *self._frame_features]
         return arrays
 
     def _add_failed(self, clip: Clip, row: dict[str, Any], *, reason: str, stage: Stage) -> None:
         failure = {"status": "failed", "reason": reason, "stage": stage}
         self.clip_rows.append({**clip.item.index_row(None), **row, **failure})
-
-
-def _rows(features: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [feature[None] for feature in features]
 
 
 def _source_facts(path: Path) -> dict[str, int]:

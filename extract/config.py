@@ -99,8 +99,9 @@ class ExtractConfig:
     ray: RayConfig = field(default_factory=RayConfig)
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Decoding processes, one thread each (with engine ray: see ray.worker_cpus)."""
-    batch_frames: int = 32
-    """Pictures that go through the backbone together, of any clips."""
+    batch_frames: int | None = None
+    """Pictures that go through the backbone together, of any clips. null: 16 on a processor, which
+    are as fast as 32 and take 40 MiB less (ViT-B-32, two cores); 64 on a GPU."""
     shard_clips: int = 64
     """Clips committed together; what a killed run can lose, per shard in flight."""
     limits: DecoderLimits = field(default_factory=DecoderLimits)
@@ -116,8 +117,9 @@ class ExtractConfig:
         if self.sampling is not None and self.decoder == "ffmpeg":
             problems.append(f"decoder ffmpeg samples at fps; sampling {self.sampling} needs pyav")
         for name in ("workers", "batch_frames", "shard_clips"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name} must be >= 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                problems.append(f"{name} must be >= 1, got {value}")
         for rule in self.segments:
             try:
                 parse_rule(rule)

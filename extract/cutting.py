@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .pooling import frame_rows, mean_of, normalise
+from .pooling import frame_rows, pool
+from .rows import Rows
 from .segments import Span, parse_rule
 
 
@@ -50,11 +51,10 @@ class SegmentRows:
         rule: str,
         spans: Sequence[Span],
         *,
-        frames: np.ndarray,
+        frames: Rows,
         sample_seconds: np.ndarray,
     ) -> None:
         """frames: (F, D) of the clip, in the stored type; sample_seconds: (F,) float64."""
-        unit = normalise(frames)  # once: segments overlap, and may be many
         places = frame_rows(sample_seconds, spans)
         for index, (span, place) in enumerate(zip(spans, places, strict=True)):
             self.rows.append(
@@ -68,4 +68,4 @@ class SegmentRows:
                     "row": len(self.rows),
                 }
             )
-            self._features.append(mean_of(unit[place]).astype(frames.dtype)[None])
+        self._features.append(pool(frames, places))

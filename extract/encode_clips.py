@@ -20,6 +20,7 @@ from .local_decoders import LocalDecoders
 from .planning import Item, Work
 from .progress import printable
 from .sampling import Sampling
+from .spool import Spool
 from .tally import Counts, Tally
 from .writer import commit_shard
 
@@ -78,6 +79,7 @@ def encode_clips(
         run.finish()
     finally:
         messages.close()
+        run.close()
 
 
 class _Over:
@@ -92,6 +94,7 @@ class _OpenShard:
     """A shard's clips until it is committed."""
 
     work: Work
+    spool: Spool
     clips: dict[str, Clip]
     num_missing: int
 
@@ -122,6 +125,7 @@ class _Run:
         self._videos_root = videos_root
         self._config = config
         self._encoders = encoders
+        self._batch_frames = config.batch_frames or encoders.usual_batch_frames
         self._tally = tally
         self._committed = committed
         self._shard_of: dict[str, _OpenShard] = {}
@@ -132,8 +136,9 @@ class _Run:
         """What the decoders are to do. Runs in their thread: it only adds clips of which this one
         has heard nothing yet."""
         for work in works:
-            clips = {clip.clip_id: clip for clip in map(Clip, work.items)}
-            shard = _OpenShard(work=work, clips=clips, num_missing=len(clips))
+            spool = Spool(self._cache)
+            clips = {clip.clip_id: clip for clip in (Clip(item, spool) for item in work.items)}
+            shard = _OpenShard(work=work, spool=spool, clips=clips, num_missing=len(clips))
             self._shard_of |= dict.fromkeys(clips, shard)
             for item in work.items:
                 yield self._task(item)
@@ -160,7 +165,7 @@ class _Run:
     def encode_full_batches(self) -> None:
         """Send the waiting pictures off, batch by batch, of whichever clips; gather what is
         done."""
-        while len(self._waiting) >= self._config.batch_frames:
+        while len(self._waiting) >= self._batch_frames:
             self._encode_batch()
         while self._in_flight and self._in_flight[0].features.done():
             self._gather()
@@ -172,10 +177,15 @@ class _Run:
         while self._in_flight:
             self._gather()
 
+    def close(self) -> None:
+        """Let go of what was not committed."""
+        for shard in self._shard_of.values():
+            shard.spool.close()
+
     def _encode_batch(self) -> None:
         while len(self._in_flight) >= self._encoders.max_in_flight:
             self._gather()
-        size = self._config.batch_frames
+        size = self._batch_frames
         batch, self._waiting = self._waiting[:size], self._waiting[size:]
         # Batches of one shape: a frame's feature must not depend on how many frames come with it.
         pictures = np.zeros((size, *batch[0][1].shape), dtype=np.uint8)
@@ -194,7 +204,7 @@ class _Run:
         for clip, feature in zip(batch.clips, stored, strict=False):
             # A clip that failed meanwhile has no use for it and may be committed already.
             if not isinstance(clip.end, ClipFailure):
-                clip.features.append(feature)
+                clip.add_feature(feature)
         for clip in {clip.clip_id: clip for clip in batch.clips}.values():
             if clip.is_done and not isinstance(clip.end, ClipFailure):
                 self._settle(clip)
@@ -222,6 +232,7 @@ class _Run:
             arrays=content.arrays(),
             tables={"clips": content.clip_rows, "segments": content.segment_rows},
         )
+        shard.spool.close()
         self._committed(shard.work.name)
 
     def _task(self, item: Item) -> ClipTask:

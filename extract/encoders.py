@@ -48,6 +48,11 @@ class Encoders:
         return self._threads.submit(self._encode, pictures)
 
     @property
+    def usual_batch_frames(self) -> int:
+        """Pictures in a batch that keep such a device busy; see `config.batch_frames`."""
+        return 64 if self.backbone.device.type == "cuda" else 16
+
+    @property
     def device_name(self) -> str:
         """What the first device calls itself: the GPU's name, the processor's instruction set."""
         device = self.backbone.device

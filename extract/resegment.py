@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,6 +29,7 @@ from .contract import (
     shard_path,
 )
 from .cutting import CutFacts, SegmentRows
+from .rows import ArrayRows
 from .segments import SHOTS, parse_rule
 from .shards import index_files, is_intact, live_rows, read_index, read_index_file
 from .writer import clear_leftovers, commit_shard, json_bytes, parquet_bytes, put_file
@@ -221,16 +221,15 @@ def _cut_shard(cache: Path, rows: pa.Table, rules: Sequence[str]) -> list[str]:
         cut = {rule: SegmentRows(width=features.shape[1], dtype=features.dtype) for rule in rules}
         for row in rows.to_pylist():
             facts = _facts(row)
-            place = slice(row["first_frame_row"], row["first_frame_row"] + row["num_frames"])
-            frames: np.ndarray = features[place]
+            first, count = row["first_frame_row"], row["num_frames"]
+            frames = ArrayRows(features, first=first, count=count)
             for rule in rules:
                 try:
                     spans = facts.spans(rule)
                 except ValueError as error:
                     raise CacheError(f"clip {facts.clip_id}: {error}") from error
-                cut[rule].add(
-                    facts.clip_id, rule, spans, frames=frames, sample_seconds=sampled[place]
-                )
+                seconds = sampled[first : first + count]
+                cut[rule].add(facts.clip_id, rule, spans, frames=frames, sample_seconds=seconds)
     for rule in rules:
         commit_shard(
             cache,

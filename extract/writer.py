@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import h5py
 import numpy as np
@@ -32,7 +32,10 @@ from .contract import (
     settings_path,
     shard_path,
 )
+from .rows import Rows
 
+BLOCK_ROWS: Final = 4096
+"""Of a matrix that is written block by block."""
 FOREIGN_LEFTOVER_SECONDS = 24 * 3600
 """Another machine's unfinished file of this age is taken for one whose writer was killed."""
 ORPHAN_SECONDS = 600
@@ -120,34 +123,50 @@ def commit_shard(
     unit: Unit | Literal["segments"],
     name: str,
     *,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray | Sequence[Rows]],
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> None:
     """Put one shard and its index rows on disk; a reader sees all of it or nothing.
 
     name: without folder and ending; the same content must always come under the same name, so that
     two writers of the same work replace each other's file by an equal one.
-    arrays: dataset path in the HDF5 file to array. tables: index table to rows; shard and digest
-    are added here.
+    arrays: dataset path in the HDF5 file to array, or to at least one matrix end to end, which are
+    written block by block. tables: index table to rows; shard and digest are added here.
     Raises DiskError when the disk refuses (full, read-only).
     """
     shard = f"{name}.h5"
-    content = _hdf5_bytes(arrays)
-    location = {"shard": shard, "shard_sha256": hashlib.sha256(content).hexdigest()}
-    put_file(shard_path(cache, shard), content)
+    sha256 = _put_hdf5(shard_path(cache, shard), arrays)
+    location = {"shard": shard, "shard_sha256": sha256}
     # The main table goes last: its file is what makes the shard exist.
     for table in sorted(tables, key=lambda table: table == unit):
         rows = [{"clip_shard": shard, **row, **location} for row in tables[table]]
         put_file(index_path(cache, table, shard), parquet_bytes(TABLES[table], rows))
 
 
-def _hdf5_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The file as bytes: equal arrays give equal bytes, since no time is stored in it."""
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", libver=("v110", "v110")) as file:
-        for path in sorted(arrays):
-            file.create_dataset(path, data=arrays[path], track_times=False)
-    return buffer.getvalue()
+def _put_hdf5(path: Path, arrays: Mapping[str, np.ndarray | Sequence[Rows]]) -> str:
+    """Write an HDF5 file as `put_file` does; its SHA-256. Equal arrays give equal bytes, since no
+    time is stored in it."""
+    with disk_errors(path), _aside(path) as file:
+        # A file object, not a path: what the disk says then comes as it is, and HDF5 closes well.
+        with h5py.File(file, "w", libver=("v110", "v110")) as hdf5:
+            for name in sorted(arrays):
+                _write_dataset(hdf5, name, arrays[name])
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_dataset(hdf5: h5py.File, name: str, content: np.ndarray | Sequence[Rows]) -> None:
+    if isinstance(content, np.ndarray):
+        hdf5.create_dataset(name, data=content, track_times=False)
+        return
+    shape = sum(part.shape[0] for part in content), content[0].shape[1]
+    dataset = hdf5.create_dataset(name, shape=shape, dtype=content[0].dtype, track_times=False)
+    row = 0
+    for part in content:
+        for start in range(0, part.shape[0], BLOCK_ROWS):
+            block = part.read(start, min(start + BLOCK_ROWS, part.shape[0]))
+            dataset[row : row + len(block)] = block
+            row += len(block)
 
 
 def parquet_bytes(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -168,11 +187,8 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
 
 def put_file(path: Path, content: bytes) -> None:
     """Write a file aside, flush it to disk, and rename it over path. Raises DiskError."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _write_aside(path, content)
-        os.replace(temporary, path)
-        _flush_folder(path.parent)
+    with disk_errors(path), _aside(path) as file:
+        file.write(content)
 
 
 def link_file(source: Path, path: Path, *, copy: bool) -> None:
@@ -186,16 +202,8 @@ def link_file(source: Path, path: Path, *, copy: bool) -> None:
             with contextlib.suppress(OSError):  # another disk, or one without links
                 path.unlink(missing_ok=True)
                 return os.link(source, path)
-        temporary = _write_aside(path, b"")
-        try:
-            with source.open("rb") as reading, temporary.open("wb") as writing:
-                shutil.copyfileobj(reading, writing, 2**20)
-                os.fsync(writing.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink()
-            raise
-        _flush_folder(path.parent)
+        with source.open("rb") as reading, _aside(path) as writing:
+            shutil.copyfileobj(reading, writing, 2**20)
 
 
 @contextlib.contextmanager
@@ -222,32 +230,34 @@ def _disk_of(path: Path) -> Path:
 
 
 def _create(path: Path, content: bytes) -> None:
-    """Like _replace, but the first writer wins and the others leave its file alone."""
-    temporary = _write_aside(path, content)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
-    _flush_folder(path.parent)
+    """Like `put_file`, but the first writer wins and the others leave its file alone."""
+    with contextlib.suppress(FileExistsError), _aside(path, is_new=True) as file:
+        file.write(content)
 
 
-def _write_aside(path: Path, content: bytes) -> Path:
+@contextlib.contextmanager
+def _aside(path: Path, *, is_new: bool = False) -> Iterator[io.BufferedRandom]:
+    """A file to write and read; when the block ends well it is flushed to disk and put at path.
+
+    is_new: raise FileExistsError rather than replace what is there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own per writer: writers never share a half-written file, and one that was killed
     # can be told from one at work.
     prefix = f".{_writer_name(os.getpid())}-"
     handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        with os.fdopen(handle, "w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return Path(temporary)
+        put = os.link if is_new else os.replace
+        put(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it was renamed
+            os.unlink(temporary)
+    _flush_folder(path.parent)
 
 
 def clear_leftovers(cache: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -62,3 +64,35 @@ def test_settings_options_arrive_as_path_and_tuple(tmp_path: Path) -> None:
     assert CliRunner().invoke(command, []).output == "None ()\n"
     missing = CliRunner().invoke(command, ["--config", str(tmp_path / "none.yaml")])
     assert missing.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        ("click.echo('done')", 0, "done\n"),
+        ("print('half', end=''); raise SystemExit(3)", 3, "half"),
+        ("raise SystemExit('why')", 1, ""),
+    ],
+)
+def test_a_program_ends_at_once_with_its_code_and_all_it_said(
+    body: str, code: int, said: str
+) -> None:
+    """Without the handlers that run at an ordinary exit."""
+    script = (
+        "import atexit, click\n"
+        "from mlalign.data_manifests.command_line import as_program\n"
+        "atexit.register(lambda: print('handled'))\n"
+        "@click.command()\n"
+        f"def command():\n    {body}\n"
+        "as_program(command)()\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, said)
+
+
+def test_a_program_shows_our_own_mistakes() -> None:
+    script = (
+        "from mlalign.data_manifests.command_line import as_program\nas_program(lambda: 1 / 0)()\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1 and "ZeroDivisionError" in done.stderr

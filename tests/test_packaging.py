@@ -87,7 +87,7 @@ def test_the_tree_of_the_readme_names_every_file():
 
 def test_every_command_is_known_here():
     scripts = project()["project"]["scripts"]
-    assert scripts == {name: f"{module}:main" for name, module in COMMANDS.items()}
+    assert scripts == {name: f"{module}:program" for name, module in COMMANDS.items()}
 
 
 @pytest.mark.parametrize("module", COMMANDS.values())

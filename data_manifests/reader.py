@@ -17,6 +17,7 @@ from .checks import check_rows
 from .errors import ManifestError, SettingsError
 from .faults import Faults, Place
 from .file_kinds import VIDEO_EXTENSIONS
+from .file_names import name_text
 from .schema import TABLES, WHOLE_DATASET, Manifest
 from .settings import load_settings, save_settings
 from .tables import TableRows, read_table
@@ -79,7 +80,7 @@ def read_manifest(
     suffix = path.suffix.lower()
     base = path.parent if videos_root is None else videos_root
     if suffix in VIDEO_EXTENSIONS:
-        found = video_clips([path.name], file=path.name)
+        found = video_clips([name_text(path.name)], file=path.name)
         return _checked_videos(found, path, root=path.parent, videos_root=videos_root)
     faults = Faults()
     if suffix == ".txt":

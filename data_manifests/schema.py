@@ -8,6 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .file_names import video_file
+
 TEXT_KINDS = ("caption", "query", "paragraph", "subtitle")
 QUESTION_KINDS = ("multiple_choice", "open_ended")
 
@@ -86,7 +88,7 @@ class Manifest:
 
     def video_file(self, video_path: str) -> Path:
         """Where the video of a clip lies on this machine (it may be missing)."""
-        return self.videos_root / video_path
+        return video_file(self.videos_root, video_path)
 
 
 def empty_table(schema: pa.Schema) -> pa.Table:

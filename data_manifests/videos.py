@@ -13,6 +13,7 @@ import pyarrow as pa
 from .errors import ManifestError
 from .faults import Faults, Place
 from .file_kinds import VIDEO_EXTENSIONS, is_image
+from .file_names import name_text
 from .schema import CLIPS, TEXTS, WHOLE_DATASET
 from .tables import TableRows, read_table
 from .text_tables import decoded_text
@@ -41,10 +42,7 @@ def find_videos(folder: Path, *, image_folders: bool = False) -> TableRows:
             f"no videos in {folder} (looked in all its folders for files ending in "
             f"{', '.join(sorted(VIDEO_EXTENSIONS))})"
         )
-    for path in paths:
-        if not _is_text(path):
-            raise ManifestError(f"the file name {path!r} in {folder} is not UTF-8; rename it")
-    return video_clips(paths, file=folder.name)
+    return video_clips([name_text(path) for path in paths], file=folder.name)
 
 
 def _walk(
@@ -204,11 +202,3 @@ def _below_common_root(paths: Sequence[str], base: Path) -> tuple[Path, list[str
     whole = [os.path.normpath(os.path.join(start, path)) for path in paths]
     root = os.path.commonpath([start, *whole])
     return (base if root == start else Path(root)), [os.path.relpath(p, root) for p in whole]
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

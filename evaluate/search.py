@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from ..align.checkpoint import Run, load_run
 from ..data_manifests.errors import UserError
+from ..data_manifests.file_names import text_name, video_file
 from ..extract.query_encoder import TextEncoder, load_query_encoder
 from ..extract.store import FeatureStore, SplitFeatures
 from .clip_search import ClipSearch
@@ -138,7 +139,7 @@ def _places(store: FeatureStore, features: SplitFeatures) -> tuple[list[str], np
     table = store.clips.select(["clip_id", "video_path", "start_seconds"]).to_pydict()
     row = {clip_id: place for place, clip_id in enumerate(table["clip_id"])}
     rows = [row[clip_id] for clip_id in features.clip_ids]
-    root = Path(store.record["videos_root"])
-    videos = [str(root / table["video_path"][place]) for place in rows]
+    root = Path(text_name(store.record["videos_root"]))
+    videos = [str(video_file(root, table["video_path"][place])) for place in rows]
     starts = [table["start_seconds"][place] or 0.0 for place in rows]
     return videos, np.array(starts, dtype=np.float64)

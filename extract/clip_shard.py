@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -112,15 +112,7 @@ class ClipShard:
             "first_frame_row": self._num_frames,
             "num_segments": sum(map(len, spans.values())),
             "duration_seconds": ending.duration_seconds,
-            "fps": ending.probe.fps,
-            "width": ending.probe.width,
-            "height": ending.probe.height,
-            "codec": ending.probe.codec,
-            "pixel_format": ending.probe.pixel_format,
-            "hdr": ending.probe.hdr,
-            "rotation_degrees": ending.probe.rotation_degrees,
-            "stream_index": ending.probe.stream_index,
-            "first_pts_seconds": ending.probe.first_pts_seconds,
+            **({} if ending.probe is None else asdict(ending.probe)),
             "source_sha256": clip.end.source_sha256,
             "shot_seconds": shots,
         }

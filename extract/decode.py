@@ -53,7 +53,8 @@ class Probe:
 class Ending:
     """How the decoding of a clip went."""
 
-    probe: Probe
+    probe: Probe | None
+    """None: there was no video, its features were imported."""
     duration_seconds: float
     """Of the clip, by its decoded frames."""
     problem: str | None
@@ -63,6 +64,14 @@ class Ending:
 Picture = Callable[[], np.ndarray]
 """Makes the frame's upright (height, width, 3) uint8 RGB picture. Only the frames that are kept are
 converted."""
+
+
+Beat = Callable[[], None]
+"""Called at every step that shows progress: a packet, a frame, a block of a file. Cheap."""
+
+
+def no_beat() -> None:
+    """For those whom nobody watches."""
 
 
 class Decoder(Protocol):

@@ -22,17 +22,20 @@ from typing import IO
 import ffmpeg
 import numpy as np
 
+from ..data_manifests.file_names import name_text, text_name
 from .completeness import Extent, read_extent, shortfall
 from .config import DecoderLimits
 from .container import Complaints, decoded_frames, open_container, reason_of, video_stream
 from .decode import (
     DEMUXERS,
     PROTOCOLS,
+    Beat,
     DecodeError,
     Ending,
     Picture,
     Probe,
     check_picture_size,
+    no_beat,
     resized,
 )
 from .decode_pyav import pixel_ratio, probe, shown_size
@@ -61,9 +64,17 @@ class FfmpegDecoder:
     """See `decode.Decoder`. Probing goes through PyAV, which needs no program."""
 
     def __init__(
-        self, path: Path, *, fps: float, start: float, end: float | None, limits: DecoderLimits
+        self,
+        path: Path,
+        *,
+        fps: float,
+        start: float,
+        end: float | None,
+        limits: DecoderLimits,
+        beat: Beat = no_beat,
     ) -> None:
         self._path = path
+        self._beat = beat
         self._fps = fps
         self._start = start
         self._end = end
@@ -85,7 +96,13 @@ class FfmpegDecoder:
         )
         assert process.stdout is not None and process.stderr is not None
         try:
-            self._log = _Log(process.stderr, gap=source.gap, start=self._start, fps=self._fps)
+            self._log = _Log(
+                process.stderr,
+                gap=source.gap,
+                start=self._start,
+                fps=self._fps,
+                beat=self._beat,
+            )
             yield from self._samples(process.stdout, source)
             if self._is_over and process.wait() != 0:  # without a word when it was killed
                 self._log.note(f"the program ended with exit code {process.returncode}")
@@ -150,7 +167,7 @@ class FfmpegDecoder:
     def _command(self, source: _Source) -> list[str]:
         """One process: choose, show right way up, convert, and write raw pictures to the pipe."""
         container = ffmpeg.input(
-            f"file:{self._path}",
+            name_text(f"file:{self._path}"),  # ffmpeg-python takes text only
             protocol_whitelist=PROTOCOLS,
             format_whitelist=DEMUXERS,
             threads=1,
@@ -179,15 +196,18 @@ class FfmpegDecoder:
             .global_args("-loglevel", "level+info")
             .compile(cmd=ffmpeg_program())
         )
-        return command
+        return [text_name(word) for word in command]
 
 
 class _Log:
     """Reads the program's error stream as it comes: frame times, and errors."""
 
-    def __init__(self, stream: IO[bytes], *, gap: Fraction, start: float, fps: float) -> None:
+    def __init__(
+        self, stream: IO[bytes], *, gap: Fraction, start: float, fps: float, beat: Beat
+    ) -> None:
         """gap: seconds between frames by the container; start: of the clip in the video."""
         self._stream = stream
+        self._beat = beat
         self._gap = gap
         self._start = exact(start)
         self._step = 1 / exact(fps)
@@ -246,6 +266,7 @@ class _Log:
         num_known = 0
         for line in self._stream:
             if found := _FRAME.search(line):
+                self._beat()
                 seconds = int(found[1]) * time_base - self._start
                 ticks = _DURATION.search(line)
                 duration = int(ticks[1]) * time_base if ticks else Fraction(0)

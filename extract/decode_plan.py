@@ -21,6 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .container import is_encrypted
+from .decode import Beat, no_beat
 from .sampling import Timed
 
 TELLING_CODECS: Final = frozenset({"h264", "hevc"})
@@ -76,7 +77,11 @@ class Timeline:
 
 
 def read_timeline(
-    container: InputContainer, stream: VideoStream, *, only_keys: bool = False
+    container: InputContainer,
+    stream: VideoStream,
+    *,
+    only_keys: bool = False,
+    beat: Beat = no_beat,
 ) -> Timeline:
     """The whole stream's packets, without decoding any.
 
@@ -91,6 +96,7 @@ def read_timeline(
     columns = tuple(array("q") for _ in range(4))  # a day of 240 fps has 20 million packets
     try:
         for packet in container.demux(stream):
+            beat()
             if packet.size:
                 if packet.pts is None or packet.is_corrupt or is_encrypted(packet):
                     raise PlanFailed
@@ -140,6 +146,7 @@ def decode_wanted(
     wanted: Sequence[int],
     *,
     note: Callable[[av.error.FFmpegError | str], None],
+    beat: Beat = no_beat,
 ) -> Iterator[VideoFrame]:
     """The frames of the wanted pts (increasing), in this order; damage is told to `note`, which
     may raise PlanFailed.
@@ -151,7 +158,7 @@ def decode_wanted(
     held: dict[int, VideoFrame] = {}
     missing = iter(wanted)
     due = next(missing, None)
-    for frame in _decode(container, stream, is_needed, is_wanted, note=note):
+    for frame in _decode(container, stream, is_needed, is_wanted, note=note, beat=beat):
         if frame.pts is not None and frame.pts in is_awaited:
             held[frame.pts] = frame
         while due is not None and due in held:
@@ -172,12 +179,14 @@ def _decode(
     is_wanted: np.ndarray,
     *,
     note: Callable[[av.error.FFmpegError | str], None],
+    beat: Beat,
 ) -> Iterator[VideoFrame]:
     decoder = stream.codec_context
     index = -1
     was_needed = False
     last = int(np.flatnonzero(is_needed)[-1])
     for packet in container.demux(stream):
+        beat()
         if packet.size:
             index += 1
         is_over = index > last or not packet.size

@@ -26,11 +26,13 @@ from .container import (
     video_stream,
 )
 from .decode import (
+    Beat,
     DecodeError,
     Ending,
     Picture,
     Probe,
     check_picture_size,
+    no_beat,
     resized,
 )
 from .decode_plan import PlanFailed, decode_wanted, read_timeline
@@ -53,8 +55,10 @@ class PyavDecoder:
         start: float,
         end: float | None,
         limits: DecoderLimits,
+        beat: Beat = no_beat,
     ) -> None:
         self._path = path
+        self._beat = beat
         self._sampling = sampling
         self._start = start
         self._end = end
@@ -92,7 +96,7 @@ class PyavDecoder:
             stream = video_stream(container)
             self._check_size(stream)
             self._extent = read_extent(self._path, container, stream)
-            timeline = read_timeline(container, stream, only_keys=only_keys)
+            timeline = read_timeline(container, stream, only_keys=only_keys, beat=self._beat)
         self._check_plan()
         time_base = stream.time_base or Fraction(1, 90_000)
         gap = average_gap(stream, time_base)
@@ -105,7 +109,9 @@ class PyavDecoder:
         with open_container(self._path) as container:
             stream = video_stream(container)
             ratio = pixel_ratio(stream)
-            frames = decode_wanted(container, stream, timeline, wanted, note=self._check_plan)
+            frames = decode_wanted(
+                container, stream, timeline, wanted, note=self._check_plan, beat=self._beat
+            )
             frame = self._checked(next(frames), ratio)
             self._probe = probe(stream, frame, first_pts_seconds=float(first * time_base))
             for sample in chosen:
@@ -196,6 +202,7 @@ class PyavDecoder:
         shift = last = 0
         num_known = 0
         for frame in decoded_frames(container, stream, note=self._note):
+            self._beat()
             self._checked(frame, ratio)
             # AVI has no presentation times: the ones made up for it are wrong with B-frames.
             ticks = frame.dts if container.format.name == "avi" else frame.pts

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import assert_never
 
 from .config import DecoderLimits, DecoderName
-from .decode import Decoder
+from .decode import Beat, Decoder, no_beat
 from .sampling import Sampling
 
 
@@ -19,10 +19,12 @@ def open_decoder(
     end: float | None,
     limits: DecoderLimits,
     image_fps: float | None = None,
+    beat: Beat = no_beat,
 ) -> Decoder:
     """A decoder of the span [start, end) of a video; nothing is opened before it is iterated.
 
-    image_fps: rate of the images, where path is a folder of them.
+    image_fps: rate of the images, where path is a folder of them. beat: told of progress between
+    samples, by another thread as well.
     """
     if image_fps is not None and path.is_dir():
         from .decode_images import ImagesDecoder
@@ -34,11 +36,15 @@ def open_decoder(
         case "pyav":
             from .decode_pyav import PyavDecoder
 
-            return PyavDecoder(path, sampling=sampling, start=start, end=end, limits=limits)
+            return PyavDecoder(
+                path, sampling=sampling, start=start, end=end, limits=limits, beat=beat
+            )
         case "ffmpeg":
             from .decode_ffmpeg import FfmpegDecoder
 
             assert sampling.rule is None, "ExtractConfig refuses this"
-            return FfmpegDecoder(path, fps=sampling.fps, start=start, end=end, limits=limits)
+            return FfmpegDecoder(
+                path, fps=sampling.fps, start=start, end=end, limits=limits, beat=beat
+            )
         case _:
             assert_never(name)

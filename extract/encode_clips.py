@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..data_manifests.file_names import video_file
 from .clip_shard import Clip, ClipShard
 from .config import ExtractConfig
 from .frames import Chunk, ClipFailure, ClipTask, DecodeSettings, Message
@@ -245,4 +246,4 @@ class _Run:
         )
 
     def _video_file(self, item: Item) -> Path:
-        return self._videos_root / str(item.row["video_path"])
+        return video_file(self._videos_root, item.row["video_path"])

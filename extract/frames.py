@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from .config import DecoderLimits, DecoderName
-from .decode import DecodeError, Ending
+from .decode import Beat, DecodeError, Ending, no_beat
 from .decoders import open_decoder
 from .preprocessing import Preprocessing
 from .sampling import Sampling
@@ -20,9 +19,6 @@ from .sources import check_source, source_sha256
 
 CHUNK_PICTURES = 16
 """Pictures per message: enough to make messages rare, few enough to keep the encoder fed evenly."""
-
-CHUNK_SECONDS = 5.0
-"""A slow clip sends what it has after this time: its sign of life."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,12 +85,17 @@ class ClipFailure:
 Message = Chunk | ClipEnd | ClipFailure
 
 
-def read_clip(task: ClipTask, settings: DecodeSettings) -> Iterator[Message]:
-    """Chunks and then a ClipEnd, or, at any point, a ClipFailure as the last message."""
+def read_clip(
+    task: ClipTask, settings: DecodeSettings, *, beat: Beat = no_beat
+) -> Iterator[Message]:
+    """Chunks and then a ClipEnd, or, at any point, a ClipFailure as the last message.
+
+    beat: told of progress between them, by another thread as well.
+    """
     stage: Stage = "open"
     try:
         check_source(task.path, image_fps=settings.image_fps)
-        sha256 = source_sha256(task.path)
+        sha256 = source_sha256(task.path, beat=beat)
         decoder = open_decoder(
             settings.decoder,
             task.path,
@@ -103,12 +104,14 @@ def read_clip(task: ClipTask, settings: DecodeSettings) -> Iterator[Message]:
             start=task.start_seconds,
             end=task.end_seconds,
             limits=settings.limits,
+            beat=beat,
         )
         collector = _Collector()
         shots = ShotDetector() if settings.find_shots else None
         num_samples = 0
         for sample in decoder:
             stage = "decode"
+            beat()
             num_samples += 1
             if num_samples > settings.limits.max_samples:
                 limit = settings.limits.max_samples
@@ -143,18 +146,13 @@ class _Collector:
 
     def __init__(self) -> None:
         self.last_seconds: float | None = None
-        self._last_taken = time.monotonic()
         self._num_pictures = 0
         self._pictures: list[np.ndarray] = []
         self._samples: list[tuple[float, float, int]] = []
 
     @property
     def is_full(self) -> bool:
-        return (
-            len(self._pictures) >= CHUNK_PICTURES
-            or len(self._samples) >= 4096
-            or time.monotonic() - self._last_taken > CHUNK_SECONDS
-        )
+        return len(self._pictures) >= CHUNK_PICTURES or len(self._samples) >= 4096
 
     def add_picture(self, picture: np.ndarray, *, seconds: float) -> None:
         self._pictures.append(picture)
@@ -169,7 +167,6 @@ class _Collector:
         table = np.array(self._samples, dtype=np.float64).reshape(-1, 3)
         pictures = np.stack(self._pictures) if self._pictures else np.empty((0, 0, 0, 3), np.uint8)
         self._pictures, self._samples = [], []
-        self._last_taken = time.monotonic()
         return Chunk(
             pictures=pictures,
             sample_seconds=table[:, 0],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..data_manifests.errors import ManifestError
+from ..data_manifests.file_names import text_name
 from ..data_manifests.reader import combine, read_manifest
 from ..data_manifests.schema import Manifest
 
@@ -47,7 +48,7 @@ class Inputs:
         )
 
     def record(self) -> dict[str, Any]:
-        """For cache.json: absolute paths."""
+        """For cache.json (`json_bytes` makes texts of names): absolute paths."""
         manifest = None if self.manifest is None else os.path.abspath(self.manifest)
         return {
             "videos": [os.path.abspath(path) for path in self.videos],
@@ -61,7 +62,7 @@ class Inputs:
         found = record.get("inputs") or {"videos": [], "manifest": None}
         manifest = found["manifest"]
         return cls(
-            videos=tuple(map(Path, found["videos"])),
-            manifest=None if manifest is None else Path(manifest),
+            videos=tuple(Path(text_name(path)) for path in found["videos"]),
+            manifest=None if manifest is None else Path(text_name(manifest)),
             image_folders=found.get("image_folders", False),
         )

@@ -16,10 +16,14 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from .byte_queue import ByteQueue
+from .decode import Beat
 from .frames import Chunk, ClipEnd, ClipFailure, ClipTask, DecodeSettings, Message, read_clip
 
 MAX_WAITING_BYTES = 16 * 2**20
 """Of pictures that wait for the encoder: 111 of 224 pixels, 27 of 448; the next batch or more."""
+
+BEAT_SECONDS = 1.0
+"""A process that is at work says so no more often."""
 
 MESSAGE_BYTES = 4096
 """What a message without pictures is taken for, so that those are bounded, too."""
@@ -148,6 +152,9 @@ class LocalDecoders:
             return
         finally:
             deadline.cancel()
+        if message is None:  # a sign of life
+            worker.last_sign = time.monotonic()
+            return
         self._put(worker.task, message)
         if isinstance(message, ClipEnd | ClipFailure):
             worker.task = None
@@ -204,15 +211,37 @@ def _how(exit_code: int | None) -> str:
     return f"exit code {exit_code}"
 
 
+class _Voice:
+    """What a decoding process says to the main one, from any of its threads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._last = time.monotonic()
+        self.beat: Beat = self._beat
+        """One object for all time: digests of files are remembered with it."""
+
+    def say(self, message: Message | None) -> None:
+        with self._lock:
+            self._connection.send(message)
+            self._last = time.monotonic()
+
+    def _beat(self) -> None:
+        """There was progress."""
+        if time.monotonic() - self._last > BEAT_SECONDS:
+            self.say(None)
+
+
 def _decode_forever(connection: Connection, settings: DecodeSettings) -> None:
     """The life of a decoding process: clip after clip until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
     _limit_memory(settings.limits.memory_gib)
     _silence_decoder()
+    voice = _Voice(connection)
     try:
         while True:
-            for message in read_clip(connection.recv(), settings):
-                connection.send(message)
+            for message in read_clip(connection.recv(), settings, beat=voice.beat):
+                voice.say(message)
     except (EOFError, OSError):
         os._exit(0)  # the main process is gone
 

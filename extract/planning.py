@@ -81,10 +81,19 @@ def read_committed(
 
 
 def plan_clips(
-    manifest: Manifest, committed: Committed, *, retry_failed: bool, shard_size: int, key: str
+    manifest: Manifest,
+    committed: Committed,
+    *,
+    retry_failed: bool,
+    shard_size: int,
+    key: str,
+    source_changed: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] | None = None,
 ) -> list[Work]:
-    """The clips that are new, described otherwise, or whose video changed, in the manifest's
-    order."""
+    """The clips that are new, described otherwise, or whose source changed, in the manifest's
+    order.
+
+    source_changed: of a manifest's row and the index row it has; None: whether its video changed.
+    """
     spans = _spans_of_clips(manifest)
     items = []
     for row in manifest.clips.to_pylist():
@@ -94,7 +103,11 @@ def plan_clips(
             before is not None
             and before["item_digest"] == item_digest
             and not (before["status"] == "failed" and retry_failed)
-            and not _source_changed(manifest.video_file(row["video_path"]), before)
+            and not (
+                source_changed(row, before)
+                if source_changed is not None
+                else _source_changed(manifest.video_file(row["video_path"]), before)
+            )
         ):
             continue
         items.append(

@@ -9,7 +9,10 @@ import stat
 from pathlib import Path
 
 from ..data_manifests.file_kinds import is_image
-from .decode import DecodeError
+from .decode import Beat, DecodeError, no_beat
+
+HASH_BYTES = 2**20
+"""Of a file that are read at once."""
 
 
 def check_source(path: Path, *, image_fps: float | None) -> None:
@@ -33,23 +36,27 @@ def image_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names, key=_natural)]
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits."""
+def file_sha256(path: Path, *, beat: Beat = no_beat) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits. beat: called for every block of it."""
     state = path.stat()
-    return _file_sha256(path, state.st_size, state.st_mtime_ns)
+    return _file_sha256(path, state.st_size, state.st_mtime_ns, beat)
 
 
 @functools.lru_cache(maxsize=64)  # a film of many clips is read once
-def _file_sha256(path: Path, _num_bytes: int, _mtime_ns: int) -> str:
+def _file_sha256(path: Path, _num_bytes: int, _mtime_ns: int, beat: Beat) -> str:
+    hasher = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(HASH_BYTES):
+            hasher.update(block)
+            beat()
+    return hasher.hexdigest()
 
 
-def source_sha256(path: Path) -> str:
+def source_sha256(path: Path, *, beat: Beat = no_beat) -> str:
     """SHA-256 of a file's bytes, or of the names and digests of a folder's images."""
     if not path.is_dir():
-        return file_sha256(path)
-    lines = [f"{file_sha256(image)} {image.name}\n" for image in image_files(path)]
+        return file_sha256(path, beat=beat)
+    lines = [f"{file_sha256(image, beat=beat)} {image.name}\n" for image in image_files(path)]
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..data_manifests.file_names import name_text
 from .contract import (
     FORMAT,
     TABLES,
@@ -181,8 +182,8 @@ def parquet_bytes(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> bytes
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
-    """A JSON file for people, too."""
-    return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+    """A JSON file for people, too; names of files in it are texts of file_names."""
+    return name_text(json.dumps(content, indent=2, ensure_ascii=False)).encode() + b"\n"
 
 
 def put_file(path: Path, content: bytes) -> None:

@@ -18,6 +18,7 @@ from mlalign.extract.frames import (
 )
 from mlalign.extract.preprocessing import Preprocessing
 from mlalign.extract.sampling import Sampling
+from mlalign.extract.sources import HASH_BYTES, file_sha256
 
 PREPROCESSING = Preprocessing(
     height=48,
@@ -132,3 +133,24 @@ def test_the_last_message_is_the_only_one_that_ends_the_clip(video, tmp_path):
     for messages in (read(video), read(tmp_path / "nothing.mp4")):
         assert not any(isinstance(message, ClipEnd | ClipFailure) for message in messages[:-1])
         assert isinstance(messages[-1], ClipEnd | ClipFailure)
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_decoding_between_two_samples_shows_progress(make_video, tmp_path, decoder, codec):
+    """One sample of 60 frames: whoever watches hears of each frame."""
+    path = make_video(tmp_path / "a.mp4", list(range(0, 2400, 40)), codec=codec)
+    beats = []
+    task = ClipTask(clip_id="a", path=path, start_seconds=0.0, end_seconds=None)
+    *_, end = read_clip(task, settings(fps=0.1, decoder=decoder), beat=lambda: beats.append(1))
+    assert isinstance(end, ClipEnd)
+    assert len(beats) >= 60
+
+
+def test_hashing_a_large_file_shows_progress(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(bytes(5 * HASH_BYTES + 1))
+    beats = []
+    found = file_sha256(path, beat=lambda: beats.append(1))
+    assert found == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(beats) == 6

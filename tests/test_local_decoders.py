@@ -1,5 +1,6 @@
 """Decoding processes: what happens to one costs its clip and nothing else."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from mlalign.extract import local_decoders
 from mlalign.extract.config import DecoderLimits
 from mlalign.extract.frames import (
     CHUNK_PICTURES,
@@ -212,3 +214,18 @@ def test_decoding_processes_load_no_tables_arrays_on_disk_or_towers():
     code = f"import sys, mlalign.extract.local_decoders; print({listing})"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_signs_of_life_are_sent_now_and_then(monkeypatch):
+    ours, theirs = multiprocessing.Pipe()
+    monkeypatch.setattr(local_decoders, "BEAT_SECONDS", 0.1)
+    voice = local_decoders._Voice(theirs)
+    over = time.monotonic() + 0.45
+    while time.monotonic() < over:
+        voice.beat()
+    theirs.close()
+    signs = []
+    with contextlib.suppress(EOFError):
+        while True:
+            signs.append(ours.recv())
+    assert set(signs) == {None} and 1 <= len(signs) <= 4

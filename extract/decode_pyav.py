@@ -36,6 +36,7 @@ from .decode import (
     resized,
 )
 from .decode_plan import PlanFailed, decode_wanted, read_timeline
+from .orientation import orientation_of
 from .sampling import Sample, Sampling, Timed, choose, exact
 
 P = TypeVar("P")
@@ -245,7 +246,7 @@ def probe(stream: VideoStream, frame: VideoFrame, *, first_pts_seconds: float) -
         width=frame.width,
         height=frame.height,
         fps=float(stream.average_rate) if stream.average_rate else None,
-        rotation_degrees=_quarter_turns(frame) * 90,
+        rotation_degrees=orientation_of(frame).rotation_degrees,
         first_pts_seconds=first_pts_seconds,
         hdr=HDR.get(int(frame.color_trc)),
     )
@@ -274,11 +275,6 @@ def _picture(frame: VideoFrame, ratio: Fraction) -> Picture:
         except (av.error.FFmpegError, ValueError) as error:
             raise DecodeError(f"a picture cannot be converted: {reason_of(error)}") from error
         square = resized(rgb, *shown_size(frame, ratio))
-        return np.ascontiguousarray(np.rot90(square, _quarter_turns(frame)))
+        return orientation_of(frame).upright(square)
 
     return convert
-
-
-def _quarter_turns(frame: VideoFrame) -> int:
-    """How often the stored picture is to be turned left by 90 degrees to stand upright."""
-    return round(frame.rotation / 90) % 4

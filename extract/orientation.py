@@ -1,0 +1,52 @@
+"""How a stored picture is turned and mirrored to stand upright: the display matrix of its frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from av.sidedata.sidedata import Type
+from av.video.frame import VideoFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """x' = a x + c y, y' = b x + d y: where the pixel at (x, y) is shown (ISO 14496-12, 6.2.2), up
+    to a positive factor and a shift."""
+
+    a: int = 1
+    b: int = 0
+    c: int = 0
+    d: int = 1
+
+    @property
+    def is_mirrored(self) -> bool:
+        return self.a * self.d - self.b * self.c < 0
+
+    @property
+    def _is_transposed(self) -> bool:
+        return abs(self.a) + abs(self.d) < abs(self.b) + abs(self.c)
+
+    @property
+    def rotation_degrees(self) -> int:
+        """0, 90, 180 or 270: the turn counter-clockwise that shows the picture upright, once it is
+        mirrored left to right if need be."""
+        a, b = (-self.a, -self.b) if self.is_mirrored else (self.a, self.b)
+        if self._is_transposed:
+            return 270 if b > 0 else 90
+        return 180 if a < 0 else 0
+
+    def upright(self, picture: np.ndarray) -> np.ndarray:
+        """The stored (height, width, 3) picture as it is to be shown, contiguous."""
+        across, down = (self.c, self.b) if self._is_transposed else (self.a, self.d)
+        shown = picture.swapaxes(0, 1) if self._is_transposed else picture
+        return np.ascontiguousarray(shown[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+
+
+def orientation_of(frame: VideoFrame) -> Orientation:
+    """By the display matrix that comes with the frame; without one it stands upright as stored."""
+    for data in frame.side_data:
+        if data.type == Type.DISPLAYMATRIX:
+            a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
+            return Orientation(a, b, c, d)
+    return Orientation()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -35,13 +35,16 @@ class DecoderLimits:
     """Frames taken of one clip; 55 hours at 1 fps."""
     stall_seconds: float = 120.0
     """A decoder that shows no progress for so long is ended."""
+    decode_seconds: float = 6 * 3600.0
+    """A decoder that is at work on one clip for so long is ended, whatever its progress; what it
+    waits for others does not count."""
     memory_gib: float = 6.0
     """Address space of one decoding process (where the system can limit it)."""
 
     def __post_init__(self) -> None:
-        for name in ("max_megapixels", "max_samples", "stall_seconds", "memory_gib"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        for limit in fields(self):
+            if not getattr(self, limit.name) > 0:
+                raise ValueError(f"{limit.name} must be > 0, got {getattr(self, limit.name)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,8 +34,10 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     task: ClipTask | None = None
+    began: float = 0.0
+    """When it was given its task, by time.monotonic(), and later by what it has waited since."""
     last_sign: float = 0.0
-    """When it last showed progress, by time.monotonic()."""
+    """When it last showed progress, likewise."""
 
 
 class LocalDecoders:
@@ -123,7 +125,12 @@ class LocalDecoders:
                     self._receive(worker)
                     waited = time.monotonic() - began
                     for other in busy:  # nobody looked at them while the queue was full
+                        other.began += waited
                         other.last_sign += waited
+                if worker.task is None:
+                    pass
+                elif time.monotonic() - worker.began > self._settings.limits.decode_seconds:
+                    self._lose(worker, self._too_long())
                 elif time.monotonic() - worker.last_sign > self._settings.limits.stall_seconds:
                     self._lose(worker, self._stalled())
                 if worker.task is None and worker.process.is_alive() and task is not None:
@@ -164,6 +171,10 @@ class LocalDecoders:
         seconds = self._settings.limits.stall_seconds
         return f"the decoder made no progress for {seconds:g} s and was ended"
 
+    def _too_long(self) -> str:
+        seconds = self._settings.limits.decode_seconds
+        return f"decoding takes over {seconds:g} s (limits.decode_seconds) and was ended"
+
     def _lose(self, worker: _Worker, reason: str) -> None:
         """End a process that is of no more use; its clip fails, and another process takes its
         place."""
@@ -195,7 +206,7 @@ def _give(worker: _Worker, task: ClipTask) -> bool:
         _end(worker)
         return False
     worker.task = task
-    worker.last_sign = time.monotonic()
+    worker.began = worker.last_sign = time.monotonic()
     return True
 
 

@@ -257,3 +257,29 @@ def test_what_cannot_be_had_is_one_error_and_leaves_nothing(
     assert done.exit_code == code, done.output
     assert words in done.stderr
     assert not out.exists()
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_disk_that_fills_up_under_the_workers_is_named_and_more_room_finishes_the_cache(
+    videos, expected, start, tmp_path
+):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a disk takes root")
+    try:
+        process = start(videos, disk / "cache")
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1, errors
+        assert "Traceback" not in errors and "Error: cannot write" in errors
+        assert f"No space left on device; the disk at {disk} has" in errors
+        assert len(contents(disk / "cache")) < len(expected)
+        subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+        process = start(videos, disk / "cache")
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert contents(disk / "cache") == expected
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -229,3 +229,18 @@ def test_signs_of_life_are_sent_now_and_then(monkeypatch):
         while True:
             signs.append(ours.recv())
     assert set(signs) == {None} and 1 <= len(signs) <= 4
+
+
+def test_a_clip_that_takes_too_long_is_ended_before_it_stalls(videos):
+    is_stopped, messages = False, {}
+    limits = {"decode_seconds": 2.5, "stall_seconds": 60}
+    for task, message in decoders(num_workers=1, max_waiting_bytes=ONE_CHUNK, **limits).decode(
+        tasks_of(videos[:2])
+    ):
+        messages.setdefault(task.clip_id, []).append(message)
+        if not is_stopped:
+            is_stopped = True
+            [process] = multiprocessing.active_children()
+            os.kill(process.pid, signal.SIGSTOP)
+    [failure] = [found[-1] for found in messages.values() if isinstance(found[-1], ClipFailure)]
+    assert failure.reason == "decoding takes over 2.5 s (limits.decode_seconds) and was ended"

@@ -166,7 +166,7 @@ def _lines(status: CacheStatus) -> list[str]:
         f"backbone   {settings['backbone']}, weights {_weights(made)}, {settings['precision']}",
         f"features   {', '.join(stored)}",
         f"settings   {_plain(settings, leave_out=_TOLD)}",
-        f"decoder    {made.get('decoder')}, on {made.get('device')} {made.get('device_name', '')}",
+        *([_decoder(made)] if "decoder" in made else []),  # not of imported features
         f"versions   {_plain(made.get('versions', {}))}",
         f"command    {made.get('command')}",
         f"clips      {sum(status.clips.values())}: {_counts(status.clips)}",
@@ -196,8 +196,15 @@ def _lines(status: CacheStatus) -> list[str]:
 _TOLD = ("backbone", "weights_sha256", "precision", "width", "dtype", "pretrained")
 
 
+def _decoder(made: dict[str, Any]) -> str:
+    name = made.get("device_name", "")
+    return f"decoder    {made['decoder']}, on {made.get('device')} {name}"
+
+
 def _weights(made: dict[str, Any]) -> str:
     source = made["settings"].get("pretrained") or made.get("checkpoint")
+    if "weights_sha256" not in made["settings"]:
+        return "of another tool"
     digest = f"{made['settings']['weights_sha256'][:16]}..."
     return f"{source} ({digest})" if source else digest
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ..data_manifests.command_line import as_program, command_errors, config_options
+from .exchange_cli import export_command, import_command
 
 
 class _DefaultGroup(click.Group):
@@ -244,4 +245,6 @@ def merge(caches: tuple[Path, ...], target: Path, copy: bool, as_json: bool) -> 
     click.echo(json.dumps(asdict(done)) if as_json else done.line())
 
 
+main.add_command(import_command)
+main.add_command(export_command)
 program = as_program(main)

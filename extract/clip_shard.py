@@ -72,8 +72,9 @@ class ClipShard:
     def segment_rows(self) -> list[dict[str, Any]]:
         return self._segments.rows
 
-    def add(self, clip: Clip, source: Path) -> None:
-        """Pool a clip's frames and make its rows; a failed clip gets a row alone."""
+    def add(self, clip: Clip, source: Path | None) -> None:
+        """Pool a clip's frames and make its rows; a failed clip gets a row alone. source: the file
+        that it came from, if there is one."""
         row: dict[str, Any] = {**_source_facts(source), "num_frames": 0, "num_segments": 0}
         row["text_spans"] = clip.item.spans
         assert clip.end is not None, f"{clip.clip_id} is not done"
@@ -141,9 +142,9 @@ class ClipShard:
         self.clip_rows.append({**clip.item.index_row(None), **row, **failure})
 
 
-def _source_facts(path: Path) -> dict[str, int]:
+def _source_facts(path: Path | None) -> dict[str, int]:
     """By which a later run sees that a video was replaced."""
-    facts = source_facts(path)
+    facts = None if path is None else source_facts(path)
     if facts is None:
         return {}
     num_bytes, mtime_ns = facts

@@ -64,6 +64,12 @@ class Recipe:
 def read_recipe(cache: Path) -> Recipe:
     """Raises CacheError when there is no cache, or one that does not tell its recipe."""
     content = read_settings(cache)
+    if "source" in content["settings"]:
+        raise RecipeError(
+            f"the features of {cache} were imported from {content['settings']['source']}: mlalign "
+            "does not know the backbone that made them, and can neither extract nor encode texts "
+            "in its way"
+        )
     try:
         checkpoint = content["checkpoint"]
         return Recipe(

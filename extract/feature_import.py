@@ -1,0 +1,342 @@
+"""A cache out of features that another tool made: planned, committed and resumed as extraction
+does it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from ..data_manifests.file_names import name_text
+from ..data_manifests.schema import Manifest
+from .clip_shard import Clip, ClipShard
+from .contract import CacheError, DiskError, digest, read_settings, settings_path
+from .feature_names import ClipKey, clip_keys, text_keys
+from .feature_sources import FeatureError, FeatureSource
+from .foreign_clips import checked_rows, fill
+from .foreign_texts import import_texts, text_vector
+from .frames import ClipFailure
+from .import_summary import Imported, some
+from .inputs import Inputs
+from .planning import Committed, Work, plan_clips, plan_rows, read_committed
+from .progress import printable
+from .resegment import complete_segments
+from .run_stats import PhaseClock, write_run_stats
+from .segments import SHOTS, parse_rule
+from .shards import live_rows, read_index
+from .sources import source_facts
+from .spool import Spool
+from .writer import check_new, commit_shard, open_for_writing
+
+SHARD_CLIPS: Final = 128
+SHARD_TEXTS: Final = 4096
+SAMPLED_ITEMS: Final = 16
+"""Readable items whose widths tell, by majority, the width of all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportSettings:
+    """How foreign features are understood. Raises ValueError when that cannot be."""
+
+    seconds_per_feature: Fraction
+    """From one row to the next; 1 / fps, exact."""
+    segments: tuple[str, ...] = ()
+    """Rules that cut clips; empty: spans where the manifest has them, then uniform:4."""
+    dtype: str = "float16"
+    """Of the stored features."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds_per_feature < 100_000:
+            raise ValueError(f"expected a rate > 0, got one row per {self.seconds_per_feature} s")
+        for rule in self.segments:
+            parse_rule(rule)
+        if SHOTS in self.segments:
+            raise ValueError("segments shots: shots are found in pictures, which are not here")
+        if len(set(self.segments)) < len(self.segments):
+            raise ValueError(f"segments names a rule twice: {', '.join(self.segments)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Foreign:
+    """Where the features come from."""
+
+    video: FeatureSource
+    video_path: Path
+    text: FeatureSource | None = None
+    text_path: Path | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What of it changes the numbers."""
+        return {
+            "backbone": f"imported: {self.video.format}",
+            "source": name_text(os.path.abspath(self.video_path)),
+            "text_source": self.text_path and name_text(os.path.abspath(self.text_path)),
+            "precision": "as imported",
+        }
+
+
+def import_features(
+    manifest: Manifest,
+    cache: Path,
+    foreign: Foreign,
+    settings: ImportSettings,
+    *,
+    inputs: Inputs,
+) -> Imported:
+    """Put foreign features of a manifest's clips and texts into a cache, where new or changed.
+
+    Raises CacheError when the cache was made otherwise or the features do not make one cache,
+    DiskError when it cannot be written. A clip without usable features is a row with its reason.
+    """
+    clock = PhaseClock()
+    run = _Run(cache, manifest, foreign, inputs=inputs, settings=settings)
+    clips, texts = run.plan()
+    with clock.phase("texts"):
+        run.import_texts(texts)
+    with clock.phase("clips"):
+        run.import_clips(clips)
+    complete_segments(cache, read_settings(cache)["layout"]["segments"], report=_say)
+    live = live_rows(read_index(cache, "clips"), "clips")
+    wanted = set(manifest.clips["clip_id"].to_pylist())
+    rows = [row for row in live.to_pylist() if row["clip_id"] in wanted]
+    statuses = Counter(row["status"] for row in rows)
+    used = {place.key for place in run.clip_keys.values()}
+    text_problems = [] if foreign.text is None else foreign.text.problems
+    done = Imported(
+        cache=str(cache),
+        clips={status: statuses[status] for status in ("ok", "partial", "failed")},
+        new_clips=sum(len(work.items) for work in clips),
+        new_texts=sum(len(work.items) for work in texts) - len(run.text_failures),
+        seconds=clock.total_seconds,
+        failures={row["clip_id"]: row["reason"] for row in rows if row["status"] == "failed"},
+        unused=[key for key in foreign.video.files if key not in used],
+        texts_without_features=run.texts_without_features,
+        text_failures=run.text_failures,
+        num_questions=manifest.questions.num_rows,
+        problems=[*foreign.video.problems, *text_problems],
+    )
+    if clips or texts:
+        _write_stats(cache, clock, done)
+    return done
+
+
+@dataclass(slots=True)
+class _Run:
+    """One import under way."""
+
+    cache: Path
+    manifest: Manifest
+    foreign: Foreign
+    inputs: Inputs = field(kw_only=True)
+    settings: ImportSettings = field(kw_only=True)
+    width: int = field(init=False)
+    rules: tuple[str, ...] = field(init=False)
+    clip_keys: dict[str, ClipKey] = field(init=False)
+    text_keys: dict[str, str] = field(init=False)
+    text_failures: dict[str, str] = field(init=False, default_factory=dict)
+
+    @property
+    def texts_without_features(self) -> list[str]:
+        if self.foreign.text is None:
+            return []
+        return [i for i in self.manifest.texts["text_id"].to_pylist() if i not in self.text_keys]
+
+    def plan(self) -> tuple[list[Work], list[Work]]:
+        """Open the cache; the clips and the texts that are new or changed."""
+        self.clip_keys = clip_keys(self.manifest.clips.to_pylist(), self.foreign.video.files)
+        text_ids = self.manifest.texts["text_id"].to_pylist()
+        text = self.foreign.text
+        self.text_keys = {} if text is None else text_keys(text_ids, text.files)
+        self._open()
+        key = read_settings(self.cache)["key"]
+        clips = plan_clips(
+            self.manifest,
+            read_committed(self.cache, "clips", report=_say),
+            retry_failed=False,
+            shard_size=SHARD_CLIPS,
+            key=digest([key, self.rules]),
+            source_changed=self._has_changed,
+        )
+        committed = read_committed(self.cache, "texts", report=_say)
+        return clips, self._plan_texts(committed, key)
+
+    def import_clips(self, works: Sequence[Work]) -> None:
+        num_clips = sum(len(work.items) for work in works)
+        video = self.foreign.video
+        with tqdm(
+            total=num_clips, desc="import", unit="clip", disable=not sys.stderr.isatty()
+        ) as bar:
+            for work in works:
+                shard = ClipShard(
+                    width=self.width,
+                    dtype=self.settings.dtype,
+                    segment_rules=self.rules,
+                    keep_frames=True,
+                )
+                spool = Spool(self.cache)
+                try:
+                    for item in work.items:
+                        clip = Clip(item, spool)
+                        place = self.clip_keys.get(clip.clip_id)
+                        fill(
+                            clip,
+                            video,
+                            place,
+                            period=self.settings.seconds_per_feature,
+                            width=self.width,
+                            dtype=self.settings.dtype,
+                        )
+                        shard.add(clip, None if place is None else video.files[place.key])
+                        if isinstance(clip.end, ClipFailure):
+                            said = printable(f"{clip.clip_id}: failed: {clip.end.reason}")
+                            bar.write(said, file=sys.stderr)
+                        bar.update()
+                    tables = {"clips": shard.clip_rows, "segments": shard.segment_rows}
+                    commit_shard(
+                        self.cache, "clips", work.name, arrays=shard.arrays(), tables=tables
+                    )
+                finally:
+                    spool.close()
+
+    def import_texts(self, works: Sequence[Work]) -> None:
+        if self.foreign.text is not None:
+            import_texts(
+                works,
+                self.cache,
+                source=self.foreign.text,
+                keys=self.text_keys,
+                width=self.width,
+                dtype=self.settings.dtype,
+                failed=self.text_failures.__setitem__,
+            )
+
+    def _open(self) -> None:
+        """Make the cache, or check that it was made the same way."""
+        settings = {
+            **self.foreign.settings(),
+            "seconds_per_feature": float(self.settings.seconds_per_feature),
+            "dtype": self.settings.dtype,
+        }
+        rules = self.settings.segments
+        if settings_path(self.cache).exists():
+            content = read_settings(self.cache)
+            rules = rules or tuple(content["layout"]["segments"])
+            # A source that has become empty or damaged must not change what the cache is.
+            self.width = content["settings"]["width"]
+        else:
+            check_new(self.cache)
+            has_spans = pc.any(pc.is_valid(self.manifest.texts["start_seconds"])).as_py()
+            rules = rules or (("spans", "uniform:4") if has_spans else ("uniform:4",))
+            self.width = self._found_width()
+        self.rules = rules
+        open_for_writing(
+            self.cache,
+            settings={**settings, "width": self.width},
+            layout={"segments": list(rules), "keep_frames": True, "shots": False},
+            record={
+                "videos_root": str(self.manifest.videos_root.resolve()),
+                "dataset": self.manifest.name,
+                "inputs": self.inputs.record(),
+                **_made(),
+            },
+        )
+
+    def _found_width(self) -> int:
+        """Of all features. Raises CacheError when there is none, or video and text differ."""
+        clip_places = [place.key for place in self.clip_keys.values()]
+        video = _width(self.foreign.video, clip_places, is_text=False)
+        if video is None:
+            raise CacheError(
+                f"{self.foreign.video_path} has no usable features of any clip of the manifest: "
+                f"it names them {some(list(self.foreign.video.files))}, the clips are "
+                f"{some(self.manifest.clips['clip_id'].to_pylist())}"
+            )
+        if self.foreign.text is not None:
+            text = _width(self.foreign.text, list(self.text_keys.values()), is_text=True)
+            if text is not None and text != video:
+                raise CacheError(
+                    f"a cache has features of one width: those of the videos are {video} wide, "
+                    f"those of the texts {text}. Import features of one model, or project one of "
+                    "them to the width of the other beforehand; without --texts the videos alone "
+                    "can be imported"
+                )
+        return video
+
+    def _plan_texts(self, committed: Committed, key: str) -> list[Work]:
+        if self.foreign.text is None:
+            return []
+        texts = self.manifest.texts
+        texts = texts.filter(pc.is_in(texts["text_id"], pa.array(self.text_keys, pa.string())))
+        # Part of a text's digest, so that a changed file is read again; not kept.
+        facts = {path: source_facts(path) for path in set(self.foreign.text.files.values())}
+        files = [
+            str(facts[self.foreign.text.files[self.text_keys[text_id]]])
+            for text_id in texts["text_id"].to_pylist()
+        ]
+        texts = texts.append_column("source", pa.array(files, pa.string()))
+        return plan_rows(texts, "texts", committed, shard_size=SHARD_TEXTS, key=key)
+
+    def _has_changed(self, row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+        """Whether a clip's features are no longer those that were imported; missing ones have not
+        changed. Equal size and time of change are believed; otherwise the bytes decide."""
+        place = self.clip_keys.get(row["clip_id"])
+        if place is None:
+            return False
+        facts = source_facts(self.foreign.video.files[place.key])
+        if facts == (before["source_bytes"], before["source_mtime_ns"]):
+            return False
+        try:
+            return bool(self.foreign.video.read(place.key).sha256 != before["source_sha256"])
+        except FeatureError:
+            return True
+
+
+def _width(source: FeatureSource, keys: Sequence[str], *, is_text: bool) -> int | None:
+    """The width that most of the first readable features have."""
+    widths: Counter[int] = Counter()
+    for key in keys:
+        try:
+            values = source.read(key).values
+            rows = text_vector(values, width=None)[None] if is_text else values
+            widths[checked_rows(rows, width=None).shape[1]] += 1
+        except FeatureError:
+            continue
+        if widths.total() == SAMPLED_ITEMS:
+            break
+    return widths.most_common(1)[0][0] if widths else None
+
+
+def _made() -> dict[str, Any]:
+    packages = ("mlalign", "numpy", "h5py", "pyarrow")
+    return {
+        "command": shlex.join(sys.argv),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _write_stats(cache: Path, clock: PhaseClock, done: Imported) -> None:
+    """The run's file in CACHE/runs. Without room for it all is done, and nothing has failed."""
+    try:
+        counts = {"clips": done.clips, "new_clips": done.new_clips, "new_texts": done.new_texts}
+        write_run_stats(cache, clock, {"import": counts, **_made()})
+    except DiskError as error:
+        _say(f"the run's statistics are not kept: {error}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from ..data_manifests.errors import UserError
 from ..extract.store import FeatureStore, SplitFeatures
 from .config import EvaluationConfig
 from .grounding import GroundingTask, grounding_task, score_grounding
+from .index_effect import IndexEffect
 from .queries import Scored, TaskQueries
 from .questions import ChoiceTask, choice_task, score_choices
 from .results import (
@@ -24,7 +25,13 @@ from .results import (
     compare,
     summarise,
 )
-from .retrieval import RetrievalTask, recall_at_1_by_weight, retrieval_tasks, score_retrieval
+from .retrieval import (
+    RetrievalTask,
+    effect_of_index,
+    recall_at_1_by_weight,
+    retrieval_tasks,
+    score_retrieval,
+)
 from .rows import check_baseline, check_cache_keys, table_rows
 from .scoring import Encoder, embed
 from .significance import Bootstrap
@@ -100,7 +107,7 @@ def evaluate(
         scored_runs = []
         for run in row.runs or (None,):
             progress(f"scoring {row.name if run is None else run.path}")
-            scored_runs.append(_score_run(run, features, validation, tasks, config))
+            scored_runs.append(_score_run(run, features, validation, tasks, config, cache))
         outcomes.append(RowOutcome(name=row.name, runs=tuple(scored_runs)))
 
     progress(f"resampling {config.bootstrap_samples} times")
@@ -218,11 +225,13 @@ def _score_run(
     validation: SplitFeatures | None,
     tasks: Tasks,
     config: EvaluationConfig,
+    cache: Path,
 ) -> RunOutcome:
     encoder = None if run is None else run.model
     try:
         weight = choose_fused_weight(validation, encoder, config)
         scored = score_tasks(features, encoder, tasks, weight=weight.value, config=config)
+        effect = _index_effect(features, encoder, tasks, weight.value, config, cache)
     except UserError as error:
         if run is None:
             raise
@@ -232,6 +241,25 @@ def _score_run(
         seed=None if run is None else run.config.seed,
         weight=weight,
         scored=scored,
+        index_effect=effect,
+    )
+
+
+def _index_effect(
+    features: SplitFeatures,
+    encoder: Encoder | None,
+    tasks: Tasks,
+    weight: float,
+    config: EvaluationConfig,
+    cache: Path,
+) -> IndexEffect | None:
+    """On the first text to clip task; None for an exact index or without such a task."""
+    searched = [task for task in tasks.retrieval if task.direction == "text_to_clip"]
+    if config.index.is_exact or not searched:
+        return None
+    embeddings = embed(features, encoder)
+    return effect_of_index(
+        searched[0], features, embeddings, weight=weight, config=config, cache=cache
     )
 
 

@@ -4,7 +4,10 @@ results.json (numbers: R@K, accuracy, mIoU in percent; MdR, MnR from 1; MRR from
     format, settings, cache {path, key}, split, segment_rule, counts {what: number}
     tasks [{name, kind, num_queries, chance}]      chance: expected R@1 or accuracy of guessing
     rows [{name,
-           runs [{path, seed, fused_weight {value, chosen_on, reason}}]    zero-shot: path null
+           runs [{path, seed, fused_weight {value, chosen_on, reason},     zero-shot: path null
+                  index_effect {factory, search, num_segments, num_bytes, build_seconds,
+                                segment_recall_at_10, weight, exact {R@K: number},
+                                approximate {R@K: number}}}]               exact index: null
            scores [{task, subset, score, num_queries, num_tied [per run],
                     metrics {name: {value, low, high, per_seed [..], seed_deviation}}}]}]
     comparisons [{row, baseline, task, subset, score, metric, num_queries,
@@ -110,7 +113,13 @@ def results_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def _run_json(run: RunOutcome) -> dict[str, Any]:
     path = None if run.path is None else str(run.path)
-    return {"path": path, "seed": run.seed, "fused_weight": asdict(run.weight)}
+    effect = None if run.index_effect is None else asdict(run.index_effect)
+    return {
+        "path": path,
+        "seed": run.seed,
+        "fused_weight": asdict(run.weight),
+        "index_effect": effect,
+    }
 
 
 def _score_json(score: ScoreSummary) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .index_effect import IndexEffect
 from .metrics import one_based
 from .queries import Scored, TaskQueries
 from .significance import (
@@ -45,6 +46,8 @@ class RunOutcome:
     """Of its fused score."""
     scored: Mapping[str, Mapping[str, Scored]]
     """Task name -> score name -> outcome."""
+    index_effect: IndexEffect | None = None
+    """What the approximate index of the settings costs; None for an exact one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ..extract.store import SplitFeatures
 from .config import Direction, EvaluationConfig
+from .index_effect import IndexEffect, index_effect
 from .index_lists import IndexLists
 from .metrics import one_based, recall_at, reciprocal_rank
 from .queries import Scored, TaskQueries
@@ -126,6 +128,21 @@ def recall_at_1_by_weight(
         segment_score=config.segment_score,
     )
     return np.array([recall_at(found.ranks, 1).mean() for found in ranks])
+
+
+def effect_of_index(
+    task: RetrievalTask,
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    *,
+    weight: float,
+    config: EvaluationConfig,
+    cache: Path,
+) -> IndexEffect:
+    """What config.index does to a text to clip task by the fused score."""
+    assert task.direction == "text_to_clip"
+    texts, clips = _sides(task, features, embeddings)
+    return index_effect(texts, clips, task.correct, weight=weight, config=config, cache=cache)
 
 
 def _text_to_clip(

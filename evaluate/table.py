@@ -137,6 +137,15 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
             f"Ties (scores within {SCORE_RESOLUTION:g}) count against us; most tied queries of a "
             f"text→clip score: {', '.join(ties)}."
         )
+    for row in evaluation.rows:
+        for effect in (run.index_effect for run in row.runs):
+            if effect is not None:
+                yield (
+                    f"{row.name}, searched through {f'{effect.factory} {effect.search}'.strip()}: "
+                    f"{effect.segment_recall_at_10:.1f} % of the ten nearest segments are found; "
+                    f"text→clip R@1 {effect.approximate['R@1']:.1f} instead of "
+                    f"{effect.exact['R@1']:.1f}."
+                )
     if counts["open_ended_questions_not_scored"]:
         yield (
             f"{counts['open_ended_questions_not_scored']} open-ended questions were not scored: "

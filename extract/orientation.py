@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
 
@@ -45,8 +44,8 @@ class Orientation:
 
 def orientation_of(frame: VideoFrame) -> Orientation:
     """By the display matrix that comes with the frame; without one it stands upright as stored."""
-    for data in frame.side_data:
-        if data.type == Type.DISPLAYMATRIX:
-            a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
-            return Orientation(a, b, c, d)
-    return Orientation()
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return Orientation()
+    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
+    return Orientation(a, b, c, d)

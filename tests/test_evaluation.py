@@ -557,3 +557,29 @@ def test_a_file_in_the_reports_place_is_refused(tmp_path: Path) -> None:
     path.write_text("mine")
     result = command("-o", str(path))
     assert (result.exit_code, path.read_text()) == (2, "mine")
+
+
+@pytest.mark.usefixtures("runs")
+def test_an_approximate_index_reports_what_it_misses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cache").mkdir()
+    settings = ["--set", "index.factory=IVF8,Flat", "--set", "index.search=nprobe=1"]
+    result = command(*FOUR_RUNS, "-o", str(tmp_path / "report"), *settings)
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "report" / "results.json").read_text())
+    for row in content["rows"]:
+        for run in row["runs"]:
+            effect = run["index_effect"]
+            assert (effect["factory"], effect["search"]) == ("IVF8,Flat", "nprobe=1")
+            assert 0 < effect["segment_recall_at_10"] < 100
+            assert effect["exact"].keys() == effect["approximate"].keys() == {"R@1", "R@5", "R@10"}
+    assert "of the ten nearest segments are found" in " ".join(result.output.split())
+
+
+@pytest.mark.usefixtures("runs")
+def test_an_exact_index_has_no_effect_to_report(tmp_path: Path) -> None:
+    assert command(*FOUR_RUNS, "-o", str(tmp_path)).exit_code == 0
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert {run["index_effect"] for row in content["rows"] for run in row["runs"]} == {None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from .command_line import as_program, command_errors
 
 if TYPE_CHECKING:
+    from .export import PeerName
     from .schema import Manifest
 
 
@@ -64,6 +66,25 @@ def scenes(out: Path, num_clips: int, seed: int, as_json: bool) -> None:
     manifest = write_scenes(out, num_clips=num_clips, seed=seed)
     summary = {"path": str(out), **_summary(manifest)}
     _print_summary({**summary, "wall_seconds": round(time.monotonic() - start, 3)}, as_json=as_json)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A folder.")
+@click.option("--format", "peer", required=True, type=click.Choice(["clip4clip", "qvhighlights"]))
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@command_errors
+def export(path: Path, out: Path, peer: PeerName, as_json: bool) -> None:
+    """Write the dataset at PATH as the annotation files that another tool reads.
+
+    clip4clip: MSRVTT_data.json and SPLIT.csv; qvhighlights: highlight_SPLIT_release.jsonl. What the
+    format has no place for is named; exit code 2 where the other tool would read something else.
+    """
+    from .export import export_manifest
+    from .reader import read_manifest
+
+    done = export_manifest(read_manifest(path), out, peer=peer)
+    click.echo(json.dumps(asdict(done)) if as_json else "\n".join(done.lines()))
 
 
 def _summary(manifest: Manifest) -> dict[str, Any]:

@@ -74,8 +74,9 @@ def import_command(
             "say at which rate the features were taken: --fps N or, for one per "
             "S seconds, --seconds-per-feature S"
         )
-    from .feature_import import Foreign, ImportSettings, import_features
+    from .feature_import import import_features
     from .feature_sources import open_source
+    from .foreign import Foreign, ImportSettings
     from .inputs import Inputs
 
     try:

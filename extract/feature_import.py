@@ -4,14 +4,12 @@ does it."""
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,22 +17,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from ..data_manifests.file_names import name_text
 from ..data_manifests.schema import Manifest
 from .clip_shard import Clip, ClipShard
-from .contract import CacheError, DiskError, digest, read_settings, settings_path
+from .contract import DiskError, digest, read_settings, settings_path
 from .feature_names import ClipKey, clip_keys, text_keys
-from .feature_sources import FeatureError, FeatureSource
-from .foreign_clips import checked_rows, fill
-from .foreign_texts import import_texts, text_vector
+from .feature_sources import FeatureError
+from .foreign import Foreign, ImportSettings, found_width
+from .foreign_clips import fill
+from .foreign_texts import import_texts
 from .frames import ClipFailure
-from .import_summary import Imported, some
+from .import_summary import Imported
 from .inputs import Inputs
 from .planning import Committed, Work, plan_clips, plan_rows, read_committed
 from .progress import printable
 from .resegment import complete_segments
 from .run_stats import PhaseClock, write_run_stats
-from .segments import SHOTS, parse_rule
 from .shards import live_rows, read_index
 from .sources import source_facts
 from .spool import Spool
@@ -42,49 +39,6 @@ from .writer import check_new, commit_shard, open_for_writing
 
 SHARD_CLIPS: Final = 128
 SHARD_TEXTS: Final = 4096
-SAMPLED_ITEMS: Final = 16
-"""Readable items whose widths tell, by majority, the width of all."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImportSettings:
-    """How foreign features are understood. Raises ValueError when that cannot be."""
-
-    seconds_per_feature: Fraction
-    """From one row to the next; 1 / fps, exact."""
-    segments: tuple[str, ...] = ()
-    """Rules that cut clips; empty: spans where the manifest has them, then uniform:4."""
-    dtype: str = "float16"
-    """Of the stored features."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.seconds_per_feature < 100_000:
-            raise ValueError(f"expected a rate > 0, got one row per {self.seconds_per_feature} s")
-        for rule in self.segments:
-            parse_rule(rule)
-        if SHOTS in self.segments:
-            raise ValueError("segments shots: shots are found in pictures, which are not here")
-        if len(set(self.segments)) < len(self.segments):
-            raise ValueError(f"segments names a rule twice: {', '.join(self.segments)}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Foreign:
-    """Where the features come from."""
-
-    video: FeatureSource
-    video_path: Path
-    text: FeatureSource | None = None
-    text_path: Path | None = None
-
-    def settings(self) -> dict[str, Any]:
-        """What of it changes the numbers."""
-        return {
-            "backbone": f"imported: {self.video.format}",
-            "source": name_text(os.path.abspath(self.video_path)),
-            "text_source": self.text_path and name_text(os.path.abspath(self.text_path)),
-            "precision": "as imported",
-        }
 
 
 def import_features(
@@ -239,7 +193,10 @@ class _Run:
             check_new(self.cache)
             has_spans = pc.any(pc.is_valid(self.manifest.texts["start_seconds"])).as_py()
             rules = rules or (("spans", "uniform:4") if has_spans else ("uniform:4",))
-            self.width = self._found_width()
+            places = [place.key for place in self.clip_keys.values()]
+            self.width = found_width(
+                self.foreign, places, list(self.text_keys.values()), manifest=self.manifest
+            )
         self.rules = rules
         open_for_writing(
             self.cache,
@@ -252,27 +209,6 @@ class _Run:
                 **_made(),
             },
         )
-
-    def _found_width(self) -> int:
-        """Of all features. Raises CacheError when there is none, or video and text differ."""
-        clip_places = [place.key for place in self.clip_keys.values()]
-        video = _width(self.foreign.video, clip_places, is_text=False)
-        if video is None:
-            raise CacheError(
-                f"{self.foreign.video_path} has no usable features of any clip of the manifest: "
-                f"it names them {some(list(self.foreign.video.files))}, the clips are "
-                f"{some(self.manifest.clips['clip_id'].to_pylist())}"
-            )
-        if self.foreign.text is not None:
-            text = _width(self.foreign.text, list(self.text_keys.values()), is_text=True)
-            if text is not None and text != video:
-                raise CacheError(
-                    f"a cache has features of one width: those of the videos are {video} wide, "
-                    f"those of the texts {text}. Import features of one model, or project one of "
-                    "them to the width of the other beforehand; without --texts the videos alone "
-                    "can be imported"
-                )
-        return video
 
     def _plan_texts(self, committed: Committed, key: str) -> list[Work]:
         if self.foreign.text is None:
@@ -301,21 +237,6 @@ class _Run:
             return bool(self.foreign.video.read(place.key).sha256 != before["source_sha256"])
         except FeatureError:
             return True
-
-
-def _width(source: FeatureSource, keys: Sequence[str], *, is_text: bool) -> int | None:
-    """The width that most of the first readable features have."""
-    widths: Counter[int] = Counter()
-    for key in keys:
-        try:
-            values = source.read(key).values
-            rows = text_vector(values, width=None)[None] if is_text else values
-            widths[checked_rows(rows, width=None).shape[1]] += 1
-        except FeatureError:
-            continue
-        if widths.total() == SAMPLED_ITEMS:
-            break
-    return widths.most_common(1)[0][0] if widths else None
 
 
 def _made() -> dict[str, Any]:

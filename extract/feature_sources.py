@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import tarfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ COMPANIONS: Final = ("_fps", "_timestamps_ms")
 
 _UNREADABLE = (
     *(ValueError, EOFError, OSError, KeyError, TypeError, SyntaxError, MemoryError),
-    *(ArithmeticError, RuntimeError, zlib.error, zipfile.BadZipFile),
+    *(ArithmeticError, RuntimeError, zlib.error, zipfile.BadZipFile, tokenize.TokenError),
 )
 """What numpy, zipfile and h5py raise for bytes that are no array."""
 
@@ -109,7 +110,7 @@ class _Hdf5Source:
             self._file.visititems(
                 lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
             )
-        except (OSError, RuntimeError, KeyError) as error:
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
             raise CacheError(f"cannot read {path} as HDF5: {_reason(error)}") from error
         self.files: Mapping[str, Path] = dict.fromkeys(sorted(names), path)
 

@@ -1,5 +1,6 @@
 """mlalign-extract import: foreign features become an ordinary cache, bad files failed clips."""
 
+import contextlib
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from mlalign.extract.contract import CacheError
 from mlalign.extract.store import FeatureStore
 from mlalign.extract.verify import verify_cache
 
@@ -203,6 +205,30 @@ def test_no_truncation_of_a_file_ends_in_a_traceback(tmp_path):
             file.write_bytes(whole[:length])
             with pytest.raises(FeatureError):
                 open_source(source, None, npz_array="features").read(key)
+
+
+@pytest.mark.filterwarnings("ignore:Reading `.npy`:UserWarning")
+@pytest.mark.parametrize("form", ["npy", "npz", "webdataset", "hdf5"])
+def test_no_changed_byte_ends_in_a_traceback(form, tmp_path):
+    from mlalign.extract.feature_sources import FeatureError, open_source
+
+    written = write_source(tmp_path / form, form, CLIPS[:1])
+    file = written if form == "hdf5" else next(written.glob("video0_clip*"), None)
+    file = file or next(written.iterdir())
+    whole = file.read_bytes()
+    source = tmp_path / "changed"
+    if form != "hdf5":
+        source.mkdir()
+    target = source if form == "hdf5" else source / file.name
+    rng = np.random.default_rng(0)
+    for place in [*range(0, min(len(whole), 4000), 17), *range(128)]:
+        changed = bytearray(whole)
+        changed[place] = rng.choice([0, 255, whole[place] ^ 1, ord("9")])
+        target.write_bytes(changed)
+        with contextlib.suppress(CacheError, FeatureError):
+            opened = open_source(source, form, npz_array="features")
+            for key in opened.files:
+                opened.read(key)
 
 
 def test_float64_and_big_endian_features_are_stored_as_float16(importing, tmp_path):
@@ -432,7 +458,7 @@ def test_a_damaged_shard_is_imported_again(importing, tmp_path):
 def test_an_import_killed_midway_is_finished_by_the_same_command(
     tmp_path, files_of, mlalign_extract
 ):
-    names = [f"video{i}" for i in range(1500)]
+    names = [f"video{i}" for i in range(300)]
     manifest = write_manifest(tmp_path / "many", [(name, f"{name}.mp4", {}) for name in names])
     source = write_source(tmp_path / "source", "npz", names)
     options = ["--manifest", str(manifest), "--fps", "1"]

@@ -38,6 +38,11 @@ when there was one), ``inputs`` (what was to be extracted), ``videos_root``, ``d
 ``device``, ``versions``, ``command``. ``--recipe`` reads it. A merged cache has the first source's,
 and that of each under ``merged``; its shards may hold rows that the index does not name.
 
+Of an imported cache (mlalign-extract import) the settings have ``backbone`` "imported: FORMAT",
+``source``, ``text_source``, ``seconds_per_feature`` and the width, and neither weights nor
+preprocessing; a clip's ``source_*`` columns speak of its file of features, those of the probe are
+null, and row k of its frames was taken at k times seconds_per_feature.
+
 A segment row counts when its clip's live row is in its ``clip_shard`` and its rule is in the
 layout. ``resegment`` puts what the clip shards lack by the new rules into segments shards, one per
 clip shard and rule and named after both, then switches the layout in cache.json, and then removes

@@ -1,16 +1,44 @@
-"""`mlalign-evaluate`: a cache and runs in, a table, results.json and queries.parquet out."""
+"""`mlalign-evaluate`: a cache and runs in, a table and files out; and scores of predictions."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from ..data_manifests.command_line import as_program, command_errors, config_options
 
 
-@click.command()
+class _DefaultGroup(click.Group):
+    """A group whose first command is meant when no other is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "CACHE -o REPORT [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "COMMAND [ARGS]...")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.commands["run"].format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+@click.group(cls=_DefaultGroup)
+def main() -> None:
+    """Score the backbone as it is (zero-shot) and trained RUNs on a split of CACHE.
+
+    Retrieval both ways, segment grounding and multiple choice, with the global, the segment and the
+    fused score; every number with its bootstrap interval, every row compared with the baseline on
+    the same queries. A cache that is called like one of the commands below is written ./score.
+    """
+
+
+@main.command()
 @click.argument("cache", type=click.Path(path_type=Path))
 @click.option(
     "--run",
@@ -25,13 +53,13 @@ from ..data_manifests.command_line import as_program, command_errors, config_opt
     "report",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder for results.json, queries.parquet and config.yaml.",
+    help="Folder for report.html, results.json, queries.parquet and config.yaml.",
 )
 @click.option("--baseline", metavar="NAME", help="Row to compare with [default: zero-shot].")
 @config_options
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @command_errors
-def main(
+def run(
     cache: Path,
     runs: tuple[Path, ...],
     report: Path,
@@ -40,12 +68,7 @@ def main(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Score the backbone as it is (zero-shot) and trained RUNs on a split of CACHE.
-
-    Retrieval both ways, segment grounding and multiple choice, with the global, the segment and the
-    fused score; every number with its bootstrap interval, every row compared with the baseline on
-    the same queries.
-    """
+    """Score zero-shot and RUNs on CACHE; the word "run" may be left out."""
     import dataclasses
 
     from ..data_manifests.settings import load_settings
@@ -56,17 +79,83 @@ def main(
         settings = dataclasses.replace(settings, baseline=baseline)
 
     from .evaluation import evaluate
+    from .page import write_page
     from .report import check_report_folder, results_json, write_report
     from .table import print_tables
 
     check_report_folder(report)
     evaluation = evaluate(cache, runs, settings, progress=lambda line: click.echo(line, err=True))
     write_report(evaluation, report)
+    page = write_page(evaluation, report)
     if as_json:
         click.echo(json.dumps(results_json(evaluation)))
     else:
         print_tables(evaluation)
-        click.echo(f"Report: {report}")
+        click.echo(f"Report: {page}")
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--predictions", required=True, type=click.Path(path_type=Path), help="A file.")
+@click.option(
+    "--annotations",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The official file of the split, or the folder that has it.",
+)
+@click.option("--split", default="val", show_default=True, help="Which file of a folder.")
+@click.option(
+    "--ties",
+    type=click.Choice(["against", "mean", "first"]),
+    default="against",
+    show_default=True,
+    help="Retrieval: where equal scores rank.",
+)
+@click.option(
+    "--captions",
+    type=click.Choice(["clips", "captions"]),
+    default="captions",
+    show_default=True,
+    help="Retrieval: a video's captions as one, ranked among videos, or the best among captions.",
+)
+@click.option("--lower-median", is_flag=True, help="Retrieval: the lower of the middle two ranks.")
+@click.option(
+    "--vocabulary",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Open-ended: a file of answers, one a line; says how many it covers.",
+)
+@click.option("--nms", type=float, metavar="IOU", help="Moments: suppress overlaps above this.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for scores.json.")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+@command_errors
+def score(
+    dataset: str,
+    predictions: Path,
+    annotations: Path,
+    split: str,
+    ties: Literal["against", "mean", "first"],
+    captions: Literal["clips", "captions"],
+    lower_median: bool,
+    nms: float | None,
+    vocabulary: Path | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """The official numbers of anyone's predictions for DATASET, to the digit they print.
+
+    Exit code: 0 done, 2 a file that cannot be scored, with all its faults.
+    """
+    from .score import dataset_scorers, score_lines, score_predictions, write_scores
+    from .score_matrix import RetrievalRules
+
+    rules = RetrievalRules(ties=ties, captions=captions, lower_median=lower_median)
+    scorers = dataset_scorers(rules, nms=nms, vocabulary=vocabulary)
+    if dataset not in scorers:
+        raise click.UsageError(f"no scorer for {dataset!r}; there are {', '.join(scorers)}")
+    scores = score_predictions(scorers[dataset], predictions, annotations, split=split)
+    if output is not None:
+        write_scores(scores, output)
+    click.echo(json.dumps(scores) if as_json else "\n".join(score_lines(scores)))
 
 
 program = as_program(main)

@@ -11,6 +11,7 @@ import numpy as np
 from ..align.checkpoint import Run, load_run
 from ..data_manifests.errors import UserError
 from ..extract.store import FeatureStore, SplitFeatures
+from .clip_places import ClipPlaces, clip_places
 from .config import EvaluationConfig
 from .grounding import GroundingTask, grounding_task, score_grounding
 from .index_effect import IndexEffect
@@ -69,12 +70,16 @@ class Evaluation:
     """Where the features are."""
     features: SplitFeatures
     """The evaluated split."""
+    places: ClipPlaces
+    """Where the videos of its clips lie."""
     tasks: list[TaskQueries]
     """With their queries and chance levels."""
     counts: dict[str, int]
     """Of clips, texts and questions, and of those left out."""
     rows: list[RowOutcome]
     """Zero-shot first."""
+    encoders: dict[str, Encoder | None]
+    """Of each row's first run, by row name; None is the backbone as it is."""
     summaries: dict[str, list[ScoreSummary]] = field(default_factory=dict)
     """By row name."""
     comparisons: list[Comparison] = field(default_factory=list)
@@ -119,9 +124,11 @@ def evaluate(
         config=config,
         cache=cache,
         features=features,
+        places=clip_places(store, features.clip_ids),
         tasks=tasks.queries,
         counts=count_items(features, tasks),
         rows=outcomes,
+        encoders={row.name: row.runs[0].model if row.runs else None for row in rows},
         summaries={row.name: summarise(row, tasks.queries, bootstrap) for row in outcomes},
         comparisons=[
             comparison

@@ -27,3 +27,23 @@ def one_based(ranks: np.ndarray) -> np.ndarray:
     The median of an even number of queries is the mean of the middle two (numpy's, not torch's).
     """
     return ranks + 1.0
+
+
+def discounted_gain(ranks: np.ndarray, k: int = 10) -> np.ndarray:
+    """nDCG@K, from 0 to 1, for one right item each: 1 / log2(rank + 2) among the first K, else 0.
+
+    The ideal gain of one right item is 1 (Jarvelin and Kekalainen 2002).
+    """
+    return np.where(ranks < k, 1.0 / np.log2(ranks + 2.0), 0.0)
+
+
+def median_rank(ranks: np.ndarray, *, lower: bool) -> float:
+    """MdR from 1: numpy's mean of the middle two, or torch's lower one (CLIP4Clip)."""
+    if lower:
+        return float(np.sort(ranks)[(len(ranks) - 1) // 2]) + 1.0
+    return float(np.median(ranks)) + 1.0
+
+
+def geometric_mean(values: np.ndarray) -> float:
+    """Of R@1, R@5 and R@10, as CE reports it; 0 where one of them is 0."""
+    return float(np.prod(values) ** (1.0 / len(values)))

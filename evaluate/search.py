@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..align.checkpoint import Run, load_run
 from ..data_manifests.errors import UserError
-from ..data_manifests.file_names import text_name, video_file
 from ..extract.query_encoder import TextEncoder, load_query_encoder
 from ..extract.store import FeatureStore, SplitFeatures
+from .clip_places import ClipPlaces, clip_places
 from .clip_search import ClipSearch
 from .config import EvaluationConfig
 from .evaluation import choose_fused_weight
@@ -48,10 +47,8 @@ class Library:
     """The clips of a cache, ready to be searched."""
 
     features: SplitFeatures
-    videos: list[str]
-    """(N,) file of each clip."""
-    offsets_seconds: np.ndarray
-    """(N,) float64, where each clip starts in its video."""
+    places: ClipPlaces
+    """Of its N clips."""
     run: Run | None
     """Whose heads are used; None: the backbone as it is."""
     weight: FusedWeight
@@ -81,11 +78,9 @@ class Library:
         clips = clip_vectors(features, embed(features, model))
         name = config.validation_split
         validation = store.split(name, segments=rule) if name in store.splits else None
-        videos, starts = _places(store, features)
         return cls(
             features=features,
-            videos=videos,
-            offsets_seconds=starts,
+            places=clip_places(store, features.clip_ids),
             run=run,
             weight=choose_fused_weight(validation, model, config),
             clip_search=ClipSearch(
@@ -121,9 +116,9 @@ class Library:
                     rank=rank,
                     score=float(score),
                     clip_id=self.features.clip_ids[clip],
-                    video=self.videos[clip],
-                    start_seconds=float(self.offsets_seconds[clip] + spans[segment, 0]),
-                    end_seconds=float(self.offsets_seconds[clip] + spans[segment, 1]),
+                    video=str(self.places.videos[clip]),
+                    start_seconds=float(self.places.start_seconds[clip] + spans[segment, 0]),
+                    end_seconds=float(self.places.start_seconds[clip] + spans[segment, 1]),
                 )
                 for rank, (clip, score, segment) in enumerate(
                     zip(found.clips[row], found.scores[row], found.segments[row], strict=True), 1
@@ -132,14 +127,3 @@ class Library:
             ]
             for row, text in enumerate(texts)
         ]
-
-
-def _places(store: FeatureStore, features: SplitFeatures) -> tuple[list[str], np.ndarray]:
-    """The file of every clip of the split, and where in it the clip starts, in seconds."""
-    table = store.clips.select(["clip_id", "video_path", "start_seconds"]).to_pydict()
-    row = {clip_id: place for place, clip_id in enumerate(table["clip_id"])}
-    rows = [row[clip_id] for clip_id in features.clip_ids]
-    root = Path(text_name(store.record["videos_root"]))
-    videos = [str(video_file(root, table["video_path"][place])) for place in rows]
-    starts = [table["start_seconds"][place] or 0.0 for place in rows]
-    return videos, np.array(starts, dtype=np.float64)

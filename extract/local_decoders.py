@@ -147,7 +147,8 @@ class LocalDecoders:
             is_late.set()
             worker.process.kill()
 
-        deadline = threading.Timer(self._settings.limits.stall_seconds, end_it)
+        limits = self._settings.limits
+        deadline = threading.Timer(min(limits.stall_seconds, limits.decode_seconds), end_it)
         deadline.daemon = True
         deadline.start()
         try:
@@ -155,7 +156,9 @@ class LocalDecoders:
         except (EOFError, OSError):
             worker.process.join(timeout=5)
             crashed = f"the decoder crashed ({_how(worker.process.exitcode)})"
-            self._lose(worker, self._stalled() if is_late.is_set() else crashed)
+            is_stalled = limits.stall_seconds <= limits.decode_seconds
+            late = self._stalled() if is_stalled else self._too_long()
+            self._lose(worker, late if is_late.is_set() else crashed)
             return
         finally:
             deadline.cancel()

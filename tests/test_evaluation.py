@@ -6,9 +6,10 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -389,9 +390,13 @@ class FakeStore:
 
     key = KEY
     splits = ("test", "val")
+    record: ClassVar = {"videos_root": "/nowhere"}
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        ids = self.split("test").clip_ids
+        columns = {"clip_id": ids, "video_path": ids, "start_seconds": [None] * len(ids)}
+        self.clips = pa.table(columns)
 
     @classmethod
     def open(cls, path: Path) -> FakeStore:
@@ -432,6 +437,7 @@ def test_the_report_holds_rows_seeds_intervals_and_comparisons(tmp_path: Path) -
     assert sorted(p.name for p in out.iterdir()) == [
         "config.yaml",
         "queries.parquet",
+        "report.html",
         "results.json",
     ]
     content = json.loads((out / "results.json").read_text())
@@ -498,7 +504,7 @@ def test_the_table_fits_100_columns_and_says_what_matters(tmp_path: Path) -> Non
     assert "both vs global, paired on the same queries:" in lines
     assert "a is chosen by text_to_clip R@1 on split 'val'." in lines
     assert "…" not in output
-    assert lines[-1] == f"Report: {tmp_path}"
+    assert lines[-1] == f"Report: {tmp_path / 'report.html'}"
 
 
 @pytest.mark.usefixtures("runs")

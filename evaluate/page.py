@@ -1,0 +1,226 @@
+"""report.html: the numbers, figures and pictures of an evaluation on one page of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import numpy as np
+
+from ..data_manifests.whole_files import write_whole
+from .evaluation import Evaluation
+from .page_figures import Curve, bars, lines, rank_histogram, recall_curves, timeline
+from .page_queries import disagreements, gallery
+from .queries import TaskQueries
+from .results import RowOutcome, ScoreSummary
+from .scoring import embed
+
+PAGE_FILE: Final = "report.html"
+MOMENTS: Final = 6
+"""Texts whose similarity along their clip is drawn."""
+LISTED: Final = 8
+"""Queries that are listed where levels disagree."""
+METRICS: Final = ("R@1", "R@5", "R@10", "MdR", "MnR", "MRR", "accuracy", "mIoU")
+"""Columns of the tables, in this order where they are there."""
+
+
+def write_page(evaluation: Evaluation, folder: Path) -> Path:
+    """Write the page beside the other files of the report; its path.
+
+    It holds all it shows: no script, no network, and pictures only of videos that are there.
+    """
+    template = files("mlalign.evaluate").joinpath("templates", "report.html").read_text("utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.from_string(template).render(**_content(evaluation))
+    path = folder / PAGE_FILE
+    write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    return path
+
+
+def _content(evaluation: Evaluation) -> dict[str, Any]:
+    features = evaluation.features
+    best = best_row(evaluation)
+    run = best.runs[0]
+    searched = _searched(evaluation.tasks)
+    content: dict[str, Any] = {
+        "cache": str(evaluation.cache),
+        "split": features.split,
+        "segments": features.segment_rule,
+        "counts": evaluation.counts,
+        "config": evaluation.config,
+        "rows": [row.name for row in evaluation.rows],
+        "best": best.name,
+        "tables": [_table(evaluation, task) for task in evaluation.tasks],
+        "comparisons": _comparisons(evaluation),
+        "weights": {row.name: [run.weight for run in row.runs] for row in evaluation.rows},
+        "effects": [
+            (row.name, run.index_effect)
+            for row in evaluation.rows
+            for run in row.runs
+            if run.index_effect is not None
+        ],
+        "training": training_figure(evaluation.rows),
+        "types": _type_bars(evaluation),
+        "searched": None,
+        "moments": _moments(evaluation, best),
+    }
+    if searched is not None:
+        ranks = {
+            row.name: [run.scored[searched.name]["fused"].ranks.ranks for run in row.runs]
+            for row in evaluation.rows
+        }
+        gains, losses = disagreements(searched, run, features)
+        is_shown = run.scored[searched.name]["fused"].shown is not None
+        content["searched"] = {
+            "name": searched.name,
+            "recall": recall_curves(ranks),
+            "histogram": rank_histogram(ranks),
+            "gains": gains[:LISTED],
+            "num_gains": len(gains),
+            "losses": losses[:LISTED],
+            "num_losses": len(losses),
+            "num_queries": len(searched.query_ids),
+            "gallery": gallery(searched, run, "fused", features, evaluation.places)
+            if is_shown
+            else {},
+        }
+    return content
+
+
+def best_row(evaluation: Evaluation) -> RowOutcome:
+    """The row with the highest main metric of the first task, by its last score (fused)."""
+
+    def value(row: RowOutcome) -> float:
+        task = evaluation.tasks[0]
+        found = [
+            summary.metrics[task.main_metric].interval.value
+            for summary in evaluation.summaries[row.name]
+            if summary.task == task.name and summary.subset is None
+        ]
+        return found[-1]
+
+    return max(evaluation.rows, key=value)
+
+
+def training_figure(rows: Sequence[RowOutcome]) -> str | None:
+    """The validation score of every run after each epoch; None where no run has any."""
+    curves = [
+        Curve(name=row.name, xs=epochs, ys=[100 * score for score in scores], colour=number)
+        for number, row in enumerate(rows)
+        for run in row.runs
+        if run.path is not None
+        for epochs, scores in [_validations(run.path / "metrics.jsonl")]
+        if epochs
+    ]
+    if not curves:
+        return None
+    return lines(curves, x_label="epoch", y_label="validation score, percent")
+
+
+def _validations(path: Path) -> tuple[list[int], list[float]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return [], []
+    rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    found = [row for row in rows if row["kind"] == "validation"]
+    return [row["epoch"] for row in found], [row["score"] for row in found]
+
+
+def _searched(tasks: Sequence[TaskQueries]) -> TaskQueries | None:
+    """The task that texts search clips in, global ones before sentences."""
+    names = {task.name: task for task in tasks}
+    return names.get("text_to_clip") or names.get("sentence_to_clip")
+
+
+def _table(evaluation: Evaluation, task: TaskQueries) -> dict[str, Any]:
+    """One task: a line per row and score, a column per metric."""
+    of_rows = {
+        row.name: [
+            summary
+            for summary in evaluation.summaries[row.name]
+            if summary.task == task.name and summary.subset is None
+        ]
+        for row in evaluation.rows
+    }
+    there = {name for found in of_rows.values() for summary in found for name in summary.metrics}
+    return {
+        "name": task.name,
+        "num_queries": len(task.query_ids),
+        "chance": task.chance,
+        "main_metric": task.main_metric,
+        "metrics": [name for name in METRICS if name in there],
+        "lines": [
+            {"row": name, "summary": summary, "tied": max(summary.num_tied)}
+            for name, found in of_rows.items()
+            for summary in found
+        ],
+        "best": _best_values(of_rows.values(), task.main_metric),
+    }
+
+
+def _best_values(of_rows: Any, metric: str) -> dict[str, float]:
+    """The best value of the main metric by score."""
+    best: dict[str, float] = {}
+    for found in of_rows:
+        for summary in found:
+            value = summary.metrics[metric].interval.value
+            best[summary.score] = max(value, best.get(summary.score, value))
+    return best
+
+
+def _comparisons(evaluation: Evaluation) -> list[Any]:
+    main = {task.name: task.main_metric for task in evaluation.tasks}
+    return [
+        comparison
+        for comparison in evaluation.comparisons
+        if comparison.subset is None and comparison.metric == main[comparison.task]
+    ]
+
+
+def _type_bars(evaluation: Evaluation) -> str | None:
+    """Accuracy of each question type; None without types."""
+    task = next((task for task in evaluation.tasks if task.kind == "choice" and task.subsets), None)
+    if task is None:
+        return None
+    groups = list(task.subsets)
+
+    def heights(summaries: Sequence[ScoreSummary]) -> list[float]:
+        by_type: Mapping[str | None, float] = {
+            summary.subset: summary.metrics["accuracy"].interval.value
+            for summary in summaries
+            if summary.task == task.name  # the last score, fused, stays
+        }
+        return [by_type[group] for group in groups]
+
+    values = {row.name: heights(evaluation.summaries[row.name]) for row in evaluation.rows}
+    return bars(groups, values, y_label="accuracy, percent")
+
+
+def _moments(evaluation: Evaluation, row: RowOutcome) -> list[dict[str, Any]]:
+    """Some texts with a span, spread over the split, and their similarity along their clip."""
+    features = evaluation.features
+    texts = np.flatnonzero(features.text_is_segment)
+    if not len(texts):
+        return []
+    chosen = texts[np.unique(np.linspace(0, len(texts) - 1, MOMENTS).astype(int))]
+    embeddings = embed(features, evaluation.encoders[row.name])
+    shown = []
+    for text in chosen:
+        clip = int(features.text_clips[text])
+        segments = slice(*features.segment_offsets[clip : clip + 2])
+        start, end = features.text_spans[text]
+        figure = timeline(
+            features.segment_spans[segments],
+            embeddings.segments[segments] @ embeddings.texts[text],
+            true_span=(float(start), float(end)),
+        )
+        clip_id = features.clip_ids[clip]
+        shown.append({"text": features.texts[text], "clip_id": clip_id, "figure": figure})
+    return shown

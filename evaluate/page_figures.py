@@ -1,0 +1,155 @@
+"""The figures of the report's page: SVG that takes its text colour from the page, light or dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#123456"
+"""Stands for the page's text colour until the SVG is written."""
+COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#eeca3b")
+"""Of the rows, in order: told apart on white and on black, and by people who are colour-blind as
+far as eight colours go (Vega's category10, reordered)."""
+STYLE: dict[Any, Any] = {
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mlalign",
+}
+BINS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000, 1_000_000)
+"""First ranks of the bars of the histogram."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """A line with a name."""
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+    colour: int
+    """Number of the row it belongs to."""
+
+
+def recall_curves(ranks: Mapping[str, Sequence[np.ndarray]]) -> str:
+    """Recall against K, to the number of queries' largest rank. ranks: row -> (Q,) 0-based ranks
+    of each run; the curve is the mean over runs."""
+    largest = max(int(run.max()) + 1 for runs in ranks.values() for run in runs)
+    ks = np.unique(np.geomspace(1, largest, 60).round().astype(int))
+    figure, axes = _figure("K", "recall at K, percent")
+    for colour, (name, runs) in enumerate(ranks.items()):
+        recall = [100 * np.mean([np.mean(run < k) for run in runs]) for k in ks]
+        axes.plot(ks, recall, label=name, color=_colour(colour))
+    axes.set_xscale("log")
+    axes.set_ylim(0, 100)
+    _legend(axes)
+    return _svg(figure)
+
+
+def rank_histogram(ranks: Mapping[str, Sequence[np.ndarray]]) -> str:
+    """How many queries find their item at which rank; bars of each row side by side."""
+    largest = max(int(run.max()) + 1 for runs in ranks.values() for run in runs)
+    edges = [edge for edge in BINS if edge <= largest]
+    labels = [
+        f"{first}" if last == first + 1 else f"{first}–{last - 1}"
+        for first, last in zip(edges, [*edges[1:], largest + 1], strict=True)
+    ]
+    figure, axes = _figure("rank of the right item", "queries, percent")
+    width = 0.8 / len(ranks)
+    for colour, (name, runs) in enumerate(ranks.items()):
+        counts = np.zeros(len(edges))
+        for run in runs:
+            bins = np.searchsorted(edges, run + 1, side="right") - 1
+            counts += np.bincount(bins, minlength=len(edges)) / len(run)
+        places = np.arange(len(edges)) + (colour - (len(ranks) - 1) / 2) * width
+        axes.bar(places, 100 * counts / len(runs), width, label=name, color=_colour(colour))
+    axes.set_xticks(range(len(edges)), labels, rotation=30, ha="right")
+    _legend(axes)
+    return _svg(figure)
+
+
+def lines(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
+    """Curves in one figure; those of one row share its colour, and its name in the legend."""
+    figure, axes = _figure(x_label, y_label)
+    named: set[str] = set()
+    for curve in curves:
+        label = None if curve.name in named else curve.name
+        named.add(curve.name)
+        axes.plot(curve.xs, curve.ys, label=label, color=_colour(curve.colour), linewidth=1.2)
+    _legend(axes)
+    return _svg(figure)
+
+
+def bars(groups: Sequence[str], values: Mapping[str, Sequence[float]], *, y_label: str) -> str:
+    """A bar of each row for each group. values: row -> one number per group."""
+    figure, axes = _figure("", y_label)
+    width = 0.8 / len(values)
+    for colour, (name, heights) in enumerate(values.items()):
+        places = np.arange(len(groups)) + (colour - (len(values) - 1) / 2) * width
+        axes.bar(places, heights, width, label=name, color=_colour(colour))
+    axes.set_xticks(range(len(groups)), groups, rotation=30, ha="right")
+    _legend(axes)
+    return _svg(figure)
+
+
+def timeline(
+    spans: np.ndarray, similarities: np.ndarray, *, true_span: tuple[float, float] | None
+) -> str:
+    """The similarity of a text with each segment along its clip. spans: (S, 2) seconds."""
+    figure, axes = _figure("seconds", "similarity", height=1.7)
+    if true_span is not None:
+        axes.axvspan(*true_span, color=COLOURS[2], alpha=0.25, linewidth=0)
+    for (start, end), value in zip(spans, similarities, strict=True):
+        axes.plot([start, end], [value, value], color=COLOURS[0], linewidth=2.5)
+    return _svg(figure)
+
+
+def _figure(x_label: str, y_label: str, *, height: float = 3.0) -> tuple[Figure, Axes]:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, height), layout="constrained")
+        axes = figure.subplots()
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+    return figure, axes
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes, where it hides nothing."""
+    axes.legend(
+        frameon=False,
+        labelcolor=INK,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        handlelength=1.2,
+        borderaxespad=0,
+    )
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an SVG element without size, date or background, the same for equal data."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    drawing = buffer.getvalue()
+    drawing = drawing[drawing.index("<svg") :].replace(INK, "currentColor")
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
+    return re.sub(r' (?:width|height)="[\d.]+pt"', "", drawing, count=2)

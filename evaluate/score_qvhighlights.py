@@ -1,0 +1,133 @@
+"""QVHighlights' scores: mAP and R1 of moments by their length, mAP and HIT@1 of highlights.
+
+After Lei et al. 2021 and their standalone_eval. A query without a predicted window is an error
+here; the official scorer leaves it out of the mean, which flatters.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from .average_precision import highlight_precision, window_precisions
+from .prediction_files import FileFaults, read_json, records_of
+from .spans import overlaps
+
+THRESHOLDS: Final = np.array([0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
+RANGES: Final = {"full": (-np.inf, np.inf), "long": (30, 150), "middle": (10, 30), "short": (0, 10)}
+"""Seconds (low, high] of the truth's windows that count; the whole of it for full."""
+MAX_WINDOWS: Final = 10
+CLIP_SECONDS: Final = 2
+MENDED_CLIPS: Final = 2
+"""Scores too many or too few that are cut or taken for 0, as the official scorer does with any."""
+LEVELS: Final = {"Fair": 2, "Good": 3, "VeryGood": 4}
+
+
+def score_qvhighlights(predictions: Path, annotations: Path) -> dict[str, Any]:
+    """Percent with two digits, in the structure that the official scorer prints."""
+    faults, truth_faults = FileFaults(predictions), FileFaults(annotations)
+    truth = truth_faults.index(records_of(read_json(annotations), annotations), "qid")
+    truth_faults.raise_if_any()
+    found = faults.index(records_of(read_json(predictions), predictions), "qid")
+    qids = faults.match(found, truth, what="qid")
+    parts = ("pred_relevant_windows", "pred_saliency_scores")
+    fields = [part for part in parts if any(part in record for record in found.values())]
+    if not fields:
+        faults.add(f"expected {' or '.join(parts)} in every record")
+    values: dict[str, dict[str, np.ndarray]] = {field: {} for field in fields}
+    for qid in qids:
+        for field in fields:
+            width = 3 if field == parts[0] else None
+            where = f"qid {qid}, {field}"
+            value = faults.numbers(found[qid].get(field), where=where, width=width)
+            values[field][qid] = value
+            num_clips = int(truth[qid]["duration"] / CLIP_SECONDS)
+            if found[qid].get(field) == []:
+                faults.add(f"{where}: empty")
+            elif width is None and len(value) and abs(len(value) - num_clips) > MENDED_CLIPS:
+                faults.add(f"{where}: expected {num_clips} scores, got {len(value)}")
+    faults.raise_if_any()
+    scores: dict[str, Any] = {}
+    if parts[0] in values:
+        scores |= _moment_scores(values[parts[0]], truth)
+    if parts[1] in values:
+        scores |= _highlight_scores(values[parts[1]], truth)
+    scores |= _mended(values.get(parts[1], {}), truth)
+    return {"brief": _brief(scores)} | dict(sorted(scores.items()))
+
+
+def saliency(record: dict[str, Any]) -> np.ndarray:
+    """(clips, annotators): the annotators' 0 to 4 of every 2-second clip, 0 where none is given."""
+    full = np.zeros((int(record["duration"] / CLIP_SECONDS), 3))
+    if record["relevant_clip_ids"]:
+        full[np.array(record["relevant_clip_ids"])] = np.array(record["saliency_scores"])
+    return full
+
+
+def _moment_scores(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, Any]:
+    scores = {}
+    for name, (low, high) in RANGES.items():
+        precisions, firsts = [], []
+        for qid, predicted in found.items():
+            windows = np.array(truth[qid]["relevant_windows"], dtype=np.float64).reshape(-1, 2)
+            lengths = windows[:, 1] - windows[:, 0]
+            windows = windows[(lengths > low) & (lengths <= high)]
+            if len(windows):
+                precisions.append(window_precisions(predicted[:MAX_WINDOWS], windows, THRESHOLDS))
+                firsts.append(overlaps(predicted[0, :2], windows, denominator="union").max())
+        if not precisions:
+            continue
+        by_threshold = np.mean(precisions, axis=0)
+        reached = np.array(firsts)[:, None] >= THRESHOLDS
+        names = [str(float(value)) for value in THRESHOLDS]
+        mean_ap = {key: _percent(ap) for key, ap in zip(names, by_threshold, strict=True)}
+        scores[name] = {
+            "MR-mAP": mean_ap | {"average": _percent(by_threshold.mean())},
+            "MR-R1": dict(zip(names, map(_percent, reached.mean(axis=0)), strict=True)),
+        }
+    return scores
+
+
+def _highlight_scores(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, Any]:
+    scores = {}
+    for name, least in LEVELS.items():
+        precisions, hits = [], []
+        for qid, predicted in found.items():
+            right = saliency(truth[qid]) >= least
+            fitted = np.zeros(len(right))
+            fitted[: len(predicted)] = predicted[: len(right)]
+            precisions.append([highlight_precision(one, fitted) for one in right.T])
+            best = int(predicted.argmax())
+            hits.append(best < len(right) and right[best].any())
+        scores[f"HL-min-{name}"] = {
+            "HL-mAP": _percent(np.mean(precisions)),
+            "HL-Hit1": _percent(np.mean(hits)),
+        }
+    return scores
+
+
+def _mended(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, list[str]]:
+    odd = [qid for qid, value in found.items() if len(value) != len(saliency(truth[qid]))]
+    said = f"{len(odd)} queries with up to {MENDED_CLIPS} clips' scores too many or too few: "
+    return {"notes": [f"{said}cut, or 0: {', '.join(odd[:5])}"]} if odd else {}
+
+
+def _brief(scores: dict[str, Any]) -> dict[str, float]:
+    brief = {
+        f"MR-{name}-mAP": scores[name]["MR-mAP"]["average"] for name in RANGES if name in scores
+    }
+    if "full" in scores:
+        full = scores["full"]
+        brief |= {f"MR-full-mAP@{value}": full["MR-mAP"][value] for value in ("0.5", "0.75")}
+        brief |= {f"MR-full-R1@{value}": full["MR-R1"][value] for value in ("0.5", "0.7")}
+    brief = dict(sorted(brief.items()))
+    for level in LEVELS:
+        for key, value in scores.get(f"HL-min-{level}", {}).items():
+            brief[f"HL-min-{level}-{key.removeprefix('HL-')}"] = value
+    return brief
+
+
+def _percent(share: Any) -> float:
+    return float(f"{100 * float(share):.2f}")

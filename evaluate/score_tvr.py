@@ -1,0 +1,118 @@
+"""TVR's scores: moments in a corpus (VCMR), in one video (SVMR), and videos (VR); How2R's too.
+
+A query's score is the rank of its first right prediction. IoU is over the hull and `>=`; only the
+first 100 predictions count, in the order of the file (Lei et al. 2020, standalone_eval).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from .prediction_files import FileFaults, PredictionError, read_json, records_of
+from .spans import overlaps
+
+TASKS: Final = ("VCMR", "SVMR", "VR")
+THRESHOLDS: Final = (0.5, 0.7)
+KS: Final = (1, 5, 10, 100)
+MAX_PREDICTIONS: Final = 100
+ANNOTATORS: Final = 2
+"""Of DiDeMo's four or more, those whose span has to be met."""
+NEVER: Final = 10**9
+"""The rank of what is not there."""
+TYPES: Final = ("v", "t", "vt")
+
+
+def score_tvr(predictions: Path, annotations: Path) -> dict[str, Any]:
+    """Percent with two digits: {task: {"0.5-r1": ..}, task_by_type: {"v-0.5-r1": ..}}."""
+    faults = FileFaults(predictions)
+    content = read_json(predictions)
+    tasks = [task for task in TASKS if isinstance(content, dict) and task in content]
+    if not tasks or not isinstance(content.get("video2idx"), dict):
+        raise PredictionError(
+            f"{predictions}: expected an object with video2idx and one of {', '.join(TASKS)}"
+        )
+    truth = FileFaults(annotations)
+    queries = truth.index(records_of(read_json(annotations), annotations), "desc_id")
+    truth.raise_if_any()
+    for name in sorted({q["vid_name"] for q in queries.values()} - set(content["video2idx"])):
+        faults.add(f"video2idx: video {name} of the annotations is missing")
+    moments = {task: _read_task(content[task], task, queries, faults) for task in tasks}
+    faults.raise_if_any()
+    types = np.array([query.get("type", "") for query in queries.values()])
+    scores: dict[str, Any] = {}
+    by_type: dict[str, Any] = {}
+    for task in tasks:
+        ranks = _ranks(task, moments[task], queries, content["video2idx"])
+        scores[task] = _recalls(ranks, "")
+        if set(types) <= set(TYPES):
+            found: dict[str, Any] = {}
+            for name in TYPES:
+                rows = types == name
+                if rows.any():
+                    found |= _recalls({key: rank[rows] for key, rank in ranks.items()}, f"{name}-")
+            shares = " ".join(f"{name} {_percent(np.mean(types == name))}" for name in TYPES)
+            by_type[f"{task}_by_type"] = found | {"desc_type_ratio": shares}
+    return scores | by_type
+
+
+def first_right(
+    moments: np.ndarray, spans: np.ndarray, video: int, *, task: str, threshold: float
+) -> int:
+    """0-based rank of the first right prediction of one query, or NEVER.
+
+    moments: (n, 3) float32 video, start, end.   spans: (annotators, 2) float32.
+    """
+    own = moments[:, 0] == video
+    if task == "VR":
+        right = own
+    else:
+        ious = overlaps(moments[:, None, 1:3], spans[None], denominator="hull")
+        least = ANNOTATORS if len(spans) >= 4 else 1
+        right = ((ious >= np.float32(threshold)).sum(axis=1) >= least) & own
+        right = right[own] if task == "SVMR" else right
+    return int(right.argmax()) if right.any() else NEVER
+
+
+def _read_task(
+    records: Any, task: str, queries: dict[str, Any], faults: FileFaults
+) -> dict[str, np.ndarray]:
+    if not isinstance(records, list):
+        faults.add(f"{task}: expected a list of records")
+        return {}
+    found = faults.index(records, "desc_id")
+    faults.match(found, queries, what=f"{task}: desc_id")
+    return {
+        name: faults.numbers(
+            record.get("predictions"), where=f"{task}: desc_id {name}, predictions", width=3
+        )
+        for name, record in found.items()
+    }
+
+
+def _ranks(
+    task: str, moments: dict[str, np.ndarray], queries: dict[str, Any], video2idx: dict[str, int]
+) -> dict[str, np.ndarray]:
+    kinds = {"r": 0.0} if task == "VR" else {f"{value}-r": value for value in THRESHOLDS}
+    found: dict[str, list[int]] = {kind: [] for kind in kinds}
+    for name, query in queries.items():
+        cut = moments[name][:MAX_PREDICTIONS].astype(np.float32)
+        spans = np.array(query["ts"], dtype=np.float32).reshape(-1, 2)
+        video = video2idx[query["vid_name"]]
+        for kind, threshold in kinds.items():
+            found[kind].append(first_right(cut, spans, video, task=task, threshold=threshold))
+    return {kind: np.array(ranks) for kind, ranks in found.items()}
+
+
+def _recalls(ranks: dict[str, np.ndarray], prefix: str) -> dict[str, float]:
+    return {
+        f"{prefix}{kind}{k}": _percent(np.mean(rank < k))
+        for kind, rank in ranks.items()
+        for k in KS
+    }
+
+
+def _percent(share: np.floating[Any]) -> float:
+    return round(float(share) * 100, 2)

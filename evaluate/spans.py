@@ -1,0 +1,41 @@
+"""Spans in seconds: how much they overlap, which of them suppress others."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+Denominator = Literal["union", "hull"]
+Comparison = Literal[">=", ">"]
+
+
+def overlaps(spans: np.ndarray, truth: np.ndarray, *, denominator: Denominator) -> np.ndarray:
+    """IoU of spans (..., 2) with truth (..., 2), broadcast; 0 where the denominator is 0.
+
+    union: the seconds in either (QVHighlights, 2D-TAN). hull: from the first start to the last end
+    (TVR, TVQA+), which is the same for spans that meet; for others both IoUs are 0.
+    """
+    start = np.maximum(spans[..., 0], truth[..., 0])
+    inner = np.maximum(0, np.minimum(spans[..., 1], truth[..., 1]) - start)
+    if denominator == "hull":
+        first = np.minimum(spans[..., 0], truth[..., 0])
+        whole = np.maximum(spans[..., 1], truth[..., 1]) - first
+    else:
+        lengths = (spans[..., 1] - spans[..., 0]) + (truth[..., 1] - truth[..., 0])
+        whole = lengths - inner
+    return np.asarray(np.divide(inner, whole, out=np.zeros_like(whole), where=whole > 0))
+
+
+def reaches(ious: np.ndarray, threshold: float, comparison: Comparison) -> np.ndarray:
+    """Whether each IoU is enough: `>=` in TVR and QVHighlights, `>` in the 2D-TAN family."""
+    return ious >= threshold if comparison == ">=" else ious > threshold
+
+
+def suppress(spans: np.ndarray, *, threshold: float) -> np.ndarray:
+    """Indices of the spans (n, 2), best first, whose IoU with no kept one before is > threshold."""
+    kept: list[int] = []
+    for index, span in enumerate(spans):
+        if not kept or overlaps(spans[kept], span, denominator="union").max() <= threshold:
+            kept.append(index)
+    return np.array(kept, dtype=np.int64)

@@ -75,12 +75,13 @@ def _read_scores(path: Path, texts: list[str], videos: list[str]) -> np.ndarray:
     faults = FileFaults(path)
     given_texts, given_videos, scores = texts, videos, content
     if not isinstance(content, np.ndarray):
-        absent = [name for name in ("scores", "text_ids", "video_ids") if name not in content]
-        if absent:
-            raise PredictionError(f"{path}: expected the arrays {', '.join(absent)} as well")
-        scores = content["scores"]
-        given_texts = [str(name) for name in content["text_ids"]]
-        given_videos = [str(name) for name in content["video_ids"]]
+        with content:
+            absent = [name for name in ("scores", "text_ids", "video_ids") if name not in content]
+            if absent:
+                raise PredictionError(f"{path}: expected the arrays {', '.join(absent)} as well")
+            scores = content["scores"]
+            given_texts = [str(name) for name in content["text_ids"]]
+            given_videos = [str(name) for name in content["video_ids"]]
     for what, given, wanted in (("text", given_texts, texts), ("video", given_videos, videos)):
         faults.match(given, wanted, what=what)
         faults.index([{what: name} for name in given], what)

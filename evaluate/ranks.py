@@ -45,7 +45,9 @@ def ranks_of_correct(
     best_Q = np.maximum.reduceat(correct_scores, starts) if len(correct) else np.zeros(0)
 
     def wrong_items(threshold_Q: np.ndarray) -> np.ndarray:
-        every = np.count_nonzero(scores_QI >= threshold_Q[:, None], axis=1)
+        # Bits: counting bytes along an axis takes half as long again (27,763 x 670, one core).
+        at_least = np.packbits(scores_QI >= threshold_Q[:, None], axis=1)
+        every = np.bitwise_count(at_least).sum(axis=1, dtype=np.int64)
         right: np.ndarray = np.add.reduceat(
             (correct_scores >= threshold_Q[rows]).astype(np.int64), starts
         )

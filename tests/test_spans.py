@@ -62,3 +62,18 @@ def test_a_second_box_of_the_same_truth_is_wrong() -> None:
     predicted = {"a": np.array([[*box, 0.9], [*box, 0.8]]), "b": np.array([[*box, 0.7]])}
     truth = {"a": np.array([box]), "b": np.array([box])}
     assert np.isclose(box_precision(predicted, truth), (1 + 2 / 3) / 2)
+
+
+def test_highlight_precision_agrees_with_a_loop_over_thresholds() -> None:
+    """The mean over distinct recalls of the best precision at that recall or a higher one."""
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        right = rng.permutation(np.arange(12) < rng.integers(1, 12))
+        scores = rng.integers(0, 6, 12).astype(float)
+        points = []
+        for threshold in np.unique(scores):
+            chosen = scores >= threshold
+            points.append((right[chosen].sum() / right.sum(), right[chosen].mean()))
+        recalls = {recall for recall, _ in points if recall > 0}
+        best = [max(p for r, p in points if r >= recall) for recall in recalls]
+        assert np.isclose(highlight_precision(right, scores), np.mean(best))

@@ -45,6 +45,26 @@ def command_errors(function: Callable[P, R]) -> Callable[P, R]:
     return command
 
 
+class DefaultGroup(click.Group):
+    """A group whose command `run` is meant when no other is named."""
+
+    usage: str
+    """What a call without a command looks like; set by the class that a group is made of."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, self.usage)
+        formatter.write_usage(ctx.command_path, "COMMAND [ARGS]...")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.commands["run"].format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
 def as_program(command: click.Command) -> Callable[[], None]:
     """The command as the entry point of an installed program.
 

@@ -8,27 +8,14 @@ from typing import Literal
 
 import click
 
-from ..data_manifests.command_line import as_program, command_errors, config_options
+from ..data_manifests.command_line import DefaultGroup, as_program, command_errors, config_options
 
 
-class _DefaultGroup(click.Group):
-    """A group whose first command is meant when no other is named."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_usage(ctx.command_path, "CACHE -o REPORT [OPTIONS]")
-        formatter.write_usage(ctx.command_path, "COMMAND [ARGS]...")
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        self.commands["run"].format_options(ctx, formatter)
-        self.format_commands(ctx, formatter)
+class _Group(DefaultGroup):
+    usage = "CACHE -o REPORT [OPTIONS]"
 
 
-@click.group(cls=_DefaultGroup)
+@click.group(cls=_Group)
 def main() -> None:
     """Score the backbone as it is (zero-shot) and trained RUNs on a split of CACHE.
 

@@ -12,6 +12,7 @@ from .metrics import recall_at
 from .queries import Scored, TaskQueries
 from .ranks import SCORE_RESOLUTION, Ranks
 from .scoring import Embeddings, own_clip_similarities
+from .spans import overlaps
 
 IOU_RESOLUTION = 1e-9
 """IoUs nearer than this are equal; spans are float64 seconds."""
@@ -105,12 +106,5 @@ def _ious_with_own_segments(
     clips = features.text_clips[texts]
     counts = np.diff(features.segment_offsets)[clips]
     segments = features.segment_spans[expand(features.segment_offsets[clips], counts)]
-    return span_iou(np.repeat(features.text_spans[texts], counts, axis=0), segments), counts
-
-
-def span_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(n,) intersection over union of spans (n, 2) in seconds; 0 where both are empty."""
-    inner = np.minimum(first[:, 1], second[:, 1]) - np.maximum(first[:, 0], second[:, 0])
-    inner = np.clip(inner, 0.0, None)
-    union = (first[:, 1] - first[:, 0]) + (second[:, 1] - second[:, 0]) - inner
-    return np.asarray(np.divide(inner, union, out=np.zeros(len(union)), where=union > 0))
+    own = np.repeat(features.text_spans[texts], counts, axis=0)
+    return overlaps(own, segments, denominator="union"), counts

@@ -28,7 +28,7 @@ from mlalign.evaluate.evaluation import (
     find_tasks,
     score_tasks,
 )
-from mlalign.evaluate.grounding import grounding_task, score_grounding, span_iou
+from mlalign.evaluate.grounding import grounding_task, score_grounding
 from mlalign.evaluate.questions import choice_task, score_choices
 from mlalign.evaluate.retrieval import retrieval_tasks, sentences_of
 from mlalign.evaluate.rows import table_rows
@@ -258,12 +258,6 @@ def test_the_fused_weight_comes_from_validation_and_ties_go_to_the_middle() -> N
 
 
 # --- grounding
-
-
-def test_span_iou_of_hand_worked_spans() -> None:
-    first = np.array([[0, 2], [0, 2], [0, 1], [1, 1]], dtype=float)
-    second = np.array([[1, 3], [0, 4], [1, 2], [1, 1]], dtype=float)
-    assert np.allclose(span_iou(first, second), [1 / 3, 1 / 2, 0, 0])
 
 
 def test_grounding_on_a_hand_worked_clip() -> None:

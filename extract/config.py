@@ -12,6 +12,7 @@ from .segments import SHOTS, parse_rule
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 DecoderName = Literal["pyav", "ffmpeg"]
+HardwareName = Literal["cuda"]
 EngineName = Literal["local", "ray"]
 
 TINY = "tiny"
@@ -94,6 +95,9 @@ class ExtractConfig:
     decoder: DecoderName = "pyav"
     """pyav decodes in the worker process; ffmpeg runs the program through ffmpeg-python. Same
     frames."""
+    hwaccel: HardwareName | None = None
+    """cuda: the ffmpeg program decodes on an NVIDIA GPU (NVDEC) what that can, and the rest as
+    usual."""
     device: str = "auto"
     """auto (every GPU, else cpu), cpu, cuda (every GPU), cuda:1, or several: cuda:0,cuda:2."""
     engine: EngineName = "local"
@@ -117,6 +121,8 @@ class ExtractConfig:
             problems.append(str(error))
         if self.image_fps is not None and not 0 < self.image_fps <= 1000:
             problems.append(f"image_fps must be > 0 and <= 1000, got {self.image_fps}")
+        if self.hwaccel is not None and self.decoder != "ffmpeg":
+            problems.append(f"hwaccel {self.hwaccel} needs decoder=ffmpeg, got {self.decoder}")
         if self.sampling is not None and self.decoder == "ffmpeg":
             problems.append(f"decoder ffmpeg samples at fps; sampling {self.sampling} needs pyav")
         for name in ("workers", "batch_frames", "shard_clips"):

@@ -24,8 +24,9 @@ import numpy as np
 
 from ..data_manifests.file_names import name_text, text_name
 from .completeness import Extent, read_extent, shortfall
-from .config import DecoderLimits
+from .config import DecoderLimits, HardwareName
 from .container import Complaints, decoded_frames, open_container, reason_of, video_stream
+from .contract import CacheError
 from .decode import (
     DEMUXERS,
     PROTOCOLS,
@@ -60,6 +61,19 @@ def ffmpeg_program() -> str:
     return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
+def check_hwaccel(hwaccel: HardwareName) -> None:
+    """Raises CacheError, with the program's words, when it cannot decode on such hardware here."""
+    command = [ffmpeg_program(), "-v", "error", "-init_hw_device", hwaccel]
+    command += ["-f", "lavfi", "-i", "nullsrc", "-frames:v", "1", "-f", "null", "-"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise CacheError(
+            f"hwaccel {hwaccel} was asked for, and {command[0]} cannot use it on this machine: "
+            f"{re.sub(r'^.*?] ', '', said[0])}; leave hwaccel out to decode on the processor"
+        )
+
+
 class FfmpegDecoder:
     """See `decode.Decoder`. Probing goes through PyAV, which needs no program."""
 
@@ -71,9 +85,11 @@ class FfmpegDecoder:
         start: float,
         end: float | None,
         limits: DecoderLimits,
+        hwaccel: HardwareName | None = None,
         beat: Beat = no_beat,
     ) -> None:
         self._path = path
+        self._hwaccel = hwaccel
         self._beat = beat
         self._fps = fps
         self._start = start
@@ -166,6 +182,8 @@ class FfmpegDecoder:
 
     def _command(self, source: _Source) -> list[str]:
         """One process: choose, show right way up, convert, and write raw pictures to the pipe."""
+        # Without an output format the frames come back to memory, for the filters that follow.
+        hardware = {} if self._hwaccel is None else {"hwaccel": self._hwaccel}
         container = ffmpeg.input(
             name_text(f"file:{self._path}"),  # ffmpeg-python takes text only
             protocol_whitelist=PROTOCOLS,
@@ -173,6 +191,7 @@ class FfmpegDecoder:
             threads=1,
             # Filters made anew, where the video changes its size midway, would begin at time 0.
             reinit_filter=0,
+            **hardware,
         )
         # Where the clock is set back (joined recordings) it goes on where it stopped.
         passed = f"if(isnan(PTS)+lt(PTS,PREV_INPTS),round({float(source.gap)!r}/TB),PTS-PREV_INPTS)"

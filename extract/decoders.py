@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_never
 
-from .config import DecoderLimits, DecoderName
+from .config import DecoderLimits, DecoderName, HardwareName
 from .decode import Beat, Decoder, no_beat
 from .sampling import Sampling
 
@@ -19,11 +19,13 @@ def open_decoder(
     end: float | None,
     limits: DecoderLimits,
     image_fps: float | None = None,
+    hwaccel: HardwareName | None = None,
     beat: Beat = no_beat,
 ) -> Decoder:
     """A decoder of the span [start, end) of a video; nothing is opened before it is iterated.
 
-    image_fps: rate of the images, where path is a folder of them. beat: told of progress between
+    image_fps: rate of the images, where path is a folder of them. hwaccel: of the ffmpeg
+    decoder. beat: told of progress between
     samples, by another thread as well.
     """
     if image_fps is not None and path.is_dir():
@@ -44,7 +46,13 @@ def open_decoder(
 
             assert sampling.rule is None, "ExtractConfig refuses this"
             return FfmpegDecoder(
-                path, fps=sampling.fps, start=start, end=end, limits=limits, beat=beat
+                path,
+                fps=sampling.fps,
+                start=start,
+                end=end,
+                limits=limits,
+                hwaccel=hwaccel,
+                beat=beat,
             )
         case _:
             assert_never(name)

@@ -16,6 +16,7 @@ import numpy as np
 from ..data_manifests.file_names import video_file
 from .clip_shard import Clip, ClipShard
 from .config import ExtractConfig
+from .decode_ffmpeg import check_hwaccel
 from .frames import Chunk, ClipFailure, ClipTask, DecodeSettings, Message
 from .local_decoders import LocalDecoders
 from .planning import Item, Work
@@ -45,8 +46,11 @@ def encode_clips(
     """Commit the features of all clips; `committed` hears the name of every shard.
 
     works is iterated in another thread, as decoding goes on.
-    Raises CacheError when the disk refuses; what was committed stays.
+    Raises CacheError when the disk refuses (what was committed stays) or the hardware that was
+    asked for cannot decode.
     """
+    if config.hwaccel is not None:
+        check_hwaccel(config.hwaccel)
     decoders = LocalDecoders(
         DecodeSettings(
             decoder=config.decoder,
@@ -54,6 +58,7 @@ def encode_clips(
             image_fps=config.image_fps,
             preprocessing=encoders.backbone.preprocessing,
             limits=config.limits,
+            hwaccel=config.hwaccel,
             find_shots=bool(config.shots),
         ),
         num_workers=config.workers,

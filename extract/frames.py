@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from .config import DecoderLimits, DecoderName
+from .config import DecoderLimits, DecoderName, HardwareName
 from .decode import Beat, DecodeError, Ending, no_beat
 from .decoders import open_decoder
 from .preprocessing import Preprocessing
@@ -39,6 +39,7 @@ class DecodeSettings:
     sampling: Sampling
     preprocessing: Preprocessing
     limits: DecoderLimits
+    hwaccel: HardwareName | None = None
     find_shots: bool = False
     image_fps: float | None = None
     """Of clips that are folders of images."""
@@ -104,6 +105,7 @@ def read_clip(
             start=task.start_seconds,
             end=task.end_seconds,
             limits=settings.limits,
+            hwaccel=settings.hwaccel,
             beat=beat,
         )
         collector = _Collector()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data_manifests.errors import UserError
 from ..extract.store import SplitFeatures
-from .config import LossConfig
+from .config import RunConfig
 from .pairs import PairMasks, SpanPairs, pair_masks, ragged_rows, span_pairs, word_ids
 
 
@@ -82,12 +82,13 @@ class Batch:
 
 
 def load_training_split(
-    split: SplitFeatures, *, losses: LossConfig, device: torch.device
+    split: SplitFeatures, *, config: RunConfig, device: torch.device
 ) -> TrainingSplit:
     """Put a split on the device for the levels that have a weight.
 
     Raises TrainingDataError when features are not finite or a level with a weight has no pairs.
     """
+    losses = config.losses
     check_finite(split)
     is_segment = split.text_is_segment
     global_texts = segment_texts = pairs = None

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data_manifests.errors import SettingsError
-from .config import HeadsConfig
+from .config import HeadsConfig, RunConfig
 from .heads import build_head
 
 MAX_LOGIT_SCALE = 100.0
@@ -67,6 +67,17 @@ class AlignmentModel(nn.Module):
     def encode_texts(self, features: Tensor) -> Tensor:
         """(n, D) text features, of either level -> (n, W), normalised."""
         return F.normalize(self.text_head(features), dim=-1)
+
+
+def build_model(config: RunConfig, *, dim: int) -> AlignmentModel:
+    """The untrained model; raises SettingsError when there is nothing to train in it."""
+    model = AlignmentModel(config.heads, dim=dim, temperature=config.losses.temperature)
+    if not model.has_trainable_heads:
+        raise SettingsError(
+            "heads.video and heads.text are both identity: there is nothing to train. That is "
+            "zero-shot, which mlalign-evaluate shows without a run"
+        )
+    return model
 
 
 def cpu_weights(model: nn.Module) -> dict[str, Tensor]:

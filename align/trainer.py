@@ -14,14 +14,7 @@ from torch import Tensor, nn
 
 from ..data_manifests.errors import SettingsError, UserError
 from ..extract.store import FeatureStore, SplitFeatures
-from .batches import (
-    Batch,
-    LevelBatch,
-    TrainingSplit,
-    epoch_batches,
-    load_training_split,
-    num_batches,
-)
+from .batches import Batch, TrainingSplit, epoch_batches, load_training_split, num_batches
 from .callbacks import (
     Callback,
     EarlyStopping,
@@ -30,9 +23,9 @@ from .callbacks import (
     StepReport,
 )
 from .checkpoint import RunSummary, begin_run, finish_run, refuse_finished_run
-from .config import DataConfig, DeviceName, LossConfig, RunConfig
-from .losses import info_nce, info_nce_of_few
-from .model import AlignmentModel, cpu_weights
+from .config import DataConfig, DeviceName, RunConfig
+from .model import AlignmentModel, build_model, cpu_weights
+from .objective import loss_terms
 from .optimiser import build_optimiser, learning_rate_factor
 from .validation import Judge
 
@@ -143,7 +136,7 @@ def _fit(
     device: torch.device,
 ) -> FitResult:
     model = build_model(config, dim=train.clip_features.shape[1]).to(device)
-    split = load_training_split(train, losses=config.losses, device=device)
+    split = load_training_split(train, config=config, device=device)
     judge = None if validation is None else Judge(config, validation, device)
     watchers = list(callbacks)
     if judge is not None and config.validation.patience_epochs is not None:
@@ -166,7 +159,7 @@ def _fit(
             )
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate
-            numbers = _take_step(model, optimiser, split, batch, config=config)
+            numbers = _take_step(model, optimiser, split, batch, config=config, epoch=epoch)
             bad = [name for name, number in numbers.items() if not math.isfinite(number)]
             if bad:
                 raise NotFiniteError(
@@ -206,9 +199,10 @@ def _take_step(
     batch: Batch,
     *,
     config: RunConfig,
+    epoch: int,
 ) -> dict[str, float]:
     """One step of the optimiser; the loss terms, the logit scale, the norm before clipping."""
-    values = loss_terms(model, split, batch, losses=config.losses)
+    values = loss_terms(model, split, batch, config=config, epoch=epoch)
     values["logit_scale"] = model.logit_scale
     optimiser.zero_grad()
     torch.autograd.backward(values["loss"])
@@ -220,57 +214,6 @@ def _take_step(
     # One transfer for all numbers: on a GPU each costs a wait.
     numbers: list[float] = torch.stack([value.detach() for value in values.values()]).tolist()
     return dict(zip(values, numbers, strict=True))
-
-
-def build_model(config: RunConfig, *, dim: int) -> AlignmentModel:
-    """The untrained model; raises SettingsError when there is nothing to train in it."""
-    model = AlignmentModel(config.heads, dim=dim, temperature=config.losses.temperature)
-    if not model.has_trainable_heads:
-        raise SettingsError(
-            "heads.video and heads.text are both identity: there is nothing to train. That is "
-            "zero-shot, which mlalign-evaluate shows without a run"
-        )
-    return model
-
-
-def loss_terms(
-    model: AlignmentModel, split: TrainingSplit, batch: Batch, *, losses: LossConfig
-) -> dict[str, Tensor]:
-    """The weighted total "loss" and the unweighted term of each level.
-
-    "segment" is the sum of "segment_in_clip", telling the right segment from the others of its
-    clip, and "segment_cross_clip", what the segments of other clips add to it (the chain rule of
-    the softmax). These two are for the log and carry no gradient.
-    """
-    terms: dict[str, Tensor] = {}
-    total = torch.zeros((), device=split.clip_features.device)
-    if batch.global_level is not None:
-        level = batch.global_level
-        clips = model.encode_clips(split.clip_features[level.videos])
-        logits = _logits(model, split, clips, level)
-        terms["global"] = info_nce(logits, positive_VT=level.positive, negative_VT=level.negative)
-        total = total + losses.global_weight * terms["global"]
-    if batch.segment_level is not None:
-        level = batch.segment_level
-        segments = model.encode_segments(split.segment_features[level.videos])
-        logits = _logits(model, split, segments, level)
-        terms["segment"] = info_nce(logits, positive_VT=level.positive, negative_VT=level.negative)
-        total = total + losses.segment_weight * terms["segment"]
-        in_clip = info_nce_of_few(
-            logits.detach(),
-            positive_VT=level.positive,
-            negative_VT=level.negative & level.same_clip,
-        )
-        terms["segment_in_clip"] = in_clip
-        terms["segment_cross_clip"] = terms["segment"].detach() - in_clip
-    return {"loss": total, **terms}
-
-
-def _logits(
-    model: AlignmentModel, split: TrainingSplit, videos: Tensor, level: LevelBatch
-) -> Tensor:
-    texts = model.encode_texts(split.text_features[level.texts])
-    return model.logit_scale * videos @ texts.T
 
 
 def _device(name: DeviceName) -> torch.device:

@@ -93,7 +93,7 @@ def make_clips(out: Path) -> tuple[Path, Path]:
     """The folder of clips, and a folder of one clip that is shorter than a second."""
     import ffmpeg
 
-    from mlalign.extract.decode_ffmpeg import ffmpeg_program
+    from mlalign.data_manifests.ffmpeg_program import ffmpeg_program
 
     clips, one = out / "clips", out / "one"
     for folder, number, seconds in ((clips, NUM_CLIPS, CLIP_SECONDS), (one, 1, 0.5)):

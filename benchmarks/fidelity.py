@@ -20,9 +20,9 @@ import open_clip
 import torch
 from PIL import Image
 
+from mlalign.data_manifests.ffmpeg_program import ffmpeg_program
 from mlalign.extract.backbone import load_backbone
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.decode_ffmpeg import ffmpeg_program
 from mlalign.extract.decoders import open_decoder
 from mlalign.extract.sampling import Sampling
 

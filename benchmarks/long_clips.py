@@ -17,7 +17,7 @@ from pathlib import Path
 
 import ffmpeg
 
-from mlalign.extract.decode_ffmpeg import ffmpeg_program
+from mlalign.data_manifests.ffmpeg_program import ffmpeg_program
 from mlalign.extract.store import FeatureStore
 
 FPS = 5

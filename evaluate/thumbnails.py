@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import subprocess
 from pathlib import Path
 
 import ffmpeg
+
+from ..data_manifests.ffmpeg_program import ffmpeg_program
 
 WIDTH = 200
 """Of a thumbnail, in pixels."""
@@ -25,7 +26,7 @@ def thumbnail(video: Path, seconds: float) -> str | None:
     small = source.video.filter("scale", WIDTH, -2)
     # The pipe protocol is for the output alone.
     command = small.output("pipe:", vframes=1, format="image2", vcodec="mjpeg", qscale=4).compile(
-        cmd=_program()
+        cmd=ffmpeg_program()
     )
     try:
         done = subprocess.run(
@@ -36,13 +37,3 @@ def thumbnail(video: Path, seconds: float) -> str | None:
     if done.returncode != 0 or not done.stdout:
         return None
     return f"data:image/jpeg;base64,{base64.b64encode(done.stdout).decode()}"
-
-
-def _program() -> str:
-    """The system's ffmpeg when there is one, else the one that comes with imageio-ffmpeg."""
-    system = shutil.which("ffmpeg")
-    if system:
-        return system
-    import imageio_ffmpeg
-
-    return str(imageio_ffmpeg.get_ffmpeg_exe())

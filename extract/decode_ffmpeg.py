@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import subprocess
 import threading
 from collections import deque
@@ -22,6 +21,7 @@ from typing import IO
 import ffmpeg
 import numpy as np
 
+from ..data_manifests.ffmpeg_program import ffmpeg_program
 from ..data_manifests.file_names import name_text, text_name
 from .completeness import Extent, read_extent, shortfall
 from .config import DecoderLimits, HardwareName
@@ -49,16 +49,6 @@ _TIME_BASE = re.compile(rb"showinfo@frames .* config in time_base: (\d+)/(\d+)")
 _SHOWINFO = re.compile(rb"^\[.*showinfo")
 _TORN = re.compile(rb"\[warning\] *(corrupt input packet)")
 _ERROR = re.compile(rb"\[(?:error|fatal)\] *(.*)")
-
-
-def ffmpeg_program() -> str:
-    """The system's ffmpeg when there is one, else the one that comes with imageio-ffmpeg."""
-    system = shutil.which("ffmpeg")
-    if system:
-        return system
-    import imageio_ffmpeg
-
-    return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 def check_hwaccel(hwaccel: HardwareName) -> None:

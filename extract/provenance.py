@@ -43,7 +43,7 @@ def versions(config: ExtractConfig) -> dict[str, str]:
     for name, numbers in sorted(av.library_versions.items()):
         found[name] = ".".join(map(str, numbers))
     if config.decoder == "ffmpeg":
-        from .decode_ffmpeg import ffmpeg_program
+        from ..data_manifests.ffmpeg_program import ffmpeg_program
 
         command = [ffmpeg_program(), "-version"]
         said = subprocess.run(command, capture_output=True, text=True, errors="replace").stdout

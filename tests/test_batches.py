@@ -14,7 +14,7 @@ from mlalign.align.batches import (
     make_batch,
     num_batches,
 )
-from mlalign.align.config import LossConfig
+from mlalign.align.config import LossConfig, RunConfig
 from mlalign.align.pairs import normalised_words
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 
@@ -79,7 +79,7 @@ def random_split(seed: int, num_clips: int = 12) -> SplitFeatures:
 
 
 def loaded(split: SplitFeatures, losses: LossConfig | None = None) -> TrainingSplit:
-    return load_training_split(split, losses=losses or LossConfig(), device=CPU)
+    return load_training_split(split, config=RunConfig(losses=losses or LossConfig()), device=CPU)
 
 
 @pytest.mark.parametrize("seed", range(10))

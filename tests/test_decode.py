@@ -15,9 +15,9 @@ import av
 import numpy as np
 import pytest
 
+from mlalign.data_manifests.ffmpeg_program import ffmpeg_program
 from mlalign.extract.config import DecoderLimits
 from mlalign.extract.decode import DecodeError
-from mlalign.extract.decode_ffmpeg import ffmpeg_program
 from mlalign.extract.decoders import open_decoder
 from mlalign.extract.sampling import Sampling, Timed, samples
 

@@ -13,8 +13,8 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from mlalign.data_manifests.ffmpeg_program import ffmpeg_program
 from mlalign.extract.cli import main
-from mlalign.extract.decode_ffmpeg import ffmpeg_program
 from mlalign.extract.store import FeatureStore
 
 MODEL = "ViT-S-32-alt"

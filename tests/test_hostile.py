@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mlalign.extract.decode_ffmpeg import ffmpeg_program
+from mlalign.data_manifests.ffmpeg_program import ffmpeg_program
 from mlalign.extract.store import FeatureStore
 
 EVEN = list(range(0, 2000, 40))

@@ -20,8 +20,10 @@ from mlalign.align.config import (
     RunConfig,
     ValidationConfig,
 )
+from mlalign.align.model import build_model
+from mlalign.align.objective import loss_terms
 from mlalign.align.optimiser import build_optimiser, learning_rate_factor
-from mlalign.align.trainer import FitResult, NotFiniteError, build_model, fit, loss_terms
+from mlalign.align.trainer import FitResult, NotFiniteError, fit
 from mlalign.data_manifests.errors import SettingsError
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 
@@ -208,12 +210,12 @@ def test_without_validation_the_last_weights_are_kept() -> None:
 
 def test_the_terms_are_named_and_add_up() -> None:
     config = config_of(losses=LossConfig(global_weight=0.5, segment_weight=2))
-    split = load_training_split(TRAIN, losses=config.losses, device=torch.device("cpu"))
+    split = load_training_split(TRAIN, config=config, device=torch.device("cpu"))
     batch = next(epoch_batches(split, batch_clips=50, seed=0, epoch=1))
     terms = {
         name: term.item()
         for name, term in loss_terms(
-            build_model(config, dim=24), split, batch, losses=config.losses
+            build_model(config, dim=24), split, batch, config=config, epoch=1
         ).items()
     }
     assert list(terms) == ["loss", "global", "segment", "segment_in_clip", "segment_cross_clip"]
@@ -229,7 +231,7 @@ def test_two_captions_with_the_same_words_do_not_repel_each_others_clips() -> No
     split.texts[1] = split.texts[0].upper() + "!"
     split.text_features[1] = split.text_features[0]
     config = config_of(losses=LossConfig(segment_weight=0))
-    resident = load_training_split(split, losses=config.losses, device=torch.device("cpu"))
+    resident = load_training_split(split, config=config, device=torch.device("cpu"))
     batch = next(epoch_batches(resident, batch_clips=3, seed=0, epoch=1))
     assert batch.global_level is not None
     clip_of_row = batch.clips.tolist()

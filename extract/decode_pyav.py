@@ -36,7 +36,7 @@ from .decode import (
     resized,
 )
 from .decode_plan import PlanFailed, decode_wanted, read_timeline
-from .orientation import orientation_of
+from .orientation import Orientation, Orientations, orientation_of
 from .sampling import Sample, Sampling, Timed, choose, exact
 
 P = TypeVar("P")
@@ -70,6 +70,7 @@ class PyavDecoder:
         self._num_errors = 0
         self._first_error = ""
         self._complaints = Complaints()
+        self._orientations = Orientations()
         self._extent: Extent | None = None
         self._lost_seconds = Fraction(0)
         """Before _over_seconds, for which no frame came because of damage."""
@@ -119,7 +120,11 @@ class PyavDecoder:
                 while frame.pts != sample.picture:
                     frame = self._checked(next(frames), ratio)
                 self._check_plan()
-                yield Sample(sample.sample_seconds, sample.seconds, _picture(frame, ratio))
+                yield Sample(
+                    sample.sample_seconds,
+                    sample.seconds,
+                    _picture(frame, ratio, self._orientations.of(frame)),
+                )
         self._check_plan()
 
     def _check_plan(self, error: av.error.FFmpegError | str | None = None) -> None:
@@ -224,7 +229,12 @@ class PyavDecoder:
             duration = (frame.duration or gap) * time_base
             self._num_frames += 1
             self._over_seconds = max(self._over_seconds, seconds + duration)
-            yield Timed(seconds, duration, _picture(frame, ratio), is_key=bool(frame.key_frame))
+            yield Timed(
+                seconds,
+                duration,
+                _picture(frame, ratio, self._orientations.of(frame)),
+                is_key=bool(frame.key_frame),
+            )
             if self._end is not None and seconds >= self._end:
                 return
 
@@ -262,8 +272,8 @@ def shown_size(frame: VideoFrame, ratio: Fraction) -> tuple[int, int]:
     return max(1, round(frame.width * ratio)), frame.height
 
 
-def _picture(frame: VideoFrame, ratio: Fraction) -> Picture:
-    """The picture is widened by `ratio`, so that its pixels are square."""
+def _picture(frame: VideoFrame, ratio: Fraction, orientation: Orientation) -> Picture:
+    """The picture is widened by `ratio`, so that its pixels are square, and stands upright."""
 
     def convert() -> np.ndarray:
         try:
@@ -275,6 +285,6 @@ def _picture(frame: VideoFrame, ratio: Fraction) -> Picture:
         except (av.error.FFmpegError, ValueError) as error:
             raise DecodeError(f"a picture cannot be converted: {reason_of(error)}") from error
         square = resized(rgb, *shown_size(frame, ratio))
-        return orientation_of(frame).upright(square)
+        return orientation.upright(square)
 
     return convert

@@ -43,6 +43,23 @@ class Orientation:
         return np.ascontiguousarray(shown[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
 
 
+class Orientations:
+    """Of the frames of one video, by the rotation that each is said to have.
+
+    PyAV ties a frame to its side data in a circle that only the garbage collector undoes, and
+    frames are large: the matrix is read once for each rotation.
+    """
+
+    def __init__(self) -> None:
+        self._of_rotation: dict[int, Orientation] = {}
+
+    def of(self, frame: VideoFrame) -> Orientation:
+        found = self._of_rotation.get(frame.rotation)
+        if found is None:
+            found = self._of_rotation[frame.rotation] = orientation_of(frame)
+        return found
+
+
 def orientation_of(frame: VideoFrame) -> Orientation:
     """By the display matrix that comes with the frame; without one it stands upright as stored."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")  # a buffer, which the stubs do not tell

@@ -1,9 +1,11 @@
 """Pictures stand upright whichever way they were stored: both decoders, and by the definition."""
 
+import gc
 import itertools
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 
 from mlalign.extract.config import DecoderLimits
 from mlalign.extract.decoders import open_decoder
@@ -74,3 +76,21 @@ def test_both_decoders_show_what_a_player_shows(make_video, tmp_path, matrix):
     )
     for picture in shown:
         np.testing.assert_array_equal(picture, Orientation(*matrix).upright(stored))
+
+
+def test_frames_are_let_go_without_the_garbage_collector(make_video, tmp_path):
+    """A frame of 8K has 50 MB: a hundred that wait for the collector fill the memory."""
+    video = make_video(tmp_path / "v.mp4", list(range(0, 6000, 100)))
+    every = Sampling(fps=1.0, rule="every-frame")
+    decoder = open_decoder(
+        "pyav", video, sampling=every, start=0.0, end=None, limits=DecoderLimits()
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        for sample in decoder:
+            sample.picture()
+        alive = sum(isinstance(found, VideoFrame) for found in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive <= 3

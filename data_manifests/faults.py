@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 from .errors import ManifestError
@@ -75,8 +75,9 @@ class Faults:
 
 
 def row_name(table: str, row: int) -> str:
-    """What a reader calls the row: a row of a Parquet table, a line of a text file."""
-    return f"{'row' if table.endswith('.parquet') else 'line'} {row}"
+    """What a reader calls the row: of a Parquet table a row, of JSON an item, of text a line."""
+    words = {".parquet": "row", ".json": "item", ".pkl": "item"}
+    return f"{words.get(PurePath(table).suffix, 'line')} {row}"
 
 
 def shown(value: Any) -> str:

@@ -68,6 +68,8 @@ def _plain(value: Any) -> Any:
         return settings_dict(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 
@@ -230,12 +232,27 @@ def _convert(value: Any, hint: Any, *, path: str, faults: list[str], names: tupl
                 _convert(item, kind, path=f"{path}[{index}]", faults=faults, names=names)
                 for index, (item, kind) in enumerate(zip(value, kinds, strict=True))
             )
+    elif origin is Mapping and isinstance(value, dict):
+        return _converted_mapping(value, args[1], path=path, faults=faults, names=names)
     elif dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return _build(hint, value, path=f"{path}.", faults=faults, names=names)
     elif _is_scalar(value, hint):
         return Path(value) if hint is Path else float(value) if hint is float else value
     faults.append(_expected(path, hint, value))
     return None
+
+
+def _converted_mapping(
+    value: Mapping[Any, Any], kind: Any, *, path: str, faults: list[str], names: tuple[str, ...]
+) -> dict[str, Any]:
+    """The values as `kind`, under names that are text."""
+    for name in value:
+        if not isinstance(name, str):
+            faults.append(f"{path}: expected names that are text, got {_shown(name)}")
+    return {
+        name: _convert(item, kind, path=f"{path}.{name}", faults=faults, names=names)
+        for name, item in value.items()
+    }
 
 
 def _is_scalar(value: Any, hint: Any) -> bool:
@@ -262,6 +279,8 @@ def _kind(hint: Any) -> str:
         return " or ".join(_kind(arg) for arg in args)
     if origin is Literal:
         return "one of " + ", ".join(str(arg) for arg in args)
+    if origin is Mapping:
+        return "a group of names and values"
     if origin is tuple:
         return f"a list of {_kind(args[0])}" if args[-1] is Ellipsis else f"{len(args)} values"
     if dataclasses.is_dataclass(hint):

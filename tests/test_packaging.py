@@ -38,9 +38,10 @@ def project() -> dict:
 def stage_imports(path: Path) -> set[tuple[str, str]]:
     """(stage, module) of every import of another stage in one file."""
     found = set()
+    depth = len(path.relative_to(ROOT).parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
-            if node.level == 2 and node.module:
+            if node.level == depth and node.module:
                 stage, _, module = node.module.partition(".")
                 found |= {(stage, module)} if module else {(stage, a.name) for a in node.names}
             assert not (node.module or "").startswith("mlalign"), f"{path}: import relatively"

@@ -1,0 +1,225 @@
+"""Reads official files as users download them: JSON, JSON Lines, CSV, lists, pickled captions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pickle
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ..cards import Card, OfficialFile
+from ..errors import ManifestError
+from ..faults import Place, shown
+from ..text_tables import decoded_text
+from .ledger import Broken, Ledger, Row
+
+UNREADABLE: Final = (ValueError, RecursionError)
+
+
+class OfficialFiles:
+    """The files of a card in a folder, read through a ledger that counts every row."""
+
+    def __init__(self, card: Card, folder: Path, ledger: Ledger) -> None:
+        """Raises ManifestError when files are missing without which nothing can be built."""
+        if not folder.is_dir():
+            raise ManifestError(f"the folder of the annotations does not exist: {folder}")
+        self._ledger = ledger
+        self.paths = found_files(card.files, folder)
+        """The files that are there, by the card's word for each."""
+        self.splits, self.absent = _splits(card, self.paths)
+        """The splits that can be built, and for each other one the names of the missing files."""
+        if not self.splits:
+            names = "; ".join(
+                f"{split}: {', '.join(files)}" for split, files in self.absent.items()
+            )
+            raise ManifestError(f"{folder} lacks official files of {card.name}: {names}")
+
+    def has(self, word: str) -> bool:
+        """Whether the file is there."""
+        return word in self.paths
+
+    def json(self, word: str) -> Any:
+        """The content of a JSON file; None, and a fault, when it is none."""
+        path = self.paths[word]
+        text = decoded_text(path, self._ledger.faults)
+        if not text:
+            self._fault(path, "expected JSON, the file is empty")
+            return None
+        try:
+            return json.loads(text, parse_constant=_no_constant)
+        except json.JSONDecodeError as error:
+            # An item's number is what faults of JSON show, so the line is said in words.
+            self._fault(path, f"not valid JSON (line {error.lineno}: {error.msg})")
+        except UNREADABLE as error:
+            self._fault(path, f"not valid JSON ({error})")
+        return None
+
+    def items(self, word: str, *, of: str | None = None) -> Iterator[Row]:
+        """A row for each item of a JSON list (of: the list under that key of an object)."""
+        content = self.json(word)
+        if of is not None and isinstance(content, dict):
+            content = content.get(of)
+        return self.rows(word, self.listed(word, content))
+
+    def listed(self, word: str, content: Any) -> list[tuple[int, Any]]:
+        """The items of a list, numbered from 1; nothing, and a fault, where it is none."""
+        if not isinstance(content, list):
+            self._unexpected(word, "a list of records", content)
+            return []
+        return list(enumerate(content, start=1))
+
+    def entries(self, word: str) -> list[tuple[str, Any]]:
+        """Name and value of each entry of a JSON object; not counted as rows."""
+        content = self.json(word)
+        if not isinstance(content, dict):
+            self._unexpected(word, "an object", content)
+            return []
+        return list(content.items())
+
+    def json_lines(self, word: str) -> Iterator[Row]:
+        """A row for each line; lines that are blank are skipped, others than objects refused."""
+        path = self.paths[word]
+        lines = decoded_text(path, self._ledger.faults).split("\n")
+        for row in self.rows(word, _numbered(lines)):
+            try:
+                row.value = json.loads(row.value, parse_constant=_no_constant)
+            except UNREADABLE as error:
+                said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                row.value = Broken(f"not valid JSON ({said}), got {shown(row.value)}")
+            yield row
+
+    def lines(self, word: str) -> Iterator[Row]:
+        """A row for each line that is not blank, as text without its line end."""
+        text = decoded_text(self.paths[word], self._ledger.faults)
+        return self.rows(word, _numbered(text.split("\n")))
+
+    def fields(
+        self, word: str, *, widths: Sequence[int], delimiter: str = ",", quoted: bool = True
+    ) -> Iterator[Row]:
+        """A row of fields for each line of a table without header, of one of the widths.
+
+        quoted: whether quotes around a field, and doubled ones in it, are those of CSV.
+        """
+        for row in self.rows(word, self._table(word, delimiter, quoted=quoted)):
+            if not isinstance(row.value, Broken) and len(row.value) not in widths:
+                said = " or ".join(map(str, widths))
+                row.value = Broken(
+                    f"expected {said} values in the line, got {len(row.value)}: "
+                    f"{shown(delimiter.join(row.value))}"
+                )
+            yield row
+
+    def records(self, word: str, columns: Sequence[str]) -> Iterator[Row]:
+        """A row for each line of a CSV with a header that has at least these columns."""
+        path = self.paths[word]
+        lines = list(self._table(word, ",", quoted=True))
+        if not lines:
+            self._fault(path, f"expected a header with {', '.join(columns)}, the file is empty")
+            return iter(())
+        line, header = lines[0]
+        absent = [name for name in columns if isinstance(header, Broken) or name not in header]
+        if absent:
+            problem = f"expected a header with {', '.join(columns)}; without {', '.join(absent)}"
+            self._ledger.faults.add(Place(path.name, line), problem)
+            return iter(())
+        named = ((number, _record(header, values)) for number, values in lines[1:])
+        return self.rows(word, named)
+
+    def pickled(self, word: str) -> Any:
+        """The content of a pickle of dicts, lists, texts and numbers; nothing else is loaded."""
+        path = self.paths[word]
+        try:
+            return _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="utf-8").load()
+        except Exception as error:  # a broken pickle raises whatever its bytes spell
+            self._fault(path, f"not a pickle of captions ({type(error).__name__}: {error})")
+        return None
+
+    def rows(self, word: str, items: Iterable[tuple[int, Any]]) -> Iterator[Row]:
+        """A counted row for each numbered item of the file."""
+        return self._ledger.rows(self.paths[word].name, items)
+
+    def _table(self, word: str, delimiter: str, *, quoted: bool) -> Iterator[tuple[int, Any]]:
+        text = decoded_text(self.paths[word], self._ledger.faults)
+        reader = csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=delimiter,
+            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+            strict=quoted,
+        )
+        end = 0
+        while True:
+            line = end + 1
+            try:
+                values = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield line, Broken(f"not valid CSV: {error}")
+                end = reader.line_num
+                continue
+            end = reader.line_num
+            if any(value.strip() for value in values):
+                yield line, values
+
+    def _unexpected(self, word: str, wanted: str, content: Any) -> None:
+        if content is not None:
+            self._fault(self.paths[word], f"expected {wanted}, got {shown(content)}")
+
+    def _fault(self, path: Path, problem: str) -> None:
+        self._ledger.fault(path.name, problem)
+
+
+def found_files(files: Mapping[str, OfficialFile], folder: Path) -> dict[str, Path]:
+    """The files that are in the folder, under the first of their names that is there."""
+    found = {}
+    for word, file in files.items():
+        there = [folder / name for name in file.names if (folder / name).exists()]
+        if there:
+            found[word] = there[0]
+    return found
+
+
+class _PlainUnpickler(pickle._Unpickler):
+    """Without classes and functions; in Python, since the C one takes memory that a file claims."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
+
+
+def _record(header: Sequence[str], values: Any) -> Any:
+    if isinstance(values, Broken):
+        return values
+    if len(values) != len(header):
+        return Broken(f"expected {len(header)} values, as in the header, got {len(values)}")
+    return dict(zip((name.strip() for name in header), values, strict=True))
+
+
+def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, line.rstrip("\r")
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _splits(
+    card: Card, paths: Mapping[str, Path]
+) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """The card's splits whose files are there, and of the others the names of what is missing."""
+    there, absent = [], {}
+    for split in card.splits:
+        missing = tuple(
+            file.names[0]
+            for word, file in card.files.items()
+            if file.needed and file.split in (None, split) and word not in paths
+        )
+        if missing:
+            absent[split] = missing
+        else:
+            there.append(split)
+    return tuple(there), absent

@@ -1,0 +1,90 @@
+"""Importers: small files of the official shapes, with the dirt that real ones have.
+
+What holds for every importer is here; what each writes is in the tests by kind of dataset.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from importer_fixtures import Fixture
+from official_retrieval import FIXTURES as RETRIEVAL
+
+from mlalign.data_manifests.build import read_official_files
+from mlalign.data_manifests.cards import card_names, load_card
+from mlalign.data_manifests.errors import ManifestError
+from mlalign.data_manifests.importers.ledger import Ledger
+
+FIXTURES = {**RETRIEVAL}
+STRIDE = 23
+"""Every so many bytes a file is cut, or one of its characters changed; the slow tests take all."""
+OTHER_CHARACTERS = '"{[,0\t'
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_every_card_has_a_fixture(name: str) -> None:
+    assert name in FIXTURES
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_every_row_read_is_written_or_reported(name: str, tmp_path: Path) -> None:
+    fixture = FIXTURES[name]
+    fixture.write(tmp_path)
+    ledger = Ledger()
+    rows, _ = read_official_files(load_card(name), tmp_path, ledger)
+    for file, read in ledger.read.items():
+        outcomes = {kind: counts[file] for kind, counts in ledger.outcomes.items()}
+        assert outcomes["refused"] == 0
+        assert read == outcomes["written"] + outcomes["left_out"]
+    reported = sum(counted.count for counted in ledger.left_out.values())
+    assert reported == sum(ledger.outcomes["left_out"].values())
+    assert {note: counted.count for note, counted in ledger.left_out.items()} == fixture.left_out
+    assert {note: counted.count for note, counted in ledger.mended.items()} == fixture.mended
+    assert rows.clips
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_line_ends_and_byte_order_marks_change_nothing(name: str, end: str, tmp_path: Path) -> None:
+    fixture = FIXTURES[name]
+    found = []
+    for folder, mark in ((tmp_path / "plain", b""), (tmp_path / "other", b"\xef\xbb\xbf")):
+        fixture.write(folder)
+        for path in folder.rglob("*"):
+            if path.is_file() and path.suffix not in (".pkl",):
+                text = path.read_bytes().replace(b"\r\n", b"\n").rstrip(b"\n")
+                ending = end.encode() if mark else b"\n"
+                path.write_bytes(mark + text.replace(b"\n", ending) + ending)
+        rows, _ = read_official_files(load_card(name), folder, Ledger())
+        found.append((rows.clips, rows.texts, rows.questions))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_a_cut_or_changed_file_is_read_or_refused(name: str, tmp_path: Path) -> None:
+    attack(FIXTURES[name], name, tmp_path, stride=STRIDE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIXTURES)
+def test_a_file_cut_or_changed_anywhere_is_read_or_refused(name: str, tmp_path: Path) -> None:
+    attack(FIXTURES[name], name, tmp_path, stride=1)
+
+
+def attack(fixture: Fixture, name: str, folder: Path, *, stride: int) -> None:
+    """Cut every file at every `stride` bytes, and change the character there."""
+    card = load_card(name)
+    fixture.write(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for turn, path in enumerate(files):
+        whole = path.read_bytes()
+        for place in range(turn % stride, len(whole) + 1, stride):
+            other = OTHER_CHARACTERS[place % len(OTHER_CHARACTERS)].encode()
+            for content in (whole[:place], whole[:place] + other + whole[place + 1 :]):
+                path.write_bytes(content)
+                try:
+                    read_official_files(card, folder, Ledger())
+                except ManifestError:
+                    pass
+        path.write_bytes(whole)

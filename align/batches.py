@@ -65,8 +65,10 @@ class LevelBatch:
     """(V, T) bool."""
     negative: Tensor
     """(V, T) bool."""
-    same_clip: Tensor
-    """(V, T) bool, whether both belong to one clip."""
+    in_clip_rows: Tensor
+    """(P,) int64, rows of the pairs of which both belong to one clip; all positives are there."""
+    in_clip_columns: Tensor
+    """(P,) int64, their columns."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +98,7 @@ def load_training_split(
         global_texts = _texts_by_clip(split, np.flatnonzero(~is_segment))
         if np.count_nonzero(np.diff(global_texts.offsets)) < 2:
             raise TrainingDataError(_no_pairs(split, "global", "texts without a span"))
-    if losses.segment_weight > 0:
+    if losses.segment_weight > 0 or losses.in_clip_weight > 0:
         segment_texts = _texts_by_clip(split, np.flatnonzero(is_segment))
         pairs = span_pairs(
             text_spans=split.text_spans[segment_texts.texts],
@@ -182,7 +184,7 @@ def _global_level(split: TrainingSplit, clips: np.ndarray, rng: np.random.Genera
         positive=(rows, np.arange(len(rows))),
         related=(known_rows, split.text_words[captions.texts[known]]),
     )
-    return _level_batch(split, clips, texts, masks, same_clip=masks.positive)
+    return _level_batch(split, clips, texts, masks, in_clip=(rows, np.arange(len(rows))))
 
 
 def _segment_level(split: TrainingSplit, clips: np.ndarray) -> LevelBatch:
@@ -203,8 +205,7 @@ def _segment_level(split: TrainingSplit, clips: np.ndarray) -> LevelBatch:
         positive=(rows[positive], columns[positive]),
         related=(rows[related], split.text_words[texts][columns[related]]),
     )
-    same_clip = segment_clip[:, None] == text_clip[None, :]
-    return _level_batch(split, segments, texts, masks, same_clip=same_clip)
+    return _level_batch(split, segments, texts, masks, in_clip=(rows, columns))
 
 
 def _level_batch(
@@ -213,12 +214,17 @@ def _level_batch(
     texts: np.ndarray,
     masks: PairMasks,
     *,
-    same_clip: np.ndarray,
+    in_clip: tuple[np.ndarray, np.ndarray],
 ) -> LevelBatch:
-    arrays = (videos, texts, masks.positive, masks.negative, same_clip)
+    arrays = (videos, texts, masks.positive, masks.negative, *in_clip)
     moved = [torch.from_numpy(array).to(split.clip_features.device) for array in arrays]
     return LevelBatch(
-        videos=moved[0], texts=moved[1], positive=moved[2], negative=moved[3], same_clip=moved[4]
+        videos=moved[0],
+        texts=moved[1],
+        positive=moved[2],
+        negative=moved[3],
+        in_clip_rows=moved[4],
+        in_clip_columns=moved[5],
     )
 
 

@@ -178,7 +178,10 @@ def load_run(path: Path) -> Run:
             )
         config = load_settings(RunConfig, path / CONFIG_FILE)
         model = AlignmentModel(
-            config.heads, dim=int(content["feature_width"]), temperature=config.losses.temperature
+            config.heads,
+            dim=int(content["feature_width"]),
+            temperature=config.losses.temperature,
+            has_bias=config.losses.name == "sigmoid",
         )
         model.load_state_dict(load_file(path / BEST_FILE))
         return Run(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 HeadName = Literal["identity", "linear", "mlp", "residual"]
+LossName = Literal["info_nce", "sigmoid", "hinge"]
 ValidationMetric = Literal["recall_at_1", "global_recall_at_1", "segment_recall_at_1"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -47,30 +49,58 @@ class HeadsConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossConfig:
-    """The total is global_weight * global + segment_weight * segment."""
+    """The total is the sum of the terms, each times its weight; a term without weight is left out.
 
+    docs/method.md has the formulas.
+    """
+
+    name: LossName = "info_nce"
+    """How a term makes one number of its pairs: info_nce (a softmax over the batch), sigmoid (each
+    pair a yes or a no, with a learnt bias), or hinge (a margin between cosines)."""
     global_weight: float = 1.0
-    """Of whole clips with their global texts; 0 leaves the level out."""
+    """Of whole clips with their global texts."""
     segment_weight: float = 1.0
-    """Of segments with the texts of their spans; 0 leaves the level out."""
+    """Of segments with the texts of their spans."""
+    in_clip_weight: float = 0.0
+    """Of the logistic term that tells a text's segments from the others of their clip."""
+    in_clip_negative_weight: float = 1.0
+    """Segment level: of negatives from the same clip."""
+    cross_clip_negative_weight: float = 1.0
+    """Segment level: of negatives from other clips."""
     overlap_iou: float = 0.3
     """Segments that overlap a text's span by more than this are no negatives of that text."""
     temperature: float = 0.07
     """At the start; its inverse, the logit scale, is learnt and stays at or below 100."""
+    margin: float = 0.2
+    """hinge: how far a positive's cosine is to be ahead of a negative's."""
+    hardest_from_epoch: int | None = None
+    """hinge: from this epoch on (the first is 1) only the hardest negative counts; null: never."""
 
     def __post_init__(self) -> None:
-        if self.global_weight < 0 or self.segment_weight < 0:
+        weights = ("global_weight", "segment_weight", "in_clip_weight")
+        for name in (*weights, "in_clip_negative_weight", "cross_clip_negative_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
+        if not any(getattr(self, name) for name in weights):
+            raise ValueError(f"{', '.join(weights)} are all 0: nothing to train on")
+        if self.segment_weight > 0 and not (
+            self.in_clip_negative_weight or self.cross_clip_negative_weight
+        ):
             raise ValueError(
-                f"global_weight and segment_weight must be >= 0, "
-                f"got {self.global_weight} and {self.segment_weight}"
+                "in_clip_negative_weight and cross_clip_negative_weight are both 0: the segment "
+                "level has no negatives; to leave it out set segment_weight to 0"
             )
-        if self.global_weight == 0 and self.segment_weight == 0:
-            raise ValueError("global_weight and segment_weight are both 0: nothing to train on")
         if not 0 <= self.overlap_iou <= 1:
             raise ValueError(f"overlap_iou must be in [0, 1], got {self.overlap_iou}")
         if self.temperature < 0.01:
             raise ValueError(
                 f"temperature must be at least 0.01 (a logit scale of 100), got {self.temperature}"
+            )
+        if not 0 < self.margin <= 2:
+            raise ValueError(f"margin must be in (0, 2], the range of cosines, got {self.margin}")
+        if self.hardest_from_epoch is not None and self.hardest_from_epoch < 1:
+            raise ValueError(
+                f"hardest_from_epoch must be at least 1 or null, got {self.hardest_from_epoch}"
             )
 
 

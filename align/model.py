@@ -14,6 +14,8 @@ from .heads import build_head
 
 MAX_LOGIT_SCALE = 100.0
 """CLIP's bound (arXiv 2103.00020, section 2.5): larger ones made its training unstable."""
+START_BIAS = -10.0
+"""SigLIP's (arXiv 2303.15343, section 3.2): nearly all pairs of a batch are negatives."""
 
 
 class AlignmentModel(nn.Module):
@@ -23,8 +25,11 @@ class AlignmentModel(nn.Module):
     the heads' width; the cosine of two of them is their dot product.
     """
 
-    def __init__(self, heads: HeadsConfig, *, dim: int, temperature: float) -> None:
+    def __init__(
+        self, heads: HeadsConfig, *, dim: int, temperature: float, has_bias: bool = False
+    ) -> None:
         """dim: width D of the features.   temperature: inverse of the first logit scale.
+        has_bias: whether logits have a learnt bias, too.
 
         Raises SettingsError when the heads' widths do not fit D or each other.
         """
@@ -39,6 +44,7 @@ class AlignmentModel(nn.Module):
                 f"{widths[1]} (features have width {dim}; null keeps it)"
             )
         self.log_logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.logit_bias = nn.Parameter(torch.tensor(START_BIAS)) if has_bias else None
 
     @property
     def logit_scale(self) -> Tensor:
@@ -56,6 +62,11 @@ class AlignmentModel(nn.Module):
         heads = (self.video_head, self.text_head)
         return any(parameter.numel() > 0 for head in heads for parameter in head.parameters())
 
+    def logits(self, videos: Tensor, texts: Tensor) -> Tensor:
+        """(V, W) and (T, W) encoded -> (V, T): logit scale times cosine, plus the bias if any."""
+        scaled = self.logit_scale * videos @ texts.T
+        return scaled if self.logit_bias is None else scaled + self.logit_bias
+
     def encode_clips(self, features: Tensor) -> Tensor:
         """(n, D) clip features -> (n, W), normalised: the global level."""
         return F.normalize(self.video_head(features), dim=-1)
@@ -71,7 +82,12 @@ class AlignmentModel(nn.Module):
 
 def build_model(config: RunConfig, *, dim: int) -> AlignmentModel:
     """The untrained model; raises SettingsError when there is nothing to train in it."""
-    model = AlignmentModel(config.heads, dim=dim, temperature=config.losses.temperature)
+    model = AlignmentModel(
+        config.heads,
+        dim=dim,
+        temperature=config.losses.temperature,
+        has_bias=config.losses.name == "sigmoid",
+    )
     if not model.has_trainable_heads:
         raise SettingsError(
             "heads.video and heads.text are both identity: there is nothing to train. That is "

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import torch
 from torch import Tensor
 
 from .batches import Batch, LevelBatch, TrainingSplit
-from .config import RunConfig
-from .losses import info_nce, info_nce_of_few
+from .config import LossConfig, RunConfig
+from .losses import hinge, in_clip_logistic, info_nce, info_nce_of_few, sigmoid
 from .model import AlignmentModel
+
+# V = clips or segments in the batch, T = texts in the batch, P = pairs inside the clips
 
 
 def loss_terms(
@@ -17,8 +21,8 @@ def loss_terms(
     """The weighted total "loss" and the unweighted terms; epoch counts from 1.
 
     "segment" is the sum of "segment_in_clip", telling the right segment from the others of its
-    clip, and "segment_cross_clip", what the segments of other clips add to it (the chain rule of
-    the softmax). These two are for the log and carry no gradient.
+    clip, and "segment_cross_clip", what the segments of other clips add to it (for info_nce the
+    chain rule of the softmax). These two are for the log and carry no gradient.
     """
     losses = config.losses
     terms: dict[str, Tensor] = {}
@@ -26,27 +30,130 @@ def loss_terms(
     if batch.global_level is not None:
         level = batch.global_level
         clips = model.encode_clips(split.clip_features[level.videos])
-        logits = _logits(model, split, clips, level)
-        terms["global"] = info_nce(logits, positive_VT=level.positive, negative_VT=level.negative)
+        texts = model.encode_texts(split.text_features[level.texts])
+        similarities_VT = _similarities(model, clips, texts, losses)
+        terms["global"] = _contrast(similarities_VT, level, losses=losses, epoch=epoch)
         total = total + losses.global_weight * terms["global"]
     if batch.segment_level is not None:
         level = batch.segment_level
         segments = model.encode_segments(split.segment_features[level.videos])
-        logits = _logits(model, split, segments, level)
-        terms["segment"] = info_nce(logits, positive_VT=level.positive, negative_VT=level.negative)
-        total = total + losses.segment_weight * terms["segment"]
-        in_clip = info_nce_of_few(
-            logits.detach(),
-            positive_VT=level.positive,
-            negative_VT=level.negative & level.same_clip,
-        )
-        terms["segment_in_clip"] = in_clip
-        terms["segment_cross_clip"] = terms["segment"].detach() - in_clip
+        texts = model.encode_texts(split.text_features[level.texts])
+        similarities_VT = _similarities(model, segments, texts, losses)
+        if losses.segment_weight > 0:
+            terms |= _segment_terms(similarities_VT, level, losses=losses, epoch=epoch)
+            total = total + losses.segment_weight * terms["segment"]
+        if losses.in_clip_weight > 0:
+            scale = model.logit_scale if losses.name == "hinge" else 1
+            terms["in_clip"] = in_clip_logistic(
+                scale * similarities_VT[level.in_clip_rows, level.in_clip_columns],
+                columns_P=level.in_clip_columns,
+                positive_P=level.positive[level.in_clip_rows, level.in_clip_columns],
+                negative_P=level.negative[level.in_clip_rows, level.in_clip_columns],
+                num_texts=len(level.texts),
+            )
+            total = total + losses.in_clip_weight * terms["in_clip"]
     return {"loss": total, **terms}
 
 
-def _logits(
-    model: AlignmentModel, split: TrainingSplit, videos: Tensor, level: LevelBatch
+def _similarities(
+    model: AlignmentModel, videos: Tensor, texts: Tensor, losses: LossConfig
 ) -> Tensor:
-    texts = model.encode_texts(split.text_features[level.texts])
-    return model.logit_scale * videos @ texts.T
+    """(V, T): cosines where the loss has a margin between them, logits for the others."""
+    return videos @ texts.T if losses.name == "hinge" else model.logits(videos, texts)
+
+
+def _contrast(
+    similarities_VT: Tensor,
+    level: LevelBatch,
+    *,
+    losses: LossConfig,
+    epoch: int,
+    negative_weight_VT: Tensor | None = None,
+) -> Tensor:
+    """The loss of that name over a level; a scalar."""
+    positive, negative, weight = level.positive, level.negative, negative_weight_VT
+    match losses.name:
+        case "info_nce":
+            return info_nce(
+                similarities_VT,
+                positive_VT=positive,
+                negative_VT=negative,
+                negative_weight_VT=weight,
+            )
+        case "sigmoid":
+            return sigmoid(
+                similarities_VT,
+                positive_VT=positive,
+                negative_VT=negative,
+                negative_weight_VT=weight,
+            )
+        case "hinge":
+            first = losses.hardest_from_epoch
+            return hinge(
+                similarities_VT,
+                positive_VT=positive,
+                negative_VT=negative,
+                margin=losses.margin,
+                hardest=first is not None and epoch >= first,
+                negative_weight_VT=weight,
+            )
+        case _:
+            assert_never(losses.name)
+
+
+def _segment_terms(
+    similarities_VT: Tensor, level: LevelBatch, *, losses: LossConfig, epoch: int
+) -> dict[str, Tensor]:
+    """The term of the annotated segments and, without gradient, its two parts."""
+    in_clip, cross_clip = losses.in_clip_negative_weight, losses.cross_clip_negative_weight
+    weights_VT = None
+    if (in_clip, cross_clip) != (1, 1):
+        weights_VT = _negative_weights(similarities_VT, level, in_clip, cross_clip)
+    total = _contrast(
+        similarities_VT, level, losses=losses, epoch=epoch, negative_weight_VT=weights_VT
+    )
+    part = _in_clip_part(similarities_VT.detach(), level, losses=losses, epoch=epoch)
+    return {"segment": total, "segment_in_clip": part, "segment_cross_clip": total.detach() - part}
+
+
+def _in_clip_part(
+    similarities_VT: Tensor, level: LevelBatch, *, losses: LossConfig, epoch: int
+) -> Tensor:
+    """What the term is with the negatives of its own clip alone, from these P pairs if possible."""
+    rows_P, columns_P = level.in_clip_rows, level.in_clip_columns
+    weight = losses.in_clip_negative_weight
+    similarities_P = similarities_VT[rows_P, columns_P]
+    positive_P, negative_P = level.positive[rows_P, columns_P], level.negative[rows_P, columns_P]
+    match losses.name:
+        case "info_nce":
+            return info_nce_of_few(
+                similarities_P,
+                rows_P=rows_P,
+                columns_P=columns_P,
+                positive_P=positive_P,
+                negative_P=negative_P,
+                shape=(len(level.videos), len(level.texts)),
+                negative_weight=weight,
+            )
+        case "sigmoid":
+            return sigmoid(
+                similarities_P,
+                positive_VT=positive_P,
+                negative_VT=negative_P,
+                negative_weight_VT=torch.full_like(similarities_P, weight),
+            )
+        case "hinge":
+            weights_VT = _negative_weights(similarities_VT, level, weight, 0.0)
+            return _contrast(
+                similarities_VT, level, losses=losses, epoch=epoch, negative_weight_VT=weights_VT
+            )
+        case _:
+            assert_never(losses.name)
+
+
+def _negative_weights(
+    similarities_VT: Tensor, level: LevelBatch, in_clip: float, cross_clip: float
+) -> Tensor:
+    weights_VT = torch.full_like(similarities_VT, cross_clip)
+    weights_VT[level.in_clip_rows, level.in_clip_columns] = in_clip
+    return weights_VT

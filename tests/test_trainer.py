@@ -289,7 +289,13 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: LossConfig(global_weight=0, segment_weight=0), "both 0"),
+        (lambda: LossConfig(global_weight=0, segment_weight=0), "are all 0"),
+        (
+            lambda: LossConfig(in_clip_negative_weight=0, cross_clip_negative_weight=0),
+            "has no negatives",
+        ),
+        (lambda: LossConfig(margin=0), "margin must be in"),
+        (lambda: LossConfig(hardest_from_epoch=0), "hardest_from_epoch must be at least 1"),
         (lambda: LossConfig(segment_weight=-1), "must be >= 0"),
         (lambda: LossConfig(overlap_iou=2), r"in \[0, 1\], got 2"),
         (lambda: LossConfig(temperature=0), "at least 0.01"),

@@ -77,6 +77,10 @@ class Batch:
 
     clips: np.ndarray
     """(B,) int64."""
+    segments: Tensor
+    """(S,) int64, rows of segment_features: all segments of the clips, clips end to end."""
+    segment_counts: Tensor
+    """(B,) int64, how many of them each clip has."""
     global_level: LevelBatch | None
     """The clips, with one global text of each that has any."""
     segment_level: LevelBatch | None
@@ -86,19 +90,23 @@ class Batch:
 def load_training_split(
     split: SplitFeatures, *, config: RunConfig, device: torch.device
 ) -> TrainingSplit:
-    """Put a split on the device for the levels that have a weight.
+    """Put a split on the device for the terms that have a weight.
 
-    Raises TrainingDataError when features are not finite or a level with a weight has no pairs.
+    Raises TrainingDataError when features are not finite or a term with a weight has no pairs.
     """
     losses = config.losses
     check_finite(split)
     is_segment = split.text_is_segment
     global_texts = segment_texts = pairs = None
-    if losses.global_weight > 0:
-        global_texts = _texts_by_clip(split, np.flatnonzero(~is_segment))
-        if np.count_nonzero(np.diff(global_texts.offsets)) < 2:
-            raise TrainingDataError(_no_pairs(split, "global", "texts without a span"))
-    if losses.segment_weight > 0 or losses.in_clip_weight > 0:
+    for weight in ("global_weight", "weak_segment_weight"):
+        if getattr(losses, weight) > 0:
+            global_texts = _texts_by_clip(split, np.flatnonzero(~is_segment))
+            if np.count_nonzero(np.diff(global_texts.offsets)) < 2:
+                raise TrainingDataError(_no_pairs(split, weight, "texts without a span"))
+    if losses.weak_segment_weight > 0:
+        _check_segments(split)
+    annotated = "segment_weight" if losses.segment_weight > 0 else "in_clip_weight"
+    if getattr(losses, annotated) > 0:
         segment_texts = _texts_by_clip(split, np.flatnonzero(is_segment))
         pairs = span_pairs(
             text_spans=split.text_spans[segment_texts.texts],
@@ -108,7 +116,7 @@ def load_training_split(
             overlap_iou=losses.overlap_iou,
         )
         if not pairs.positive.any():
-            raise TrainingDataError(_no_pairs(split, "segment", "texts with a span"))
+            raise TrainingDataError(_no_pairs(split, annotated, "texts with a span"))
     levels = [level for level in (global_texts, segment_texts) if level is not None]
     has_text = np.any([np.diff(level.offsets) > 0 for level in levels], axis=0)
     return TrainingSplit(
@@ -162,8 +170,13 @@ def epoch_batches(
 
 def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Generator) -> Batch:
     """The batch of the given clips, (B,) int64; `rng` chooses one global text of each."""
+    segments, _ = ragged_rows(split.segment_offsets, clips)
+    counts = np.diff(split.segment_offsets)[clips]
+    device = split.clip_features.device
     return Batch(
         clips=clips,
+        segments=torch.from_numpy(segments).to(device),
+        segment_counts=torch.from_numpy(counts).to(device),
         global_level=None if split.global_texts is None else _global_level(split, clips, rng),
         segment_level=None if split.segment_texts is None else _segment_level(split, clips),
     )
@@ -234,11 +247,26 @@ def _texts_by_clip(split: SplitFeatures, texts: np.ndarray) -> ClipTexts:
     return ClipTexts(texts=by_clip, offsets=np.concatenate([[0], np.cumsum(counts)]))
 
 
-def _no_pairs(split: SplitFeatures, level: str, texts: str) -> str:
+def _check_segments(split: SplitFeatures) -> None:
+    empty = np.flatnonzero(np.diff(split.segment_offsets) == 0)
+    if len(empty):
+        raise TrainingDataError(
+            f"losses.weak_segment_weight is set, which needs a segment in every clip, but "
+            f"{len(empty)} of the {len(split.clip_ids)} clips of the split {split.split!r} have no "
+            f"segments {split.segment_rule!r} (first: {split.clip_ids[empty[0]]}): cut them with "
+            f"mlalign-extract resegment, or leave the term out with "
+            f"--set losses.weak_segment_weight=0"
+        )
+
+
+def _no_pairs(split: SplitFeatures, weight: str, texts: str) -> str:
     is_segment = split.text_is_segment
-    return (
-        f"losses.{level}_weight is set, but the split {split.split!r} has no pairs of the {level} "
-        f"level: it needs {texts} on two clips at least, and has {len(split.clip_ids)} clips, "
+    message = (
+        f"losses.{weight} is set, but the split {split.split!r} has no pairs for it: it needs "
+        f"{texts} on two clips at least, and the split has {len(split.clip_ids)} clips, "
         f"{int((~is_segment).sum())} texts without and {int(is_segment.sum())} with a span. "
-        f"Leave the level out with --set losses.{level}_weight=0"
+        f"Leave it out with --set losses.{weight}=0"
     )
+    if weight in ("segment_weight", "in_clip_weight") and (~is_segment).any():
+        message += ", and learn from segments without spans with --set losses.weak_segment_weight=1"
+    return message

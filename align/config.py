@@ -8,6 +8,7 @@ from typing import Literal
 
 HeadName = Literal["identity", "linear", "mlp", "residual"]
 LossName = Literal["info_nce", "sigmoid", "hinge"]
+WeakPooling = Literal["max", "softmax"]
 ValidationMetric = Literal["recall_at_1", "global_recall_at_1", "segment_recall_at_1"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -63,6 +64,13 @@ class LossConfig:
     """Of segments with the texts of their spans."""
     in_clip_weight: float = 0.0
     """Of the logistic term that tells a text's segments from the others of their clip."""
+    weak_segment_weight: float = 0.0
+    """Of clips with their global texts again, by the segments that match a text best: segments
+    learn without spans."""
+    weak_pooling: WeakPooling = "max"
+    """Those segments: the best one, or the mean of all cosines weighted by their softmax."""
+    weak_temperature: float = 0.07
+    """Of that softmax; smaller is nearer to the best segment."""
     in_clip_negative_weight: float = 1.0
     """Segment level: of negatives from the same clip."""
     cross_clip_negative_weight: float = 1.0
@@ -77,7 +85,7 @@ class LossConfig:
     """hinge: from this epoch on (the first is 1) only the hardest negative counts; null: never."""
 
     def __post_init__(self) -> None:
-        weights = ("global_weight", "segment_weight", "in_clip_weight")
+        weights = ("global_weight", "segment_weight", "in_clip_weight", "weak_segment_weight")
         for name in (*weights, "in_clip_negative_weight", "cross_clip_negative_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
@@ -92,6 +100,8 @@ class LossConfig:
             )
         if not 0 <= self.overlap_iou <= 1:
             raise ValueError(f"overlap_iou must be in [0, 1], got {self.overlap_iou}")
+        if self.weak_temperature <= 0:
+            raise ValueError(f"weak_temperature must be > 0, got {self.weak_temperature}")
         if self.temperature < 0.01:
             raise ValueError(
                 f"temperature must be at least 0.01 (a logit scale of 100), got {self.temperature}"
@@ -102,6 +112,16 @@ class LossConfig:
             raise ValueError(
                 f"hardest_from_epoch must be at least 1 or null, got {self.hardest_from_epoch}"
             )
+
+    @property
+    def trains_on_global_texts(self) -> bool:
+        """Whether a term with a weight pairs whole clips with their texts."""
+        return self.global_weight > 0 or self.weak_segment_weight > 0
+
+    @property
+    def trains_on_segment_texts(self) -> bool:
+        """Whether a term with a weight pairs segments with the texts of their spans."""
+        return self.segment_weight > 0 or self.in_clip_weight > 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,11 +226,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed must be >= 0, got {self.seed}")
-        for level, weight in (
-            ("global", self.losses.global_weight),
-            ("segment", self.losses.segment_weight),
+        for level, is_trained in (
+            ("global", self.losses.trains_on_global_texts),
+            ("segment", self.losses.trains_on_segment_texts),
         ):
-            if self.validation.metric == f"{level}_recall_at_1" and weight == 0:
+            if self.validation.metric == f"{level}_recall_at_1" and not is_trained:
                 raise ValueError(
                     f"validation.metric is {self.validation.metric}, but the {level} level is not "
                     f"trained (losses.{level}_weight is 0)"

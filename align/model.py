@@ -64,7 +64,13 @@ class AlignmentModel(nn.Module):
 
     def logits(self, videos: Tensor, texts: Tensor) -> Tensor:
         """(V, W) and (T, W) encoded -> (V, T): logit scale times cosine, plus the bias if any."""
-        scaled = self.logit_scale * videos @ texts.T
+        return self._with_bias(self.logit_scale * videos @ texts.T)
+
+    def logits_of(self, cosines: Tensor) -> Tensor:
+        """The same of cosines that are there already, of any shape."""
+        return self._with_bias(self.logit_scale * cosines)
+
+    def _with_bias(self, scaled: Tensor) -> Tensor:
         return scaled if self.logit_bias is None else scaled + self.logit_bias
 
     def encode_clips(self, features: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from .batches import Batch, LevelBatch, TrainingSplit
 from .config import LossConfig, RunConfig
 from .losses import hinge, in_clip_logistic, info_nce, info_nce_of_few, sigmoid
 from .model import AlignmentModel
+from .segment_pooling import pool_segments
 
 # V = clips or segments in the batch, T = texts in the batch, P = pairs inside the clips
 
@@ -29,14 +30,29 @@ def loss_terms(
     total = torch.zeros((), device=split.clip_features.device)
     if batch.global_level is not None:
         level = batch.global_level
-        clips = model.encode_clips(split.clip_features[level.videos])
-        texts = model.encode_texts(split.text_features[level.texts])
-        similarities_VT = _similarities(model, clips, texts, losses)
-        terms["global"] = _contrast(similarities_VT, level, losses=losses, epoch=epoch)
-        total = total + losses.global_weight * terms["global"]
+        if losses.global_weight > 0:
+            clips = model.encode_clips(split.clip_features[level.videos])
+        global_texts = model.encode_texts(split.text_features[level.texts])
+        if losses.global_weight > 0:
+            similarities_VT = _similarities(model, clips, global_texts, losses)
+            terms["global"] = _contrast(similarities_VT, level, losses=losses, epoch=epoch)
+            total = total + losses.global_weight * terms["global"]
+    if batch.segment_level is not None or losses.weak_segment_weight > 0:
+        segments = model.encode_segments(split.segment_features[batch.segments])
+    if batch.global_level is not None and losses.weak_segment_weight > 0:
+        cosines_VT = pool_segments(
+            segments @ global_texts.T,
+            counts_N=batch.segment_counts,
+            pooling=losses.weak_pooling,
+            temperature=losses.weak_temperature,
+        )
+        similarities_VT = cosines_VT if losses.name == "hinge" else model.logits_of(cosines_VT)
+        terms["weak_segment"] = _contrast(
+            similarities_VT, batch.global_level, losses=losses, epoch=epoch
+        )
+        total = total + losses.weak_segment_weight * terms["weak_segment"]
     if batch.segment_level is not None:
         level = batch.segment_level
-        segments = model.encode_segments(split.segment_features[level.videos])
         texts = model.encode_texts(split.text_features[level.texts])
         similarities_VT = _similarities(model, segments, texts, losses)
         if losses.segment_weight > 0:

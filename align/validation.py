@@ -75,8 +75,8 @@ def validated_metrics(
     Raises TrainingDataError when the split has no queries for one of them.
     """
     trained = {
-        "global_recall_at_1": losses.global_weight > 0,
-        "segment_recall_at_1": losses.segment_weight > 0,
+        "global_recall_at_1": losses.trains_on_global_texts,
+        "segment_recall_at_1": losses.trains_on_segment_texts,
     }
     names = [
         name

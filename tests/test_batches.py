@@ -102,6 +102,9 @@ def test_the_segment_level_equals_loops_over_the_split(seed: int) -> None:
         for t in np.flatnonzero(split.text_is_segment & (split.text_clips == clip))
     ]
     assert level.videos.tolist() == segments
+    batch = make_batch(loaded(split), clips, rng=rng)
+    assert batch.segments.tolist() == segments
+    assert batch.segment_counts.tolist() == [int((owner_of == clip).sum()) for clip in clips]
     assert level.texts.tolist() == texts
 
     def iou(segment: int, text: int) -> float:
@@ -157,6 +160,24 @@ def test_a_level_without_weight_is_left_out() -> None:
 def test_a_level_with_a_weight_but_no_pairs_is_an_error(texts: list[Text], level: str) -> None:
     with pytest.raises(TrainingDataError, match=f"no pairs.*--set losses.{level}_weight=0"):
         loaded(split_of([[(0, 1)], [(0, 1)]], texts))
+
+
+def test_segments_without_spans_are_shown_the_way_out() -> None:
+    texts: list[Text] = [(0, "a", None), (1, "b", None)]
+    with pytest.raises(TrainingDataError, match="--set losses.weak_segment_weight=1"):
+        loaded(split_of([[(0, 1)], [(0, 1)]], texts))
+    weak = LossConfig(global_weight=0, segment_weight=0, weak_segment_weight=1)
+    assert loaded(split_of([[(0, 1)], [(0, 1)]], texts), weak).global_texts is not None
+
+
+def test_the_weak_term_needs_global_texts_and_a_segment_in_every_clip() -> None:
+    weak = LossConfig(global_weight=0, segment_weight=0, weak_segment_weight=1)
+    spans: list[Text] = [(0, "a", (0.0, 1.0)), (1, "b", (0.0, 1.0))]
+    with pytest.raises(TrainingDataError, match="no pairs.*--set losses.weak_segment_weight=0"):
+        loaded(split_of([[(0, 1)], [(0, 1)]], spans), weak)
+    texts: list[Text] = [(0, "a", None), (1, "b", None)]
+    with pytest.raises(TrainingDataError, match="1 of the 2 clips .* no segments .*clip1.*resegm"):
+        loaded(split_of([[(0, 1)], []], texts), weak)
 
 
 @pytest.mark.parametrize("kind", ["clip", "segment", "text"])

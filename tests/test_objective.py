@@ -16,7 +16,14 @@ from mlalign.align.batches import (
     epoch_batches,
     load_training_split,
 )
-from mlalign.align.config import HeadConfig, HeadsConfig, LossConfig, LossName, RunConfig
+from mlalign.align.config import (
+    HeadConfig,
+    HeadsConfig,
+    LossConfig,
+    LossName,
+    RunConfig,
+    WeakPooling,
+)
 from mlalign.align.losses import hinge, info_nce, sigmoid
 from mlalign.align.model import AlignmentModel, build_model
 from mlalign.align.objective import loss_terms
@@ -152,3 +159,48 @@ def test_a_duplicated_caption_contributes_no_repulsion(name: LossName) -> None:
     assert torch.isfinite(terms["loss"])
     if name == "info_nce":
         assert terms["global"].item() == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("pooling", ["max", "softmax"])
+def test_the_weak_term_equals_a_loop_over_clips_and_captions(
+    name: LossName, pooling: WeakPooling
+) -> None:
+    losses = LossConfig(
+        name=name,
+        global_weight=0,
+        segment_weight=0,
+        weak_segment_weight=2,
+        weak_pooling=pooling,
+        weak_temperature=0.2,
+    )
+    model, split, batch, config = case(losses, seed=3)
+    level = batch.global_level
+    assert level is not None and batch.segment_level is None
+    scores = torch.zeros(level.positive.shape)
+    for row, clip in enumerate(batch.clips):
+        own = slice(int(split.segment_offsets[clip]), int(split.segment_offsets[clip + 1]))
+        segments = model.encode_segments(split.segment_features[own])
+        for column, text in enumerate(level.texts.tolist()):
+            cosine = segments @ model.encode_texts(split.text_features[text : text + 1])[0]
+            shares = (cosine / 0.2).softmax(dim=0)
+            scores[row, column] = cosine.max() if pooling == "max" else (shares * cosine).sum()
+    masks = {"positive_VT": level.positive, "negative_VT": level.negative}
+    expected = {
+        "info_nce": info_nce(scores / 0.07, **masks),
+        "sigmoid": sigmoid(scores / 0.07 - 10, **masks),
+        "hinge": hinge(scores, margin=0.2, hardest=False, **masks),
+    }
+    measured = loss_terms(model, split, batch, config=config, epoch=1)
+    assert list(measured) == ["loss", "weak_segment"]
+    torch.testing.assert_close(measured["weak_segment"], expected[name])
+    torch.testing.assert_close(measured["loss"], 2 * expected[name])
+
+
+def test_the_weak_term_stands_beside_the_others() -> None:
+    plain = terms_of(LossConfig(), seed=0)
+    with_weak = terms_of(LossConfig(weak_segment_weight=0.5), seed=0)
+    assert with_weak["loss"] == pytest.approx(plain["loss"] + 0.5 * with_weak["weak_segment"])
+    assert {name: with_weak[name] for name in plain if name != "loss"} == {
+        name: term for name, term in plain.items() if name != "loss"
+    }

@@ -15,7 +15,15 @@ CARDS: Final = Path(__file__).parent / "datasets"
 
 Task = Literal["retrieval", "moments", "multiple_choice", "open_ended"]
 Queries = Literal["each_caption", "given_caption", "paragraph", "each_sentence", "questions"]
-ImporterName = Literal["msrvtt",]
+ImporterName = Literal[
+    "captions_csv",
+    "lsmdc",
+    "msrvtt",
+    "msvd",
+    "questions_csv",
+    "vatex",
+    "youcook2",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

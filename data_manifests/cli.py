@@ -1,4 +1,4 @@
-"""mlalign-manifest: check a dataset, or make a procedural one."""
+"""mlalign-manifest: benchmarks and their cards, checks, exports, procedural scenes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,78 @@ if TYPE_CHECKING:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Datasets of videos, texts and questions."""
+
+
+@main.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print the cards as JSON.")
+@command_errors
+def list_cards(as_json: bool) -> None:
+    """The benchmarks that build knows: name, task, and the sizes of their splits."""
+    from .card_page import card_table
+    from .cards import card_names, load_card
+    from .settings import settings_dict
+
+    cards = [load_card(name) for name in card_names()]
+    if as_json:
+        click.echo(json.dumps([settings_dict(card) for card in cards]))
+    else:
+        click.echo("\n".join(card_table(cards)))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
+@command_errors
+def show(name: str, as_json: bool) -> None:
+    """A benchmark's card: its files and where they are, splits, protocol, published numbers.
+
+    NAME is one of list's, or a file NAME.yaml of your own.
+    """
+    from .card_page import card_page
+    from .cards import load_card
+    from .settings import settings_dict
+
+    card = load_card(name)
+    click.echo(json.dumps(settings_dict(card)) if as_json else "\n".join(card_page(card)))
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--annotations",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder with the official files, under their official names.",
+)
+@click.option(
+    "--videos",
+    type=click.Path(path_type=Path),
+    help="Folder of the videos: clips without one are left out, and listed.",
+)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A folder.")
+@click.option("--partial", is_flag=True, help="Accept sizes other than the card's.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@command_errors
+def build(
+    name: str,
+    annotations: Path,
+    videos: Path | None,
+    out: Path,
+    partial: bool,
+    as_json: bool,
+) -> None:
+    """Turn the official files of the benchmark NAME into a dataset for mlalign-extract.
+
+    NAME is one of list's, or a card of your own as NAME.yaml. What was mended or left out is
+    reported, and kept in build_report.json; what is wrong is shown all at once, with exit code 2.
+    """
+    from .build import build_dataset
+    from .cards import load_card
+
+    report = build_dataset(
+        load_card(name), annotations=annotations, videos=videos, out=out, partial=partial
+    )
+    click.echo(json.dumps(report.to_json()) if as_json else "\n".join(report.lines()))
 
 
 @main.command()

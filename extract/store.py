@@ -131,7 +131,8 @@ class FeatureStore:
         """All features of a split (None: of every clip), cut by a segment rule (None: the cache's
         first).
 
-        Clips are ordered by id, segments by clip and start, texts and questions by id.
+        Clips are ordered by id, segments by clip and start, texts and questions by id. Texts of
+        kind subtitle are left out: they are in the table `texts`, and encoded, but describe nothing.
         Raises CacheError for an unknown split or rule, a split without any feature, or a damaged
         shard.
         """
@@ -156,7 +157,9 @@ class FeatureStore:
                 f"{self.path}: {(counts == 0).sum()} clips have no segments {rule!r}; "
                 "run mlalign-extract resegment with the rules you want to finish it"
             )
-        texts = _of_clips(self.texts, ids).sort_by("text_id")
+        # What is said in a clip does not describe it.
+        described = self.texts.filter(pc.not_equal(self.texts["kind"], "subtitle"))
+        texts = _of_clips(described, ids).sort_by("text_id")
         reader = ShardReader(self.path, width=self.dim)
         return SplitFeatures(
             cache_key=self.key,

@@ -142,6 +142,16 @@ def test_a_split_is_what_was_committed_in_the_order_of_the_ids(cache):
     assert found.num_failed_clips == 1
 
 
+def test_subtitles_are_no_descriptions(tmp_path):
+    cache = new_cache(tmp_path / "cache")
+    commit_clips(cache, "clips-1", {"a": "train"}, seed=10)
+    spoken = {**text_row("a@0", "a", 0, span=(0.0, 1.0)), "kind": "subtitle"}
+    commit_texts(cache, "texts-1", [spoken, text_row("t", "a", 1)], seed=30)
+    store = FeatureStore.open(cache)
+    assert store.split("train").text_ids == ["t"]
+    assert store.texts.num_rows == 2
+
+
 def test_arrays_have_the_types_of_the_contract(cache):
     found = FeatureStore.open(cache).split(None)
     assert found.clip_features.dtype == found.segment_features.dtype == np.float32

@@ -165,7 +165,7 @@ class Row:
         return value.strip()
 
     def number(self, key: str | int) -> float:
-        """A finite number; one in quotes is mended (a field of a line is always text)."""
+        """A finite number; one in quotes is mended in JSON (in other files all are text)."""
         return self.as_number(self.get(key), key)
 
     def as_number(self, value: Any, key: str | int) -> float:
@@ -173,7 +173,7 @@ class Row:
         number = _number(value)
         if number is None:
             self.refuse(f"expected a finite number, got {shown(value)}", key=str(key))
-        if isinstance(value, str) and isinstance(self.value, dict):
+        if isinstance(value, str) and self.file.endswith((".json", ".jsonl")):
             self.mend("numbers in quotes read as numbers", value)
         return number
 

@@ -25,10 +25,11 @@ Arrays of a clip shard (C clips, S segments, F frames, D features wide), clips e
     frames/sample_seconds (F,)   float64, the instant that asked for it: k / fps
 
 Of a text shard: texts/features (T, D). Of a question shard: questions/features (K, D) and
-options/features (O, D). Features are float16 unless the settings say float32; nothing but what is
-said above is normalised. Index rows name their shard and the rows of its arrays. Times are seconds
-from the clip's start, float64; a clip's own start and end are seconds from the first frame shown of
-the chosen video stream.
+options/features (O, D): of multiple choice a row for each option, of the text "question option"; of
+an open-ended question whose answer is known one row, of that answer. Features are float16 unless
+the settings say float32; nothing but what is said above is normalised. Index rows name their shard
+and the rows of its arrays. Times are seconds from the clip's start, float64; a clip's own start and
+end are seconds from the first frame shown of the chosen video stream.
 
 cache.json's ``settings`` are all that is meant to change the numbers and make the key; its
 ``layout`` (segment rules, whether frames are kept and shots looked for) says what is stored of
@@ -62,11 +63,13 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..data_manifests.errors import UserError
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised when the arrays or columns change their meaning; part of the cache key."""
 
 Status = Literal["ok", "partial", "failed"]
@@ -187,6 +190,15 @@ ID_COLUMNS: Final[dict[Unit, str]] = {
     "texts": "text_id",
     "questions": "question_id",
 }
+
+
+def option_counts(questions: pa.Table) -> np.ndarray:
+    """(K,) int64: how many rows of options/features each row of the table `questions` has."""
+    options = pc.fill_null(pc.list_value_length(questions["options"]), 0).to_numpy()
+    is_open = pc.equal(questions["kind"], "open_ended")
+    answers = pc.fill_null(pc.and_kleene(is_open, questions["answer"].is_valid()), False)
+    counts: np.ndarray = np.where(answers.to_numpy(), 1, options)
+    return counts.astype(np.int64)
 
 
 def digest(value: Any) -> str:

@@ -51,7 +51,8 @@ def encode_questions(
     """Commit the features of all questions and of their options; see `encode_texts`.
 
     An option is encoded with its question, "question option": alone, a "yes" or a "red" says
-    little.
+    little. The answer of an open-ended question is encoded alone, since the same answer is one
+    class of all questions.
     """
     for work in works:
         questions: list[str] = []
@@ -61,7 +62,10 @@ def encode_questions(
             question = item.row["question"]
             rows.append({**item.index_row(row), "first_option_row": len(options)})
             questions.append(question)
-            options += [f"{question} {option}" for option in item.row["options"] or ()]
+            if item.row["kind"] == "open_ended":
+                options += [item.row["answer"]] if item.row["answer"] is not None else []
+            else:
+                options += [f"{question} {option}" for option in item.row["options"] or ()]
         features = _encode(questions + options, backbone).astype(config.dtype)
         arrays = {
             "questions/features": features[: len(questions)],

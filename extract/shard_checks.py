@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .contract import option_counts
+
 BLOCK_ROWS: Final = 65_536
 """Of an array, looked at together: the memory it takes does not grow with the shard."""
 STATUSES: Final = ("ok", "partial", "failed")
@@ -98,7 +100,7 @@ def _clip_problems(file: h5py.File, rows: pa.Table) -> Iterator[str]:
 
 def _option_problems(file: h5py.File, rows: pa.Table) -> Iterator[str]:
     first = pc.fill_null(rows["first_option_row"], 0).to_numpy()
-    count = pc.fill_null(pc.list_value_length(rows["options"]), 0).to_numpy()
+    count = option_counts(rows)
     length = len(file["options/features"])
     if (first < 0).any() or (first + count > length).any():
         yield f"the options of a question lie outside the {length} rows of options/features"

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .contract import ID_COLUMNS, CacheError, read_settings
+from .contract import ID_COLUMNS, CacheError, option_counts, read_settings
 from .shards import ShardReader, live_rows, read_index
 
 
@@ -37,7 +37,8 @@ class QuestionFeatures:
     question_features: np.ndarray
     """(K, D) float32, not normalised."""
     option_features: np.ndarray
-    """(O, D) float32, of the text "question option", questions end to end, not normalised."""
+    """(O, D) float32, not normalised, questions end to end: of the text "question option" of each
+    option, or of the answer of an open-ended question where it is known."""
     option_offsets: np.ndarray
     """(K + 1,) int64: question k has options [offsets[k], offsets[k + 1])."""
 
@@ -132,7 +133,7 @@ class FeatureStore:
         first).
 
         Clips are ordered by id, segments by clip and start, texts and questions by id. Texts of
-        kind subtitle are left out: they are in the table `texts`, and encoded, but describe nothing.
+        kind subtitle are left out: the table `texts` has them, but they describe nothing.
         Raises CacheError for an unknown split or rule, a split without any feature, or a damaged
         shard.
         """
@@ -182,7 +183,7 @@ class FeatureStore:
 
     def _questions(self, clip_ids: pa.ChunkedArray, reader: ShardReader) -> QuestionFeatures:
         table = _of_clips(self.questions, clip_ids).sort_by("question_id")
-        counts = pc.fill_null(pc.list_value_length(table["options"]), 0).to_numpy()
+        counts = option_counts(table)
         first = pc.fill_null(table["first_option_row"], 0).to_numpy()
         options = table.select(["shard", "shard_sha256"]).take(
             np.repeat(np.arange(len(counts)), counts)

@@ -240,7 +240,7 @@ def test_texts_with_spans_make_segments_and_features(videos, tmp_path):
     assert "cells live and die" in FeatureStore.open(out).split("all").texts
 
 
-def test_questions_are_encoded_with_their_options(videos, tmp_path):
+def test_options_are_encoded_with_their_questions_and_answers_alone(videos, tmp_path):
     from mlalign.extract.backbone import load_backbone
 
     dataset = tmp_path / "dataset"
@@ -249,14 +249,17 @@ def test_questions_are_encoded_with_their_options(videos, tmp_path):
     (dataset / "clips.jsonl").write_text('{"clip_id": "c", "video_path": "card.mp4"}\n')
     question = {"question_id": "q", "clip_id": "c", "kind": "multiple_choice"}
     question |= {"question": "what is it?", "options": ["a card", "a dog"], "answer_index": 0}
-    (dataset / "questions.jsonl").write_text(json.dumps(question) + "\n")
+    opened = {"question_id": "r", "clip_id": "c", "kind": "open_ended", "question": "who?"}
+    rows = (question, opened | {"answer": "a dog"}, opened | {"question_id": "s"})
+    (dataset / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "cache"
     done = run(dataset, "-o", out, "--backbone", "tiny", "--set", "precision=float32")
     assert done.exit_code == 0, done.output
     questions = FeatureStore.open(out).split("all").questions
-    assert questions.option_offsets.tolist() == [0, 2]
+    assert questions.question_ids == ["q", "r", "s"]
+    assert questions.option_offsets.tolist() == [0, 2, 3, 3]
     tiny = load_backbone("tiny", tag=None, checkpoint=None, precision="float32", device="cpu")
-    expected = tiny.encode_texts(["what is it? a card", "what is it? a dog"])
+    expected = tiny.encode_texts(["what is it? a card", "what is it? a dog", "a dog"])
     np.testing.assert_allclose(questions.option_features, expected, rtol=2e-3, atol=2e-3)
 
 

@@ -194,7 +194,7 @@ def test_a_split_of_failed_clips_alone_is_refused(tmp_path):
 
 
 def test_questions_come_with_the_features_of_their_options(cache):
-    features, options = random_rows(3, 40), random_rows(5, 41)
+    features, options = random_rows(3, 40), random_rows(6, 41)
     common = {"split": "train", "item_digest": "d", "generation": 0, "type": "why"}
     rows = [
         {"question_id": "q2", "clip_id": "a", "kind": "multiple_choice", "question": "What?"}
@@ -202,7 +202,7 @@ def test_questions_come_with_the_features_of_their_options(cache):
         {"question_id": "q0", "clip_id": "c", "kind": "open_ended", "question": "Who?"}
         | {"answer": "me", "row": 1, "first_option_row": 2},
         {"question_id": "q1", "clip_id": "a", "kind": "multiple_choice", "question": "Why?"}
-        | {"options": ["u", "v", "w"], "row": 2, "first_option_row": 2, "start_seconds": 0.5}
+        | {"options": ["u", "v", "w"], "row": 2, "first_option_row": 3, "start_seconds": 0.5}
         | {"end_seconds": 1.0},
     ]
     commit_shard(
@@ -217,8 +217,8 @@ def test_questions_come_with_the_features_of_their_options(cache):
     assert found.kinds == ["open_ended", "multiple_choice", "multiple_choice"]
     np.testing.assert_array_equal(found.clips, [1, 0, 0])
     np.testing.assert_array_equal(found.question_features, features[[1, 2, 0]])
-    np.testing.assert_array_equal(found.option_offsets, [0, 0, 3, 5])
-    np.testing.assert_array_equal(found.option_features, options[[2, 3, 4, 0, 1]])
+    np.testing.assert_array_equal(found.option_offsets, [0, 1, 4, 6])
+    np.testing.assert_array_equal(found.option_features, options[[2, 3, 4, 5, 0, 1]])
     np.testing.assert_array_equal(found.answer_indices, [-1, -1, 1])
     assert found.answers == ["me", None, None]
     np.testing.assert_array_equal(found.spans, [[np.nan] * 2, [0.5, 1.0], [np.nan] * 2])

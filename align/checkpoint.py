@@ -26,7 +26,7 @@ from ..data_manifests.errors import SettingsError, UserError
 from ..data_manifests.settings import load_settings, save_settings
 from ..data_manifests.whole_files import write_whole
 from .config import RunConfig
-from .model import AlignmentModel
+from .model import AlignmentModel, build_model
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
@@ -177,12 +177,8 @@ def load_run(path: Path) -> Run:
                 f"{path} has run format {content['format']}, this mlalign reads {FORMAT}"
             )
         config = load_settings(RunConfig, path / CONFIG_FILE)
-        model = AlignmentModel(
-            config.heads,
-            dim=int(content["feature_width"]),
-            temperature=config.losses.temperature,
-            has_bias=config.losses.name == "sigmoid",
-        )
+        width = int(content["feature_width"])
+        model = build_model(config, dim_video=width, dim_text=width)
         model.load_state_dict(load_file(path / BEST_FILE))
         return Run(
             path=path,

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-HeadName = Literal["identity", "linear", "mlp", "residual"]
+HeadName = Literal["identity", "linear", "mlp", "residual", "temporal", "attention"]
+CLIP_HEADS: tuple[HeadName, ...] = ("temporal", "attention")
+"""Those that see the segments of a clip together."""
 LossName = Literal["info_nce", "sigmoid", "hinge"]
 WeakPooling = Literal["max", "softmax"]
 ValidationMetric = Literal["recall_at_1", "global_recall_at_1", "segment_recall_at_1"]
@@ -18,20 +20,26 @@ class HeadConfig:
     """What stands between a cached feature and the shared space."""
 
     name: HeadName = "residual"
-    """identity (nothing trained), linear, mlp, or residual (starts as the identity, exactly)."""
+    """identity (nothing trained), linear, mlp, or residual (starts as the identity, exactly). For
+    videos also temporal (a transformer over the segments of a clip) and attention (residual, and
+    the clip gets its segments, pooled by attention), which start as the identity, too."""
     width: int | None = None
     """Width of the shared space; null keeps the feature width. Equal for video and text."""
     hidden: int | None = None
-    """Hidden width of mlp and residual; null takes the feature width."""
+    """Hidden width of all but identity and linear; null takes the feature width."""
+    layers: int = 1
+    """temporal: layers of the transformer."""
     dropout: float = 0.0
     """Share of hidden units dropped while training, in [0, 1)."""
     alpha: float = 1.0
-    """residual: weight of what is added, in units of the feature's own norm."""
+    """Of residual, temporal, attention: weight of what is added, in units of the feature's norm."""
 
     def __post_init__(self) -> None:
         for name, value in (("width", self.width), ("hidden", self.hidden)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1 or null, got {value}")
+        if self.layers < 1:
+            raise ValueError(f"layers must be at least 1, got {self.layers}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.alpha <= 0:
@@ -40,12 +48,22 @@ class HeadConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadsConfig:
-    """One head for videos (clips and segments share it) and one for texts (of both levels)."""
+    """One head for videos and one for texts, or one of each for each level."""
 
     video: HeadConfig = field(default_factory=HeadConfig)
     """Of clip and segment features."""
     text: HeadConfig = field(default_factory=HeadConfig)
     """Of text features."""
+    separate_levels: bool = False
+    """Whether clips and segments, and the texts of the two levels, have heads of their own, made
+    alike. By default both levels share theirs."""
+
+    def __post_init__(self) -> None:
+        if self.text.name in CLIP_HEADS:
+            raise ValueError(
+                f"text.name is {self.text.name}, which looks at the segments of a clip, and texts "
+                f"have none: choose identity, linear, mlp or residual"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

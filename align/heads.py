@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data_manifests.errors import SettingsError
+from .clip_heads import AttentionPooling, Temporal
 from .config import HeadConfig
 
 # All heads ignore the length of a feature: text towers give lengths around 10, pooled frames
@@ -67,13 +68,14 @@ class Residual(nn.Module):
 
 
 def build_head(config: HeadConfig, *, dim: int) -> nn.Module:
-    """The head that `config` describes, for features of width `dim`: (n, dim) -> (n, width).
+    """The head that `config` describes, for features of width `dim`: (n, dim) -> (n, width), or
+    for temporal and attention clips and their segments to the same (see clip_heads).
 
     Raises SettingsError where the head cannot have the width that was asked for.
     """
     width = dim if config.width is None else config.width
     hidden = dim if config.hidden is None else config.hidden
-    if config.name in ("identity", "residual") and width != dim:
+    if config.name not in ("linear", "mlp") and width != dim:
         raise SettingsError(
             f"a head {config.name!r} keeps the width of the features, {dim}, but its width is set "
             f"to {width}: leave width out, or take linear or mlp"
@@ -87,5 +89,16 @@ def build_head(config: HeadConfig, *, dim: int) -> nn.Module:
             return MLP(dim, hidden=hidden, width=width, dropout=config.dropout)
         case "residual":
             return Residual(dim, hidden=hidden, dropout=config.dropout, alpha=config.alpha)
+        case "temporal":
+            return Temporal(
+                dim,
+                hidden=hidden,
+                num_layers=config.layers,
+                dropout=config.dropout,
+                alpha=config.alpha,
+            )
+        case "attention":
+            residual = Residual(dim, hidden=hidden, dropout=config.dropout, alpha=config.alpha)
+            return AttentionPooling(dim, residual=residual, alpha=config.alpha)
         case _:
             assert_never(config.name)

@@ -1,4 +1,4 @@
-"""The model: two heads, one logit scale, scores that are cosines."""
+"""The model: heads for videos and texts, one logit scale, scores that are cosines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data_manifests.errors import SettingsError
-from .config import HeadsConfig, RunConfig
+from .config import CLIP_HEADS, HeadsConfig, RunConfig
 from .heads import build_head
 
 MAX_LOGIT_SCALE = 100.0
@@ -19,30 +19,49 @@ START_BIAS = -10.0
 
 
 class AlignmentModel(nn.Module):
-    """Brings cached features into the shared space; clips and segments share the video head.
+    """Brings cached features into the shared space.
 
-    All encode functions map raw cache features (n, D) to L2-normalised vectors (n, W), where W is
-    the heads' width; the cosine of two of them is their dot product.
+    Clips and segments share the video head, and the texts of both levels the text head, unless
+    each level has its own. All encode functions map raw cache features, (n, D_v) of videos and
+    (n, D_t) of texts, to L2-normalised vectors (n, W), where W is the heads' width; the cosine of
+    two of them is their dot product.
     """
 
     def __init__(
-        self, heads: HeadsConfig, *, dim: int, temperature: float, has_bias: bool = False
+        self,
+        heads: HeadsConfig,
+        *,
+        dim_video: int,
+        dim_text: int,
+        temperature: float,
+        has_bias: bool = False,
     ) -> None:
-        """dim: width D of the features.   temperature: inverse of the first logit scale.
-        has_bias: whether logits have a learnt bias, too.
+        """dim_video, dim_text: widths D_v and D_t of the features.   temperature: inverse of the
+        first logit scale.   has_bias: whether logits have a learnt bias, too.
 
-        Raises SettingsError when the heads' widths do not fit D or each other.
+        Raises SettingsError when the heads' widths do not fit the features or each other.
         """
         super().__init__()
-        self.dim = dim
-        self.video_head = build_head(heads.video, dim=dim)
-        self.text_head = build_head(heads.text, dim=dim)
-        widths = [dim if head.width is None else head.width for head in (heads.video, heads.text)]
+        self.dim_video, self.dim_text = dim_video, dim_text
+        self.video_head = build_head(heads.video, dim=dim_video)
+        self.text_head = build_head(heads.text, dim=dim_text)
+        widths = [
+            dim if head.width is None else head.width
+            for head, dim in ((heads.video, dim_video), (heads.text, dim_text))
+        ]
         if widths[0] != widths[1]:
             raise SettingsError(
                 f"heads.video and heads.text must end in one width, got {widths[0]} and "
-                f"{widths[1]} (features have width {dim}; null keeps it)"
+                f"{widths[1]} (the features have width {dim_video} and {dim_text}; null keeps it)"
             )
+        self.separate_levels = heads.separate_levels
+        """Whether the segment level has heads of its own."""
+        self.segment_video_head = self.segment_text_head = None
+        if heads.separate_levels:
+            self.segment_video_head = build_head(heads.video, dim=dim_video)
+            self.segment_text_head = build_head(heads.text, dim=dim_text)
+        self.sees_segments_together = heads.video.name in CLIP_HEADS
+        """Whether videos can be encoded by `encode_videos` only."""
         self.log_logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.logit_bias = nn.Parameter(torch.tensor(START_BIAS)) if has_bias else None
 
@@ -73,24 +92,48 @@ class AlignmentModel(nn.Module):
     def _with_bias(self, scaled: Tensor) -> Tensor:
         return scaled if self.logit_bias is None else scaled + self.logit_bias
 
+    def encode_videos(
+        self, clips: Tensor, segments: Tensor, counts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Whole clips at both levels: (N, D_v) clip and (S, D_v) segment features, clips end to
+        end, of counts (N,) int64 > 0 segments each -> (N, W) and (S, W), normalised.
+
+        A clip's vectors do not depend on the other clips.
+        """
+        if not self.sees_segments_together:
+            return self.encode_clips(clips), self.encode_segments(segments)
+        clips_moved, segments_moved = self.video_head(clips, segments, counts)
+        if self.segment_video_head is not None:
+            _, segments_moved = self.segment_video_head(clips, segments, counts)
+        return F.normalize(clips_moved, dim=-1), F.normalize(segments_moved, dim=-1)
+
     def encode_clips(self, features: Tensor) -> Tensor:
-        """(n, D) clip features -> (n, W), normalised: the global level."""
+        """(n, D_v) clip features -> (n, W), normalised: the global level."""
+        assert not self.sees_segments_together, "this head needs the segments: use encode_videos"
         return F.normalize(self.video_head(features), dim=-1)
 
     def encode_segments(self, features: Tensor) -> Tensor:
-        """(n, D) segment features -> (n, W), normalised: the segment level."""
-        return F.normalize(self.video_head(features), dim=-1)
+        """(n, D_v) segment features -> (n, W), normalised: the segment level."""
+        assert not self.sees_segments_together, "this head needs the clips: use encode_videos"
+        head = self.video_head if self.segment_video_head is None else self.segment_video_head
+        return F.normalize(head(features), dim=-1)
 
     def encode_texts(self, features: Tensor) -> Tensor:
-        """(n, D) text features, of either level -> (n, W), normalised."""
+        """(n, D_t) text features -> (n, W), normalised: for the global level."""
         return F.normalize(self.text_head(features), dim=-1)
 
+    def encode_sentences(self, features: Tensor) -> Tensor:
+        """(n, D_t) text features -> (n, W), normalised: for the segment level."""
+        head = self.text_head if self.segment_text_head is None else self.segment_text_head
+        return F.normalize(head(features), dim=-1)
 
-def build_model(config: RunConfig, *, dim: int) -> AlignmentModel:
+
+def build_model(config: RunConfig, *, dim_video: int, dim_text: int) -> AlignmentModel:
     """The untrained model; raises SettingsError when there is nothing to train in it."""
     model = AlignmentModel(
         config.heads,
-        dim=dim,
+        dim_video=dim_video,
+        dim_text=dim_text,
         temperature=config.losses.temperature,
         has_bias=config.losses.name == "sigmoid",
     )

@@ -26,38 +26,21 @@ def loss_terms(
     chain rule of the softmax). These two are for the log and carry no gradient.
     """
     losses = config.losses
+    vectors = _encode(model, split, batch, losses=losses)
     terms: dict[str, Tensor] = {}
-    total = torch.zeros((), device=split.clip_features.device)
-    if batch.global_level is not None:
-        level = batch.global_level
-        if losses.global_weight > 0:
-            clips = model.encode_clips(split.clip_features[level.videos])
-        global_texts = model.encode_texts(split.text_features[level.texts])
-        if losses.global_weight > 0:
-            similarities_VT = _similarities(model, clips, global_texts, losses)
-            terms["global"] = _contrast(similarities_VT, level, losses=losses, epoch=epoch)
-            total = total + losses.global_weight * terms["global"]
-    if batch.segment_level is not None or losses.weak_segment_weight > 0:
-        segments = model.encode_segments(split.segment_features[batch.segments])
+    if batch.global_level is not None and losses.global_weight > 0:
+        similarities_VT = _similarities(model, vectors["clips"], vectors["texts"], losses)
+        terms["global"] = _contrast(similarities_VT, batch.global_level, losses=losses, epoch=epoch)
     if batch.global_level is not None and losses.weak_segment_weight > 0:
-        cosines_VT = pool_segments(
-            segments @ global_texts.T,
-            counts_N=batch.segment_counts,
-            pooling=losses.weak_pooling,
-            temperature=losses.weak_temperature,
-        )
-        similarities_VT = cosines_VT if losses.name == "hinge" else model.logits_of(cosines_VT)
+        similarities_VT = _weak_similarities(model, vectors, batch, losses)
         terms["weak_segment"] = _contrast(
             similarities_VT, batch.global_level, losses=losses, epoch=epoch
         )
-        total = total + losses.weak_segment_weight * terms["weak_segment"]
     if batch.segment_level is not None:
         level = batch.segment_level
-        texts = model.encode_texts(split.text_features[level.texts])
-        similarities_VT = _similarities(model, segments, texts, losses)
+        similarities_VT = _similarities(model, vectors["segments"], vectors["sentences"], losses)
         if losses.segment_weight > 0:
             terms |= _segment_terms(similarities_VT, level, losses=losses, epoch=epoch)
-            total = total + losses.segment_weight * terms["segment"]
         if losses.in_clip_weight > 0:
             scale = model.logit_scale if losses.name == "hinge" else 1
             terms["in_clip"] = in_clip_logistic(
@@ -67,8 +50,63 @@ def loss_terms(
                 negative_P=level.negative[level.in_clip_rows, level.in_clip_columns],
                 num_texts=len(level.texts),
             )
-            total = total + losses.in_clip_weight * terms["in_clip"]
+    total = torch.zeros((), device=split.clip_features.device)
+    for name, weight in (
+        ("global", losses.global_weight),
+        ("weak_segment", losses.weak_segment_weight),
+        ("segment", losses.segment_weight),
+        ("in_clip", losses.in_clip_weight),
+    ):
+        if name in terms:
+            total = total + weight * terms[name]
     return {"loss": total, **terms}
+
+
+def _encode(
+    model: AlignmentModel, split: TrainingSplit, batch: Batch, *, losses: LossConfig
+) -> dict[str, Tensor]:
+    """What the terms compare, each once: clips, (global) texts, segments, sentences, weak_texts."""
+    encoded: dict[str, Tensor] = {}
+    if model.sees_segments_together:
+        clips = torch.from_numpy(batch.clips).to(split.clip_features.device)
+        encoded["clips"], encoded["segments"] = model.encode_videos(
+            split.clip_features[clips],
+            split.segment_features[batch.segments],
+            batch.segment_counts,
+        )
+    if batch.global_level is not None:
+        level = batch.global_level
+        if losses.global_weight > 0:
+            if "clips" not in encoded:
+                encoded["clips"] = model.encode_clips(split.clip_features[level.videos])
+            encoded["texts"] = model.encode_texts(split.text_features[level.texts])
+        if losses.weak_segment_weight > 0:
+            is_same = "texts" in encoded and not model.separate_levels
+            encoded["weak_texts"] = (
+                encoded["texts"]
+                if is_same
+                else model.encode_sentences(split.text_features[level.texts])
+            )
+    needs_segments = batch.segment_level is not None or losses.weak_segment_weight > 0
+    if needs_segments and "segments" not in encoded:
+        encoded["segments"] = model.encode_segments(split.segment_features[batch.segments])
+    if batch.segment_level is not None:
+        features = split.text_features[batch.segment_level.texts]
+        encoded["sentences"] = model.encode_sentences(features)
+    return encoded
+
+
+def _weak_similarities(
+    model: AlignmentModel, vectors: dict[str, Tensor], batch: Batch, losses: LossConfig
+) -> Tensor:
+    """(B, T): clips with texts, by the segments that match best."""
+    cosines_VT = pool_segments(
+        vectors["segments"] @ vectors["weak_texts"].T,
+        counts_N=batch.segment_counts,
+        pooling=losses.weak_pooling,
+        temperature=losses.weak_temperature,
+    )
+    return cosines_VT if losses.name == "hinge" else model.logits_of(cosines_VT)
 
 
 def _similarities(

@@ -135,7 +135,9 @@ def _fit(
     callbacks: Sequence[Callback],
     device: torch.device,
 ) -> FitResult:
-    model = build_model(config, dim=train.clip_features.shape[1]).to(device)
+    model = build_model(
+        config, dim_video=train.clip_features.shape[1], dim_text=train.text_features.shape[1]
+    ).to(device)
     split = load_training_split(train, config=config, device=device)
     judge = None if validation is None else Judge(config, validation, device)
     watchers = list(callbacks)

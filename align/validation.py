@@ -143,13 +143,18 @@ def validate(model: AlignmentModel, split: ValidationSplit) -> dict[str, float]:
     was_training = model.training
     model.eval()
     metrics: dict[str, float] = {}
+    together = None
+    if model.sees_segments_together:
+        together = model.encode_videos(
+            split.clip_features, split.segment_features, split.segment_counts
+        )
     if len(split.query_clips) > 0:
-        clips = model.encode_clips(split.clip_features)
+        clips = together[0] if together else model.encode_clips(split.clip_features)
         queries = model.encode_texts(split.query_features)
         metrics["global_recall_at_1"] = _global_recall(clips, queries, truth=split.query_clips)
     if len(split.sentence_clips) > 0:
-        segments = model.encode_segments(split.segment_features)
-        sentences = model.encode_texts(split.sentence_features)
+        segments = together[1] if together else model.encode_segments(split.segment_features)
+        sentences = model.encode_sentences(split.sentence_features)
         metrics["segment_recall_at_1"] = _segment_recall(segments, sentences, split)
     model.train(was_training)
     return metrics

@@ -56,17 +56,24 @@ class ClipSearch:
         k: int,
         weight: float,
         candidates: int = CANDIDATE_CLIPS,
+        sentences: np.ndarray | None = None,
     ) -> FoundClips:
         """The k best clips of (Q, W) texts under the fused score with this weight.
 
+        sentences: (Q, W), the same texts for the segment level, where it has a text head of its
+        own; None: the same vectors.
         candidates: clips of each level that are scored, at least k. With exact indexes the result
         is exact for the global score (weight 1) and for the segment score pooled by max (weight 0);
         in between, a clip is missed only when it is among the `candidates` best of neither level.
         """
         wanted = min(max(k, candidates), len(self._clips))
-        parts = [
-            self._search_block(queries[start : start + QUERIES_AT_ONCE], k, weight, wanted)
+        sentences = queries if sentences is None else sentences
+        blocks = [
+            slice(start, start + QUERIES_AT_ONCE)
             for start in range(0, len(queries), QUERIES_AT_ONCE)
+        ]
+        parts = [
+            self._search_block(queries[some], sentences[some], k, weight, wanted) for some in blocks
         ]
         if not parts:
             nothing = np.zeros((0, k), dtype=np.int64)
@@ -77,14 +84,16 @@ class ClipSearch:
             segments=np.concatenate([part.segments for part in parts]),
         )
 
-    def _search_block(self, queries: np.ndarray, k: int, weight: float, wanted: int) -> FoundClips:
-        pair_query, pair_clip = self._candidates(queries, weight, wanted)
+    def _search_block(
+        self, queries: np.ndarray, sentences: np.ndarray, k: int, weight: float, wanted: int
+    ) -> FoundClips:
+        pair_query, pair_clip = self._candidates(queries, sentences, weight, wanted)
         clips = self._clips
         counts = clips.part_counts[pair_clip]
         offsets = offsets_of(counts)
         rows = expand(clips.offsets[pair_clip], counts)
         similarities = np.einsum(
-            "pw,pw->p", clips.parts[rows], queries[np.repeat(pair_query, counts)]
+            "pw,pw->p", clips.parts[rows], sentences[np.repeat(pair_query, counts)]
         )
         pooled = pool_segments(similarities[None], offsets, config=self._segment_score)[0]
         whole = np.einsum("pw,pw->p", clips.wholes[pair_clip], queries[pair_query])
@@ -105,7 +114,7 @@ class ClipSearch:
         return found
 
     def _candidates(
-        self, queries: np.ndarray, weight: float, wanted: int
+        self, queries: np.ndarray, sentences: np.ndarray, weight: float, wanted: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Pairs of a query and a clip, each once, sorted by both: those that are worth a score."""
         pairs = []
@@ -113,7 +122,7 @@ class ClipSearch:
             _, near = nearest(self._clip_index, queries, wanted)
             pairs.append(_pairs(near))
         if weight < 1:
-            pairs.append(_pairs(self._clips_of_near_segments(queries, wanted)))
+            pairs.append(_pairs(self._clips_of_near_segments(sentences, wanted)))
         # A clip number is below 2 ** 40, so that both fit in one sortable number.
         both = np.unique(np.concatenate([query << 40 | clip for query, clip in pairs]))
         return both >> 40, both & ((1 << 40) - 1)

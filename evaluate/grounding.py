@@ -76,7 +76,7 @@ def score_grounding(
     against us: of segments with the best score the one with the least IoU is the chosen one.
     """
     similarities, offsets = own_clip_similarities(
-        embeddings.texts[task.texts],
+        embeddings.sentences[task.texts],
         task.queries.clips,
         segments=embeddings.segments,
         segment_offsets=features.segment_offsets,

@@ -218,7 +218,7 @@ def _moments(evaluation: Evaluation, row: RowOutcome) -> list[dict[str, Any]]:
         start, end = features.text_spans[text]
         figure = timeline(
             features.segment_spans[segments],
-            embeddings.segments[segments] @ embeddings.texts[text],
+            embeddings.segments[segments] @ embeddings.sentences[text],
             true_span=(float(start), float(end)),
         )
         clip_id = features.clip_ids[clip]

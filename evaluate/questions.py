@@ -73,7 +73,7 @@ def score_choices(
     clips = np.repeat(task.queries.clips, counts)
     global_O = np.einsum("ow,ow->o", options, embeddings.clips[clips])
     similarities, offsets = own_clip_similarities(
-        options,
+        embeddings.option_sentences[task.options],
         clips,
         segments=embeddings.segments,
         segment_offsets=features.segment_offsets,

@@ -142,7 +142,15 @@ def effect_of_index(
     """What config.index does to a text to clip task by the fused score."""
     assert task.direction == "text_to_clip"
     texts, clips = _sides(task, features, embeddings)
-    return index_effect(texts, clips, task.correct, weight=weight, config=config, cache=cache)
+    return index_effect(
+        texts,
+        clips,
+        task.correct,
+        weight=weight,
+        config=config,
+        cache=cache,
+        sentences=embeddings.sentences[task.texts],
+    )
 
 
 def _text_to_clip(

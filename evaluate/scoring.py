@@ -28,9 +28,14 @@ PAIRED_TEXTS = 512
 class Encoder(Protocol):
     """Trained heads: raw features (n, D) to unit vectors (n, W). align's AlignmentModel is one."""
 
-    def encode_clips(self, features: Tensor) -> Tensor: ...
-    def encode_segments(self, features: Tensor) -> Tensor: ...
+    separate_levels: bool
+    """Whether a text has another vector at the segment level."""
+
+    def encode_videos(
+        self, clips: Tensor, segments: Tensor, counts: Tensor
+    ) -> tuple[Tensor, Tensor]: ...
     def encode_texts(self, features: Tensor) -> Tensor: ...
+    def encode_sentences(self, features: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +47,13 @@ class Embeddings:
     segments: np.ndarray
     """(S, W), clips end to end."""
     texts: np.ndarray
-    """(T, W), of both levels."""
+    """(T, W), for the global level."""
+    sentences: np.ndarray
+    """(T, W), the same texts for the segment level: the same array where levels share heads."""
     options: np.ndarray
-    """(O, W), options of the questions."""
+    """(O, W), options of the questions, for the global level."""
+    option_sentences: np.ndarray
+    """(O, W), the same for the segment level."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,19 +102,23 @@ def embed(features: SplitFeatures, encoder: Encoder | None) -> Embeddings:
 
     Raises UserError when a vector is not finite: NaN compares as "not better" and would rank first.
     """
-
-    def normalise(raw: Tensor) -> Tensor:
-        return F.normalize(raw, dim=-1)
-
-    clip: Callable[[Tensor], Tensor] = normalise
-    segment = text = clip
-    if encoder is not None:
-        clip, segment, text = encoder.encode_clips, encoder.encode_segments, encoder.encode_texts
+    encoder = _ZeroShot() if encoder is None else encoder
+    clips, segments = _encode_videos(encoder, features)
+    texts, options = features.text_features, features.questions.option_features
+    text_vectors = _encode(encoder.encode_texts, texts, what="texts")
+    option_vectors = _encode(encoder.encode_texts, options, what="options")
+    if not encoder.separate_levels:
+        sentences, option_sentences = text_vectors, option_vectors
+    else:
+        sentences = _encode(encoder.encode_sentences, texts, what="texts")
+        option_sentences = _encode(encoder.encode_sentences, options, what="options")
     return Embeddings(
-        clips=_encode(clip, features.clip_features, what="clips"),
-        segments=_encode(segment, features.segment_features, what="segments"),
-        texts=_encode(text, features.text_features, what="texts"),
-        options=_encode(text, features.questions.option_features, what="options"),
+        clips=clips,
+        segments=segments,
+        texts=text_vectors,
+        sentences=sentences,
+        options=option_vectors,
+        option_sentences=option_sentences,
     )
 
 
@@ -119,10 +132,10 @@ def clip_vectors(features: SplitFeatures, embeddings: Embeddings) -> TwoLevelVec
 def text_vectors(
     embeddings: Embeddings, *, texts: np.ndarray, sentences: IndexLists
 ) -> TwoLevelVectors:
-    """Some texts with their sentences. texts: (n,) rows of embeddings.texts; sentences: n lists."""
+    """Some texts with their sentences. texts: (n,) rows; sentences: n lists of rows."""
     return TwoLevelVectors(
         wholes=embeddings.texts[texts],
-        parts=embeddings.texts[sentences.indices],
+        parts=embeddings.sentences[sentences.indices],
         offsets=sentences.offsets,
     )
 
@@ -208,18 +221,63 @@ def _mean_of_top(
     return means_RN
 
 
+class _ZeroShot:
+    """The backbone's features as they are, L2-normalised."""
+
+    separate_levels = False
+
+    def encode_videos(
+        self, clips: Tensor, segments: Tensor, counts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return F.normalize(clips, dim=-1), F.normalize(segments, dim=-1)
+
+    def encode_texts(self, features: Tensor) -> Tensor:
+        return F.normalize(features, dim=-1)
+
+    encode_sentences = encode_texts
+
+
+def _encode_videos(encoder: Encoder, features: SplitFeatures) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of clips and segments, in blocks of whole clips of about ENCODE_ROWS segments."""
+    offsets = features.segment_offsets
+    pieces = []
+    with torch.inference_mode():
+        first = 0
+        while first < len(features.clip_features):
+            last = int(np.searchsorted(offsets, offsets[first] + ENCODE_ROWS, side="right")) - 1
+            last = max(first + 1, last)
+            clips, segments = encoder.encode_videos(
+                _rows(features.clip_features[first:last]),
+                _rows(features.segment_features[offsets[first] : offsets[last]]),
+                torch.from_numpy(np.diff(offsets[first : last + 1])),
+            )
+            pieces.append((clips.float(), segments.float()))
+            first = last
+    clip_pieces, segment_pieces = zip(*pieces, strict=True)
+    clip_vectors, segment_vectors = torch.cat(clip_pieces), torch.cat(segment_pieces)
+    _refuse_broken(clip_vectors.numpy(), what="clips")
+    _refuse_broken(segment_vectors.numpy(), what="segments")
+    return clip_vectors.numpy(), segment_vectors.numpy()
+
+
 def _encode(encode: Callable[[Tensor], Tensor], features: np.ndarray, *, what: str) -> np.ndarray:
     if len(features) == 0:
         return np.zeros((0, features.shape[1]), dtype=np.float32)
     with torch.inference_mode():
-        rows = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
-        vectors = torch.cat(
-            [encode(chunk).float() for chunk in torch.split(rows, ENCODE_ROWS)]
-        ).numpy()
+        chunks = torch.split(_rows(features), ENCODE_ROWS)
+        vectors = torch.cat([encode(chunk).float() for chunk in chunks]).numpy()
+    _refuse_broken(vectors, what=what)
+    return np.asarray(vectors)
+
+
+def _rows(features: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+
+
+def _refuse_broken(vectors: np.ndarray, *, what: str) -> None:
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):
         raise UserError(
             f"expected finite vectors, but {len(broken)} of {len(vectors)} {what} have NaN or "
             f"infinity (first: row {broken[0]}): the cache is damaged or the training diverged"
         )
-    return np.asarray(vectors)

@@ -104,10 +104,16 @@ class Library:
             return []
         raw = torch.from_numpy(self.encode(texts))
         with torch.inference_mode():
-            vectors = (
-                F.normalize(raw, dim=-1) if self.run is None else self.run.model.encode_texts(raw)
-            )
-        found = self.clip_search.search(vectors.numpy(), k=top, weight=self.weight.value)
+            wholes = sentences = F.normalize(raw, dim=-1)
+            if self.run is not None:
+                wholes = self.run.model.encode_texts(raw)
+                sentences = self.run.model.encode_sentences(raw)
+        found = self.clip_search.search(
+            wholes.numpy(),
+            k=top,
+            weight=self.weight.value,
+            sentences=sentences.numpy(),
+        )
         spans = self.features.segment_spans
         return [
             [

@@ -39,7 +39,7 @@ SUMMARY = RunSummary(
 
 def random_model() -> AlignmentModel:
     torch.manual_seed(0)
-    return AlignmentModel(CONFIG.heads, dim=8, temperature=0.07)
+    return AlignmentModel(CONFIG.heads, dim_video=8, dim_text=8, temperature=0.07)
 
 
 @pytest.fixture

@@ -53,6 +53,14 @@ def test_the_scores_of_one_level_are_searched_exactly(weight: float, candidates:
     assert np.allclose(found.scores, np.take_along_axis(scores, expected, 1), atol=1e-6)
 
 
+def test_a_text_may_have_another_vector_for_the_segments() -> None:
+    clips, wholes, sentences = corpus(3, 60), vectors(4, 20), vectors(5, 20)
+    texts = TwoLevelVectors(wholes=wholes, parts=sentences, offsets=np.arange(21))
+    found = search(clips).search(wholes, k=60, weight=0.4, candidates=60, sentences=sentences)
+    scores = fuse(*level_scores(texts, clips, config=SegmentScoreConfig()), weight=0.4)
+    assert np.array_equal(found.clips, np.argsort(-scores, axis=1, kind="stable"))
+
+
 @pytest.mark.parametrize("pooling", ["max", "top_mean", "softmax"])
 def test_with_every_clip_a_candidate_all_scores_are_exact(pooling: str) -> None:
     clips, queries = corpus(3, 60), vectors(4, 20)

@@ -158,7 +158,7 @@ def test_features_that_are_not_finite_are_refused() -> None:
 def test_an_untrained_run_equals_zero_shot_to_the_last_digit(head: Any) -> None:
     features, config = random_split(1, 40), EvaluationConfig()
     heads = HeadsConfig(video=HeadConfig(name=head), text=HeadConfig(name=head))
-    model = AlignmentModel(heads, dim=16, temperature=0.07).eval()
+    model = AlignmentModel(heads, dim_video=16, dim_text=16, temperature=0.07).eval()
     tasks = find_tasks(features, config)
     zero_shot = score_tasks(features, None, tasks, weight=0.3, config=config)
     trained = score_tasks(features, model, tasks, weight=0.3, config=config)
@@ -342,7 +342,7 @@ def test_a_split_without_texts_and_questions_is_a_clear_error() -> None:
 def fake_run(path: Path, *, seed: int = 0, level: float = 1.0, key: str = KEY) -> Run:
     config = RunConfig(seed=seed)
     losses = dataclasses.replace(config.losses, segment_weight=level)
-    model = AlignmentModel(config.heads, dim=16, temperature=0.07)
+    model = AlignmentModel(config.heads, dim_video=16, dim_text=16, temperature=0.07)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weights in model.parameters():

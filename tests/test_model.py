@@ -14,7 +14,9 @@ from mlalign.data_manifests.errors import SettingsError
 
 def model_of(video: HeadConfig, text: HeadConfig) -> AlignmentModel:
     torch.manual_seed(0)
-    return AlignmentModel(HeadsConfig(video=video, text=text), dim=16, temperature=0.07)
+    return AlignmentModel(
+        HeadsConfig(video=video, text=text), dim_video=16, dim_text=16, temperature=0.07
+    )
 
 
 @pytest.mark.parametrize("name", ["identity", "residual"])
@@ -58,3 +60,44 @@ def test_two_identities_have_nothing_to_train() -> None:
     identity = HeadConfig(name="identity")
     assert not model_of(identity, identity).has_trainable_heads
     assert model_of(identity, HeadConfig()).has_trainable_heads
+
+
+def test_features_of_two_widths_meet_in_the_heads_width() -> None:
+    heads = HeadsConfig(video=HeadConfig(name="mlp", width=6), text=HeadConfig(name="linear"))
+    model = AlignmentModel(heads, dim_video=16, dim_text=6, temperature=0.07)
+    assert model.encode_clips(torch.randn(3, 16)).shape == (3, 6)
+    assert model.encode_texts(torch.randn(3, 6)).shape == (3, 6)
+    with pytest.raises(SettingsError, match="got 16 and 6 .*have width 16 and 6"):
+        AlignmentModel(HeadsConfig(), dim_video=16, dim_text=6, temperature=0.07)
+
+
+def test_levels_share_heads_unless_they_are_to_have_their_own() -> None:
+    for separate_levels in (False, True):
+        heads = HeadsConfig(
+            video=HeadConfig(name="linear"),
+            text=HeadConfig(name="linear"),
+            separate_levels=separate_levels,
+        )
+        model = AlignmentModel(heads, dim_video=16, dim_text=16, temperature=0.07)
+        features = torch.randn(5, 16)
+        for at_global, at_segment in (
+            (model.encode_clips, model.encode_segments),
+            (model.encode_texts, model.encode_sentences),
+        ):
+            assert torch.equal(at_global(features), at_segment(features)) != separate_levels
+
+
+def test_whole_clips_are_encoded_as_their_parts_are() -> None:
+    model = model_of(HeadConfig(name="mlp"), HeadConfig())
+    clips, segments = torch.randn(2, 16), torch.randn(5, 16)
+    together = model.encode_videos(clips, segments, torch.tensor([2, 3]))
+    assert torch.equal(together[0], model.encode_clips(clips))
+    assert torch.equal(together[1], model.encode_segments(segments))
+
+
+def test_the_names_of_the_weights_stay_those_of_runs_on_disk() -> None:
+    names = set(model_of(HeadConfig(name="linear"), HeadConfig(name="linear")).state_dict())
+    linear = {
+        f"{side}_head.map.{part}" for side in ("video", "text") for part in ("weight", "bias")
+    }
+    assert names == {"log_logit_scale", *linear}

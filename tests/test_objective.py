@@ -37,7 +37,7 @@ def case(losses: LossConfig, seed: int) -> tuple[AlignmentModel, TrainingSplit, 
     config = RunConfig(heads=LINEAR, losses=losses)
     split = load_training_split(random_split(seed), config=config, device=torch.device("cpu"))
     batch = next(epoch_batches(split, batch_clips=8, seed=seed, epoch=1))
-    return build_model(config, dim=DIM), split, batch, config
+    return build_model(config, dim_video=DIM, dim_text=DIM), split, batch, config
 
 
 def terms_of(losses: LossConfig, seed: int, epoch: int = 1) -> dict[str, float]:
@@ -155,7 +155,7 @@ def test_a_duplicated_caption_contributes_no_repulsion(name: LossName) -> None:
         assert level is not None
         related = level.positive.any(dim=1)
         assert not level.negative[related].any()
-    terms = loss_terms(build_model(config, dim=DIM), split, batch, config=config, epoch=1)
+    terms = loss_terms(build_model(config, dim_video=DIM, dim_text=DIM), split, batch, config=config, epoch=1)
     assert torch.isfinite(terms["loss"])
     if name == "info_nce":
         assert terms["global"].item() == 0

@@ -215,7 +215,7 @@ def test_the_terms_are_named_and_add_up() -> None:
     terms = {
         name: term.item()
         for name, term in loss_terms(
-            build_model(config, dim=24), split, batch, config=config, epoch=1
+            build_model(config, dim_video=24, dim_text=24), split, batch, config=config, epoch=1
         ).items()
     }
     assert list(terms) == ["loss", "global", "segment", "segment_in_clip", "segment_cross_clip"]
@@ -269,7 +269,7 @@ def test_a_missing_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_matrices_are_decayed() -> None:
     config = config_of()
-    model = build_model(config, dim=24)
+    model = build_model(config, dim_video=24, dim_text=24)
     decayed, kept = build_optimiser(model, config.optimiser).param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert all(names[id(p)].endswith("weight") and p.ndim == 2 for p in decayed["params"])

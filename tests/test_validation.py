@@ -17,7 +17,8 @@ DIM = 6
 
 def zero_shot() -> AlignmentModel:
     identity = HeadConfig(name="identity")
-    return AlignmentModel(HeadsConfig(video=identity, text=identity), dim=DIM, temperature=0.07)
+    heads = HeadsConfig(video=identity, text=identity)
+    return AlignmentModel(heads, dim_video=DIM, dim_text=DIM, temperature=0.07)
 
 
 def random_validation_split(seed: int) -> ValidationSplit:

@@ -318,3 +318,14 @@ def test_golden_numbers_of_the_others() -> None:
     logits = torch.tensor([[0.0, -math.inf], [-math.inf, 0.0]]).clamp(min=-1e4)
     assert sigmoid(logits, **masks).item() == pytest.approx(math.log(2))
     assert sparse_in_clip(logits, **masks).item() == pytest.approx(math.log(2) / 2)
+
+
+@pytest.mark.parametrize("loss", EVERY)
+def test_several_tables_at_once_get_the_gradients_that_each_gets_alone(loss: Loss) -> None:
+    """As a sweep needs it, whose members share their batches."""
+    logits, positive, negative = random_case(3)
+    tables = torch.stack([logits, 2 * logits, logits - 1])
+    run = torch.func.grad(lambda table: loss(table, positive_VT=positive, negative_VT=negative))
+    together = torch.func.vmap(run)(tables)
+    for table, found in zip(tables, together, strict=True):
+        torch.testing.assert_close(found, run(table))

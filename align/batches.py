@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..data_manifests.errors import UserError
 from ..extract.store import SplitFeatures
-from .config import RunConfig
+from .config import RunConfig, TaskName
 from .pairs import PairMasks, SpanPairs, pair_masks, ragged_rows, span_pairs, word_ids
+from .task_items import DrawnItems, TaskItems, draw_items, task_items
 
 
 class TrainingDataError(UserError):
@@ -50,7 +51,12 @@ class TrainingSplit:
     segment_pairs: SpanPairs | None
     """Of segment_texts.texts, in that order."""
     clips: np.ndarray
-    """(n,) int64, the clips that have a text of a trained level; the others are left out."""
+    """(n,) int64, the clips that have a text of a trained level, or a trained task's question; the
+    others are left out."""
+    tasks: TaskItems
+    """Questions and moments of the tasks that are trained."""
+    items_per_clip: int
+    """How many of each a clip brings to a batch at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,14 +91,17 @@ class Batch:
     """The clips, with one global text of each that has any."""
     segment_level: LevelBatch | None
     """All segments of the clips, with all their segment texts."""
+    drawn: Mapping[TaskName, DrawnItems]
+    """Items of the tasks that are trained."""
 
 
 def load_training_split(
-    split: SplitFeatures, *, config: RunConfig, device: torch.device
+    split: SplitFeatures, *, config: RunConfig, device: torch.device, answers: Sequence[str] = ()
 ) -> TrainingSplit:
     """Put a split on the device for the terms that have a weight.
 
-    Raises TrainingDataError when features are not finite or a term with a weight has no pairs.
+    answers: the vocabulary of open-ended questions. Raises TrainingDataError when features are not
+    finite or a term with a weight has no pairs, TaskDataError when such a task has no items.
     """
     losses = config.losses
     check_finite(split)
@@ -117,8 +126,10 @@ def load_training_split(
         )
         if not pairs.positive.any():
             raise TrainingDataError(_no_pairs(split, annotated, "texts with a span"))
-    levels = [level for level in (global_texts, segment_texts) if level is not None]
-    has_text = np.any([np.diff(level.offsets) > 0 for level in levels], axis=0)
+    tasks = task_items(split, config=config.tasks, answers=answers, device=device)
+    levels = [level.offsets for level in (global_texts, segment_texts) if level is not None]
+    offsets = levels + [items.offsets for items in tasks.by_clip.values()]
+    takes_part = np.any([np.diff(own) > 0 for own in offsets], axis=0)
     return TrainingSplit(
         clip_features=torch.from_numpy(split.clip_features).to(device),
         segment_features=torch.from_numpy(split.segment_features).to(device),
@@ -128,7 +139,9 @@ def load_training_split(
         global_texts=global_texts,
         segment_texts=segment_texts,
         segment_pairs=pairs,
-        clips=np.flatnonzero(has_text),
+        clips=np.flatnonzero(takes_part),
+        tasks=tasks,
+        items_per_clip=config.tasks.items_per_clip,
     )
 
 
@@ -169,7 +182,8 @@ def epoch_batches(
 
 
 def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Generator) -> Batch:
-    """The batch of the given clips, (B,) int64; `rng` chooses one global text of each."""
+    """The batch of the given clips, (B,) int64; `rng` chooses one global text of each, and which
+    of the tasks' items take part."""
     segments, _ = ragged_rows(split.segment_offsets, clips)
     counts = np.diff(split.segment_offsets)[clips]
     device = split.clip_features.device
@@ -179,6 +193,7 @@ def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Genera
         segment_counts=torch.from_numpy(counts).to(device),
         global_level=None if split.global_texts is None else _global_level(split, clips, rng),
         segment_level=None if split.segment_texts is None else _segment_level(split, clips),
+        drawn=draw_items(split.tasks, clips, most=split.items_per_clip, rng=rng),
     )
 
 

@@ -2,6 +2,7 @@
 
 config.yaml        the resolved settings
 metrics.jsonl      a JSON line per step and per validation
+answers.json       the vocabulary of open-ended questions, where they are trained
 heads.safetensors  the best weights        last.safetensors   those after the last step
 run.json           cache key, versions, best numbers; written last, so it marks a finished run
 """
@@ -30,6 +31,7 @@ from .model import AlignmentModel, build_model
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
+ANSWERS_FILE = "answers.json"
 BEST_FILE = "heads.safetensors"
 LAST_FILE = "last.safetensors"
 RUN_FILE = "run.json"
@@ -145,6 +147,9 @@ def finish_run(
     summary: RunSummary,
 ) -> None:
     """Write the weights and, last, run.json; each file is there whole or not at all."""
+    if model.answers:
+        vocabulary = json.dumps(model.answers, ensure_ascii=False, indent=0) + "\n"
+        write_whole(path / ANSWERS_FILE, lambda file: file.write_text(vocabulary, "utf-8"))
     save_weights(model.state_dict(), path / BEST_FILE)
     save_weights(last_weights, path / LAST_FILE)
     content = {
@@ -178,7 +183,10 @@ def load_run(path: Path) -> Run:
             )
         config = load_settings(RunConfig, path / CONFIG_FILE)
         width = int(content["feature_width"])
-        model = build_model(config, dim_video=width, dim_text=width)
+        answers: list[str] = []
+        if config.tasks.answer_weight > 0:
+            answers = json.loads((path / ANSWERS_FILE).read_text(encoding="utf-8"))
+        model = build_model(config, dim_video=width, dim_text=width, answers=answers)
         model.load_state_dict(load_file(path / BEST_FILE))
         return Run(
             path=path,

@@ -11,7 +11,15 @@ CLIP_HEADS: tuple[HeadName, ...] = ("temporal", "attention")
 """Those that see the segments of a clip together."""
 LossName = Literal["info_nce", "sigmoid", "hinge"]
 WeakPooling = Literal["max", "softmax"]
-ValidationMetric = Literal["recall_at_1", "global_recall_at_1", "segment_recall_at_1"]
+ValidationMetric = Literal[
+    "mean",
+    "global_recall_at_1",
+    "segment_recall_at_1",
+    "choice_accuracy",
+    "answer_accuracy",
+    "moment_recall_at_1",
+]
+TaskName = Literal["choice", "answer", "moment"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 
@@ -107,8 +115,6 @@ class LossConfig:
         for name in (*weights, "in_clip_negative_weight", "cross_clip_negative_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
-        if not any(getattr(self, name) for name in weights):
-            raise ValueError(f"{', '.join(weights)} are all 0: nothing to train on")
         if self.segment_weight > 0 and not (
             self.in_clip_negative_weight or self.cross_clip_negative_weight
         ):
@@ -140,6 +146,60 @@ class LossConfig:
     def trains_on_segment_texts(self) -> bool:
         """Whether a term with a weight pairs segments with the texts of their spans."""
         return self.segment_weight > 0 or self.in_clip_weight > 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskConfig:
+    """Tasks beside the levels: the total has each task's loss times its weight, 0 leaves it out.
+
+    Retrieval needs no task: the levels' own terms are its loss. docs/method.md has the formulas.
+    """
+
+    choice_weight: float = 0.0
+    """Of multiple-choice questions."""
+    answer_weight: float = 0.0
+    """Of open-ended questions, by a head that chooses among the training split's answers."""
+    moment_weight: float = 0.0
+    """Of where texts start and end in their clips, by a head on similarities with segments."""
+    items_per_clip: int = 4
+    """Questions of a kind, and texts with a moment, that a clip brings to a batch at most."""
+    choice_global_weight: float = 0.5
+    """a in a * global + (1 - a) * segment, the score of an option while training."""
+    answers_most_frequent: int | None = 1000
+    """Vocabulary of the answers: at most that many; null takes all."""
+    answers_min_count: int = 1
+    """Vocabulary of the answers: only those that occur as often in the training split."""
+    answer_hidden: int | None = None
+    """Hidden width of the answers' head; null takes the width of the shared space."""
+    answer_dropout: float = 0.0
+    """Share of its hidden units dropped while training, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        for name in ("choice_weight", "answer_weight", "moment_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
+        for name in ("items_per_clip", "answers_most_frequent", "answers_min_count"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        if self.answer_hidden is not None and self.answer_hidden < 1:
+            raise ValueError(f"answer_hidden must be at least 1 or null, got {self.answer_hidden}")
+        if not 0 <= self.choice_global_weight <= 1:
+            raise ValueError(
+                f"choice_global_weight must be in [0, 1], got {self.choice_global_weight}"
+            )
+        if not 0 <= self.answer_dropout < 1:
+            raise ValueError(f"answer_dropout must be in [0, 1), got {self.answer_dropout}")
+
+    @property
+    def weights(self) -> dict[TaskName, float]:
+        """Of the tasks that are trained."""
+        found: dict[TaskName, float] = {
+            "choice": self.choice_weight,
+            "answer": self.answer_weight,
+            "moment": self.moment_weight,
+        }
+        return {name: weight for name, weight in found.items() if weight > 0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,8 +247,9 @@ class OptimiserConfig:
 class ValidationConfig:
     """Which number chooses the weights that are kept. Test data never does."""
 
-    metric: ValidationMetric = "recall_at_1"
-    """Text to clip. recall_at_1 is the mean over the levels that are trained (of one: its own)."""
+    metric: ValidationMetric = "mean"
+    """Recall is of text to clip, by level; moments count as found from an IoU of 0.5. mean: over
+    the levels and tasks that are trained and that the validation split has queries for."""
     every_epochs: int = 1
     """Validate after each that many epochs (and before the first one, and after the last)."""
     patience_epochs: int | None = 10
@@ -230,6 +291,8 @@ class RunConfig:
     """What is trained."""
     losses: LossConfig = field(default_factory=LossConfig)
     """On which levels."""
+    tasks: TaskConfig = field(default_factory=TaskConfig)
+    """And on which tasks."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """How."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
@@ -244,12 +307,20 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed must be >= 0, got {self.seed}")
-        for level, is_trained in (
-            ("global", self.losses.trains_on_global_texts),
-            ("segment", self.losses.trains_on_segment_texts),
+        if not (
+            self.losses.trains_on_global_texts
+            or self.losses.trains_on_segment_texts
+            or self.tasks.weights
         ):
-            if self.validation.metric == f"{level}_recall_at_1" and not is_trained:
+            raise ValueError("all weights of losses and tasks are 0: nothing to train on")
+        for metric, needed, is_trained in (
+            ("global_recall_at_1", "losses.global_weight", self.losses.trains_on_global_texts),
+            ("segment_recall_at_1", "losses.segment_weight", self.losses.trains_on_segment_texts),
+            ("choice_accuracy", "tasks.choice_weight", self.tasks.choice_weight > 0),
+            ("answer_accuracy", "tasks.answer_weight", self.tasks.answer_weight > 0),
+            ("moment_recall_at_1", "tasks.moment_weight", self.tasks.moment_weight > 0),
+        ):
+            if self.validation.metric == metric and not is_trained:
                 raise ValueError(
-                    f"validation.metric is {self.validation.metric}, but the {level} level is not "
-                    f"trained (losses.{level}_weight is 0)"
+                    f"validation.metric is {metric}, but that is not trained ({needed} is 0)"
                 )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data_manifests.errors import SettingsError
+from .answer_head import AnswerHead
 from .config import CLIP_HEADS, HeadsConfig, RunConfig
 from .heads import build_head
+from .moment_head import MomentHead
 
 MAX_LOGIT_SCALE = 100.0
 """CLIP's bound (arXiv 2103.00020, section 2.5): larger ones made its training unstable."""
@@ -19,13 +22,16 @@ START_BIAS = -10.0
 
 
 class AlignmentModel(nn.Module):
-    """Brings cached features into the shared space.
+    """Brings cached features into the shared space, and has the heads of tasks.
 
     Clips and segments share the video head, and the texts of both levels the text head, unless
     each level has its own. All encode functions map raw cache features, (n, D_v) of videos and
     (n, D_t) of texts, to L2-normalised vectors (n, W), where W is the heads' width; the cosine of
     two of them is their dot product.
     """
+
+    answer_features: Tensor | None
+    """(A, D_t) float32, text features of the vocabulary of answers; None without one."""
 
     def __init__(
         self,
@@ -64,6 +70,15 @@ class AlignmentModel(nn.Module):
         """Whether videos can be encoded by `encode_videos` only."""
         self.log_logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.logit_bias = nn.Parameter(torch.tensor(START_BIAS)) if has_bias else None
+        self.width = widths[0]
+        """W, of the shared space."""
+        self.moment_head: MomentHead | None = None
+        """Where in its clip a text happens; None when that is not trained."""
+        self.answer_head: AnswerHead | None = None
+        """Answers open-ended questions; None when that is not trained."""
+        self.answers: tuple[str, ...] = ()
+        """Its vocabulary."""
+        self.register_buffer("answer_features", None)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -77,9 +92,10 @@ class AlignmentModel(nn.Module):
 
     @property
     def has_trainable_heads(self) -> bool:
-        """False when both heads are the identity."""
-        heads = (self.video_head, self.text_head)
-        return any(parameter.numel() > 0 for head in heads for parameter in head.parameters())
+        """False when both heads are the identity, and no task has a head."""
+        heads = (self.video_head, self.text_head, self.moment_head, self.answer_head)
+        trained = [head for head in heads if head is not None]
+        return any(parameter.numel() > 0 for head in trained for parameter in head.parameters())
 
     def logits(self, videos: Tensor, texts: Tensor) -> Tensor:
         """(V, W) and (T, W) encoded -> (V, T): logit scale times cosine, plus the bias if any."""
@@ -128,8 +144,13 @@ class AlignmentModel(nn.Module):
         return F.normalize(head(features), dim=-1)
 
 
-def build_model(config: RunConfig, *, dim_video: int, dim_text: int) -> AlignmentModel:
-    """The untrained model; raises SettingsError when there is nothing to train in it."""
+def build_model(
+    config: RunConfig, *, dim_video: int, dim_text: int, answers: Sequence[str] = ()
+) -> AlignmentModel:
+    """The untrained model; raises SettingsError when there is nothing to train in it.
+
+    answers: the vocabulary of open-ended questions; its features are to be set.
+    """
     model = AlignmentModel(
         config.heads,
         dim_video=dim_video,
@@ -137,6 +158,14 @@ def build_model(config: RunConfig, *, dim_video: int, dim_text: int) -> Alignmen
         temperature=config.losses.temperature,
         has_bias=config.losses.name == "sigmoid",
     )
+    tasks = config.tasks
+    if tasks.moment_weight > 0:
+        model.moment_head = MomentHead()
+    if tasks.answer_weight > 0:
+        hidden = model.width if tasks.answer_hidden is None else tasks.answer_hidden
+        model.answer_head = AnswerHead(model.width, hidden=hidden, dropout=tasks.answer_dropout)
+        model.answers = tuple(answers)
+        model.answer_features = torch.zeros(len(answers), dim_text)
     if not model.has_trainable_heads:
         raise SettingsError(
             "heads.video and heads.text are both identity: there is nothing to train. That is "

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from .batches import Batch, LevelBatch, TrainingSplit
 from .config import LossConfig, RunConfig
-from .losses import hinge, in_clip_logistic, info_nce, info_nce_of_few, sigmoid
+from .losses import hinge, hinge_of_few, in_clip_logistic, info_nce, info_nce_of_few, sigmoid
 from .model import AlignmentModel
 from .segment_pooling import pool_segments
+from .tasks import padded_clips, task_terms
 
 # V = clips or segments in the batch, T = texts in the batch, P = pairs inside the clips
 
@@ -50,12 +51,16 @@ def loss_terms(
                 negative_P=level.negative[level.in_clip_rows, level.in_clip_columns],
                 num_texts=len(level.texts),
             )
+    if batch.drawn:
+        encoded = padded_clips(vectors["clips"], vectors["segments"], batch.segment_counts)
+        terms |= task_terms(model, split, batch.drawn, encoded, config=config.tasks)
     total = torch.zeros((), device=split.clip_features.device)
     for name, weight in (
         ("global", losses.global_weight),
         ("weak_segment", losses.weak_segment_weight),
         ("segment", losses.segment_weight),
         ("in_clip", losses.in_clip_weight),
+        *config.tasks.weights.items(),
     ):
         if name in terms:
             total = total + weight * terms[name]
@@ -67,8 +72,8 @@ def _encode(
 ) -> dict[str, Tensor]:
     """What the terms compare, each once: clips, (global) texts, segments, sentences, weak_texts."""
     encoded: dict[str, Tensor] = {}
+    clips = torch.from_numpy(batch.clips).to(split.clip_features.device)
     if model.sees_segments_together:
-        clips = torch.from_numpy(batch.clips).to(split.clip_features.device)
         encoded["clips"], encoded["segments"] = model.encode_videos(
             split.clip_features[clips],
             split.segment_features[batch.segments],
@@ -87,7 +92,11 @@ def _encode(
                 if is_same
                 else model.encode_sentences(split.text_features[level.texts])
             )
-    needs_segments = batch.segment_level is not None or losses.weak_segment_weight > 0
+    if batch.drawn and "clips" not in encoded:
+        encoded["clips"] = model.encode_clips(split.clip_features[clips])
+    needs_segments = (
+        batch.segment_level is not None or losses.weak_segment_weight > 0 or len(batch.drawn) > 0
+    )
     if needs_segments and "segments" not in encoded:
         encoded["segments"] = model.encode_segments(split.segment_features[batch.segments])
     if batch.segment_level is not None:
@@ -142,17 +151,20 @@ def _contrast(
                 negative_weight_VT=weight,
             )
         case "hinge":
-            first = losses.hardest_from_epoch
             return hinge(
                 similarities_VT,
                 positive_VT=positive,
                 negative_VT=negative,
                 margin=losses.margin,
-                hardest=first is not None and epoch >= first,
+                hardest=_is_hardest(losses, epoch),
                 negative_weight_VT=weight,
             )
         case _:
             assert_never(losses.name)
+
+
+def _is_hardest(losses: LossConfig, epoch: int) -> bool:
+    return losses.hardest_from_epoch is not None and epoch >= losses.hardest_from_epoch
 
 
 def _segment_terms(
@@ -173,7 +185,7 @@ def _segment_terms(
 def _in_clip_part(
     similarities_VT: Tensor, level: LevelBatch, *, losses: LossConfig, epoch: int
 ) -> Tensor:
-    """What the term is with the negatives of its own clip alone, from these P pairs if possible."""
+    """What the term is with the negatives of its own clip alone, from these P pairs."""
     rows_P, columns_P = level.in_clip_rows, level.in_clip_columns
     weight = losses.in_clip_negative_weight
     similarities_P = similarities_VT[rows_P, columns_P]
@@ -197,9 +209,16 @@ def _in_clip_part(
                 negative_weight_VT=torch.full_like(similarities_P, weight),
             )
         case "hinge":
-            weights_VT = _negative_weights(similarities_VT, level, weight, 0.0)
-            return _contrast(
-                similarities_VT, level, losses=losses, epoch=epoch, negative_weight_VT=weights_VT
+            return hinge_of_few(
+                similarities_P,
+                rows_P=rows_P,
+                columns_P=columns_P,
+                positive_P=positive_P,
+                negative_P=negative_P,
+                counts=(level.negative.sum(dim=1), level.negative.sum(dim=0)),
+                margin=losses.margin,
+                hardest=_is_hardest(losses, epoch),
+                negative_weight=weight,
             )
         case _:
             assert_never(losses.name)

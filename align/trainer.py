@@ -27,6 +27,7 @@ from .config import DataConfig, DeviceName, RunConfig
 from .model import AlignmentModel, build_model, cpu_weights
 from .objective import loss_terms
 from .optimiser import build_optimiser, learning_rate_factor
+from .task_items import answer_features, vocabulary
 from .validation import Judge
 
 
@@ -135,11 +136,11 @@ def _fit(
     callbacks: Sequence[Callback],
     device: torch.device,
 ) -> FitResult:
-    model = build_model(
-        config, dim_video=train.clip_features.shape[1], dim_text=train.text_features.shape[1]
-    ).to(device)
-    split = load_training_split(train, config=config, device=device)
-    judge = None if validation is None else Judge(config, validation, device)
+    model = untrained_model(config, train).to(device)
+    split = load_training_split(train, config=config, device=device, answers=model.answers)
+    judge = None
+    if validation is not None:
+        judge = Judge(config, validation, device, answers=model.answers)
     watchers = list(callbacks)
     if judge is not None and config.validation.patience_epochs is not None:
         watchers.append(EarlyStopping(patience_epochs=config.validation.patience_epochs))
@@ -192,6 +193,23 @@ def _fit(
         num_epochs=epoch,
         num_steps=step,
     )
+
+
+def untrained_model(config: RunConfig, train: SplitFeatures) -> AlignmentModel:
+    """The model before the first step, with the vocabulary of the split when answers are trained.
+
+    Raises SettingsError when there is nothing to train in it.
+    """
+    answers = vocabulary(train, config.tasks) if config.tasks.answer_weight > 0 else []
+    model = build_model(
+        config,
+        dim_video=train.clip_features.shape[1],
+        dim_text=train.text_features.shape[1],
+        answers=answers,
+    )
+    if answers:
+        model.answer_features = torch.from_numpy(answer_features(train, answers))
+    return model
 
 
 def _take_step(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,11 +14,20 @@ from torch import Tensor
 from ..extract.store import SplitFeatures
 from .batches import TrainingDataError, check_finite
 from .callbacks import Callback, ValidationReport
-from .config import LossConfig, RunConfig, ValidationMetric
+from .config import RunConfig
 from .model import AlignmentModel, cpu_weights
+from .task_validation import TASK_METRICS, load_task_validation, task_metrics
 
 # N = clips, S = segments, Q = queries, X = sentences of the segment level
 
+NEEDED: Final = {
+    "global_recall_at_1": "texts without a span",
+    "segment_recall_at_1": "texts with a span",
+    "choice_accuracy": "multiple-choice questions with known answers",
+    "answer_accuracy": "open-ended questions with answers of the vocabulary",
+    "moment_recall_at_1": "texts with a span",
+}
+"""What a split must have to give a metric."""
 BLOCK_SCORES = 1 << 24
 """Scores held at a time: 64 MiB of float32."""
 
@@ -67,45 +77,53 @@ def load_validation_split(split: SplitFeatures, *, device: torch.device) -> Vali
     )
 
 
-def validated_metrics(
-    split: ValidationSplit, *, losses: LossConfig, metric: ValidationMetric
-) -> tuple[str, ...]:
-    """The metrics whose mean chooses the weights.
+def validated_metrics(measured: Collection[str], config: RunConfig) -> tuple[str, ...]:
+    """The metrics whose mean chooses the weights, of those that the split can give.
 
-    Raises TrainingDataError when the split has no queries for one of them.
+    Raises TrainingDataError when it cannot give the one that was asked for, or none of them.
     """
     trained = {
-        "global_recall_at_1": losses.trains_on_global_texts,
-        "segment_recall_at_1": losses.trains_on_segment_texts,
+        "global_recall_at_1": config.losses.trains_on_global_texts,
+        "segment_recall_at_1": config.losses.trains_on_segment_texts,
+        **{TASK_METRICS[task]: True for task in config.tasks.weights},
     }
-    names = [
-        name
-        for name, is_trained in trained.items()
-        if is_trained and metric in (name, "recall_at_1")
-    ]
-    queries = {
-        "global_recall_at_1": ("texts without a span", len(split.query_clips)),
-        "segment_recall_at_1": ("texts with a span", len(split.sentence_clips)),
-    }
-    for name in names:
-        kind, count = queries[name]
-        if count == 0:
-            raise TrainingDataError(
-                f"the validation split has no {kind}, which {name} needs: choose another "
-                f"validation.metric or data.validation_split, or null to train without validation"
-            )
-    return tuple(names)
+    asked = config.validation.metric
+    names = [name for name, is_trained in trained.items() if is_trained and asked in (name, "mean")]
+    there = tuple(name for name in names if name in measured)
+    if not there:
+        wanted = "; ".join(f"{NEEDED[name]} for {name}" for name in names)
+        raise TrainingDataError(
+            f"the validation split lacks {wanted}: choose another validation.metric or "
+            f"data.validation_split, or null to train without validation"
+        )
+    return there
 
 
 class Judge:
     """Validates, and keeps the first weights that reached the highest score."""
 
-    def __init__(self, config: RunConfig, split: SplitFeatures, device: torch.device) -> None:
-        """Raises TrainingDataError when the split cannot give the metric that was asked for."""
+    def __init__(
+        self,
+        config: RunConfig,
+        split: SplitFeatures,
+        device: torch.device,
+        *,
+        answers: Sequence[str] = (),
+    ) -> None:
+        """answers: the vocabulary of open-ended questions.
+
+        Raises TrainingDataError when the split cannot give the metric that was asked for.
+        """
         self._split = load_validation_split(split, device=device)
-        self._names = validated_metrics(
-            self._split, losses=config.losses, metric=config.validation.metric
+        self._tasks = load_task_validation(
+            split, config=config.tasks, answers=answers, device=device
         )
+        tasks = {} if self._tasks is None else self._tasks.items.by_clip
+        measured = [TASK_METRICS[task] for task in tasks]
+        measured += ["global_recall_at_1"] if len(self._split.query_clips) else []
+        measured += ["segment_recall_at_1"] if len(self._split.sentence_clips) else []
+        self._names = validated_metrics(measured, config)
+        self._config = config
         self._num_epochs = config.optimiser.epochs
         self._best_score = -math.inf
         self.best_epoch = 0
@@ -117,6 +135,8 @@ class Judge:
     ) -> bool:
         """Measure, remember, tell the watchers; True when one of them asks to stop."""
         metrics = validate(model, self._split)
+        if self._tasks is not None:
+            metrics |= task_metrics(model, self._tasks, config=self._config.tasks)
         score = sum(metrics[name] for name in self._names) / len(self._names)
         if score > self._best_score:
             self._best_score, self.best_epoch, self.best_metrics = score, epoch, metrics

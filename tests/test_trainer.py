@@ -18,6 +18,7 @@ from mlalign.align.config import (
     LossConfig,
     OptimiserConfig,
     RunConfig,
+    TaskConfig,
     ValidationConfig,
 )
 from mlalign.align.model import build_model
@@ -289,7 +290,17 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: LossConfig(global_weight=0, segment_weight=0), "are all 0"),
+        (
+            lambda: RunConfig(losses=LossConfig(global_weight=0, segment_weight=0)),
+            "all weights of losses and tasks are 0",
+        ),
+        (lambda: TaskConfig(choice_weight=-1), "choice_weight must be >= 0"),
+        (lambda: TaskConfig(items_per_clip=0), "items_per_clip must be at least 1"),
+        (lambda: TaskConfig(choice_global_weight=2), r"in \[0, 1\], got 2"),
+        (
+            lambda: RunConfig(validation=ValidationConfig(metric="answer_accuracy")),
+            r"not trained \(tasks.answer_weight is 0\)",
+        ),
         (
             lambda: LossConfig(in_clip_negative_weight=0, cross_clip_negative_weight=0),
             "has no negatives",
@@ -311,7 +322,7 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
                 losses=LossConfig(segment_weight=0),
                 validation=ValidationConfig(metric="segment_recall_at_1"),
             ),
-            "segment level is not trained",
+            r"not trained \(losses.segment_weight is 0\)",
         ),
     ],
 )

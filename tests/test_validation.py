@@ -8,7 +8,14 @@ import torch
 
 from mlalign.align import validation
 from mlalign.align.batches import TrainingDataError
-from mlalign.align.config import HeadConfig, HeadsConfig, LossConfig
+from mlalign.align.config import (
+    HeadConfig,
+    HeadsConfig,
+    LossConfig,
+    RunConfig,
+    TaskConfig,
+    ValidationConfig,
+)
 from mlalign.align.model import AlignmentModel
 from mlalign.align.validation import ValidationSplit, num_first, validate, validated_metrics
 
@@ -80,13 +87,20 @@ def test_ties_and_nan_count_as_misses() -> None:
     assert num_first(scores, torch.tensor([0, 0, 0])) == 1
 
 
-def test_the_metric_is_the_mean_over_the_trained_levels() -> None:
-    split = random_validation_split(0)
-    both, only_global = LossConfig(), LossConfig(segment_weight=0)
+def test_the_metric_is_the_mean_over_what_is_trained() -> None:
+    both, only_global = RunConfig(), RunConfig(losses=LossConfig(segment_weight=0))
     names = ("global_recall_at_1", "segment_recall_at_1")
-    assert validated_metrics(split, losses=both, metric="recall_at_1") == names
-    assert validated_metrics(split, losses=only_global, metric="recall_at_1") == names[:1]
-    assert validated_metrics(split, losses=both, metric="segment_recall_at_1") == names[1:]
+    assert validated_metrics(names, both) == names
+    assert validated_metrics(names, only_global) == names[:1]
+    one = RunConfig(validation=ValidationConfig(metric="segment_recall_at_1"))
+    assert validated_metrics(names, one) == names[1:]
+
+
+def test_what_the_split_has_no_queries_for_is_left_out_of_the_mean() -> None:
+    config = RunConfig(tasks=TaskConfig(choice_weight=1))
+    assert validated_metrics(["global_recall_at_1"], config) == ("global_recall_at_1",)
+    names = ["choice_accuracy", "global_recall_at_1"]
+    assert validated_metrics(names, config) == ("global_recall_at_1", "choice_accuracy")
 
 
 def test_a_metric_without_queries_is_an_error() -> None:
@@ -102,6 +116,9 @@ def test_a_metric_without_queries_is_an_error() -> None:
         sentence_counts=nobody,
         sentence_clips=nobody,
     )
-    with pytest.raises(TrainingDataError, match="no texts with a span, which segment_recall_at_1"):
-        validated_metrics(split, losses=LossConfig(), metric="recall_at_1")
+    config = RunConfig(validation=ValidationConfig(metric="segment_recall_at_1"))
+    with pytest.raises(TrainingDataError, match="lacks texts with a span for segment_recall_at_1"):
+        validated_metrics(["global_recall_at_1"], config)
+    with pytest.raises(TrainingDataError, match="without a span .*; texts with a span for segment"):
+        validated_metrics([], RunConfig())
     assert set(validate(zero_shot(), split)) == {"global_recall_at_1"}

@@ -16,11 +16,19 @@ CARDS: Final = Path(__file__).parent / "datasets"
 Task = Literal["retrieval", "moments", "multiple_choice", "open_ended"]
 Queries = Literal["each_caption", "given_caption", "paragraph", "each_sentence", "questions"]
 ImporterName = Literal[
+    "activitynet_captions",
     "captions_csv",
+    "charades_sta",
+    "didemo",
+    "how2r",
     "lsmdc",
+    "moments_csv",
     "msrvtt",
     "msvd",
     "questions_csv",
+    "qvhighlights",
+    "tacos",
+    "tvr",
     "vatex",
     "youcook2",
 ]

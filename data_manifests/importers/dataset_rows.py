@@ -45,7 +45,8 @@ class DatasetRows:
     """Clips, texts and questions so far; each is given with the row that it comes from."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
+        """Counts every row."""
         self.clips: dict[str, Clip] = {}
         """By clip id, in the order of the files."""
         self.texts: dict[str, tuple[Any, ...]] = {}
@@ -57,11 +58,11 @@ class DatasetRows:
 
     def each(self, rows: Iterable[Row], handle: Callable[[Row], object]) -> None:
         """Handle every row of a file; see Ledger.each."""
-        self._ledger.each(rows, handle)
+        self.ledger.each(rows, handle)
 
     def problem(self, file: str, problem: str) -> None:
         """Note a fault of a whole file."""
-        self._ledger.fault(file, problem)
+        self.ledger.fault(file, problem)
 
     def clip(
         self,

@@ -6,13 +6,21 @@ from collections.abc import Callable
 from typing import assert_never
 
 from ..cards import Card, ImporterName
+from .activitynet_captions import import_activitynet_captions
 from .captions_csv import import_captions_csv
+from .charades_sta import import_charades_sta
 from .dataset_rows import DatasetRows
+from .didemo import import_didemo
+from .how2r import import_how2r
 from .lsmdc import import_lsmdc
+from .moments_csv import import_moments_csv
 from .msrvtt import import_msrvtt
 from .msvd import import_msvd
 from .official_files import OfficialFiles
 from .questions_csv import import_questions_csv
+from .qvhighlights import import_qvhighlights
+from .tacos import import_tacos
+from .tvr import import_tvr
 from .vatex import import_vatex
 from .youcook2 import import_youcook2
 
@@ -23,16 +31,32 @@ Importer = Callable[[Card, OfficialFiles, DatasetRows], None]
 def find_importer(name: ImporterName) -> Importer:
     """The importer of that name."""
     match name:
+        case "activitynet_captions":
+            return import_activitynet_captions
         case "captions_csv":
             return import_captions_csv
+        case "charades_sta":
+            return import_charades_sta
+        case "didemo":
+            return import_didemo
+        case "how2r":
+            return import_how2r
         case "lsmdc":
             return import_lsmdc
+        case "moments_csv":
+            return import_moments_csv
         case "msrvtt":
             return import_msrvtt
         case "msvd":
             return import_msvd
         case "questions_csv":
             return import_questions_csv
+        case "qvhighlights":
+            return import_qvhighlights
+        case "tacos":
+            return import_tacos
+        case "tvr":
+            return import_tvr
         case "vatex":
             return import_vatex
         case "youcook2":

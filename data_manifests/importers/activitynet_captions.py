@@ -1,0 +1,66 @@
+"""ActivityNet Captions: sentences with their moments, for each video of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..cards import Card
+from .dataset_rows import DatasetRows, span_inside, usable_span
+from .ledger import Row
+from .official_files import OfficialFiles
+
+NO_MOMENT = "sentences whose moment has no length stay in the paragraph alone"
+
+
+def import_activitynet_captions(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
+    """A row of the file is a sentence. With `queries: paragraph` those of a video are joined.
+
+    val_2 annotates videos of val_1 again: there a clip is called VIDEO@val_2, so that each clip has
+    one split.
+    """
+    is_paragraph = card.queries == "paragraph"
+    for split in files.splits:
+
+        def take(row: Row, split: str = split) -> None:
+            name, entry, moment, sentence = row.value
+            row.value = entry
+            if moment is None or sentence is None:
+                row.refuse(f"{name!r}: expected as many timestamps as sentences")
+            duration = row.number("duration")
+            text, (start, end) = row.sentence(sentence, "sentences"), row.pair(moment, "timestamps")
+            clip_id = f"{name}@{split}" if split == "val_2" else name
+            if not is_paragraph:
+                span = usable_span(row, start, end, duration_seconds=duration)
+                _clip(rows, row, clip_id, name, split, duration)
+                rows.text(row, clip_id, text, kind="query", span=span)
+                return
+            _clip(rows, row, clip_id, name, split, duration)
+            rows.sentence(row, clip_id, text)
+            own = span_inside(row, start, end, duration_seconds=duration)
+            if own is None:
+                row.mend(NO_MOMENT, (start, end))
+            else:
+                rows.text(row, clip_id, text, kind="caption", span=own)
+
+        sentences = _sentences(files.entries(split))
+        rows.each(files.rows(split, enumerate(sentences, start=1)), take)
+
+
+def _clip(
+    rows: DatasetRows, row: Row, clip_id: str, video: str, split: str, duration: float
+) -> None:
+    rows.clip(row, clip_id, split=split, video_names=(video,), duration_seconds=duration)
+
+
+def _sentences(entries: list[tuple[str, Any]]) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Video, its entry, and each moment with its sentence; None for what one of them lacks."""
+    for name, entry in entries:
+        columns = [
+            entry.get(key) if isinstance(entry, dict) else None
+            for key in ("timestamps", "sentences")
+        ]
+        lists = [column if isinstance(column, list) else [] for column in columns]
+        for place in range(max(1, *map(len, lists))):
+            moment, sentence = (items[place] if place < len(items) else None for items in lists)
+            yield name, entry, moment, sentence

@@ -1,0 +1,44 @@
+"""Charades-STA: lines of VIDEO START END##SENTENCE., and Charades' own tables of durations."""
+
+from __future__ import annotations
+
+import re
+
+from ..cards import Card
+from ..faults import shown
+from .dataset_rows import DatasetRows, usable_span
+from .ledger import Row
+from .official_files import OfficialFiles
+
+LINE = re.compile(r"(\S+) (\S+) (\S+?)##(.*)")
+
+
+def import_charades_sta(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
+    """Moments that end beyond a video whose length is known are cut; those without length go."""
+    for split in files.splits:
+        durations: dict[str, float] = {}
+
+        def take_length(row: Row, durations: dict[str, float] = durations) -> None:
+            durations[row.name("id")] = row.number("length")
+            row.written()
+
+        def take(row: Row, split: str = split, durations: dict[str, float] = durations) -> None:
+            found = LINE.fullmatch(row.value)
+            if found is None:
+                row.refuse(f"expected VIDEO START END##SENTENCE, got {shown(row.value)}")
+            clip_id, start, end, sentence = found.groups()
+            text = row.sentence(sentence, "sentence")
+            duration = durations.get(clip_id)
+            span = usable_span(
+                row,
+                row.as_number(start, "start"),
+                row.as_number(end, "end"),
+                duration_seconds=duration,
+            )
+            rows.clip(row, clip_id, split=split, duration_seconds=duration)
+            rows.text(row, clip_id, text, kind="query", span=span)
+
+        lengths = f"{split}_lengths"
+        if files.has(lengths):
+            rows.each(files.records(lengths, ("id", "length")), take_length)
+        rows.each(files.lines(split), take)

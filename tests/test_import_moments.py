@@ -1,0 +1,167 @@
+"""What the moment importers write: spans in seconds of the clip, ids and splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from importer_fixtures import Fixture, lines
+from official_moments import FIXTURES, TVR
+
+from mlalign.data_manifests.build import read_official_files
+from mlalign.data_manifests.cards import load_card
+from mlalign.data_manifests.errors import ManifestError
+from mlalign.data_manifests.importers.dataset_rows import DatasetRows
+from mlalign.data_manifests.importers.ledger import Ledger
+
+
+def read(name: str, folder: Path, **changed: str) -> DatasetRows:
+    Fixture(files={**FIXTURES[name].files, **changed}).write(folder)
+    return read_official_files(load_card(name), folder, Ledger())[0]
+
+
+def spans(rows: DatasetRows) -> dict[str, tuple[float, float]]:
+    return {name: (row[3], row[4]) for name, row in rows.texts.items()}
+
+
+def test_moments_beyond_the_video_are_cut_and_those_without_length_left_out(tmp_path):
+    rows = read("activitynet-moments", tmp_path)
+    assert spans(rows) == {
+        "v_abc#0": (0.5, 20.1),
+        "v_abc#1": (30.0, 61.2),
+        "v_d-f#0": (0.0, 30.0),
+        "v_g#0": (1.0, 2.0),
+        "v_g@val_2#0": (1.0, 3.0),
+    }
+    assert rows.texts["v_abc#1"][2] == "He eats."
+
+
+def test_val_2_annotates_videos_of_val_1_as_clips_of_its_own(tmp_path):
+    rows = read("activitynet-moments", tmp_path)
+    assert [rows.clips[name].split for name in ("v_g", "v_g@val_2")] == ["val_1", "val_2"]
+    assert rows.clips["v_g@val_2"].video_names == ("v_g",)
+
+
+def test_a_paragraph_has_all_sentences_in_file_order_and_segments_have_theirs(tmp_path):
+    rows = read("activitynet-paragraph", tmp_path)
+    assert rows.texts["v_abc"][:3] == ("v_abc", "paragraph", "A man bakes. He eats. He waits.")
+    assert spans(rows)["v_abc"] == (None, None)
+    assert set(rows.texts) == {"v_abc", "v_abc#0", "v_abc#1", "v_d-f", "v_d-f#0", "v_g", "v_g#0"}
+
+
+def test_lists_of_other_lengths_are_refused(tmp_path):
+    train = '{"v_a": {"duration": 5, "timestamps": [[0, 1]], "sentences": ["a", "b"]}}'
+    with pytest.raises(ManifestError, match="item 2: 'v_a': expected as many timestamps as sent"):
+        read("activitynet-moments", tmp_path, **{"train.json": train})
+
+
+def test_charades_moments_are_cut_at_the_length_and_sentences_may_have_hashes(tmp_path):
+    rows = read("charades-sta", tmp_path)
+    assert spans(rows) == {
+        "AO8RW#0": (0.0, 6.9),
+        "AO8RW#1": (8.2, 30.5),
+        "Y6R7T#0": (2.0, 20.0),
+        "3MSZA#0": (24.3, 30.4),
+    }
+    assert rows.texts["Y6R7T#0"][2] == "a##b."
+
+
+def test_charades_builds_without_the_tables_of_lengths(tmp_path):
+    fixture = dict(FIXTURES["charades-sta"].files)
+    del fixture["Charades_v1_train.csv"]
+    Fixture(files=fixture).write(tmp_path)
+    rows, _ = read_official_files(load_card("charades-sta"), tmp_path, Ledger())
+    assert spans(rows)["AO8RW#1"] == (8.2, 33.0)
+
+
+def test_a_query_with_several_windows_is_several_texts_and_counts_once(tmp_path):
+    rows = read("qvhighlights", tmp_path)
+    assert spans(rows) == {
+        "1/0": (10.0, 20.0),
+        "1/1": (30.0, 40.0),
+        "2": (0.0, 150.0),
+        "3": (0.0, 2.0),
+        "4": (None, None),
+    }
+    assert rows.counts(frozenset({"query"}))["train"].texts == 2
+
+
+def test_a_corpus_has_the_clips_that_no_query_is_about(tmp_path):
+    rows = read("tvr", tmp_path)
+    assert {name: clip.split for name, clip in rows.clips.items()} == {
+        "s_01_clip_00": "train",
+        "s_01_clip_01": "train",
+        "t_01_clip_00": "val",
+    }
+
+
+def test_subtitles_are_texts_of_their_own_kind(tmp_path):
+    rows = read("tvr", tmp_path)
+    assert rows.texts["s_01_clip_00@0"][:5] == (
+        "s_01_clip_00",
+        "subtitle",
+        "Hello you",
+        0.5,
+        2.0,
+    )
+    assert rows.counts(frozenset({"query"}))["train"].texts == 2
+
+
+def test_subtitles_may_be_a_folder_of_srt_files(tmp_path):
+    files = {name: text for name, text in TVR.items() if "subtitles" not in name}
+    srt = "1\r\n00:00:01,500 --> 00:00:02,750\r\nHello\r\nyou\r\n\r\n"
+    srt += "2\r\n00:01:00,000 --> 00:01:00,100 X:1\r\nBye"
+    Fixture(
+        files={
+            **files,
+            "tvqa_subtitles/s_01_clip_00.srt": srt,
+            "tvqa_subtitles/other.srt": srt,
+        }
+    ).write(tmp_path)
+    ledger = Ledger()
+    rows, _ = read_official_files(load_card("tvr"), tmp_path, ledger)
+    assert rows.texts["s_01_clip_00@0"][2:5] == ("Hello you", 1.5, 2.75)
+    assert rows.texts["s_01_clip_00@1"][2:5] == ("Bye", 60.0, 60.1)
+    assert ledger.left_out["subtitles of clips that no split has"].count == 2
+
+
+def test_a_broken_srt_block_is_refused_with_its_line(tmp_path):
+    files = {name: text for name, text in TVR.items() if "subtitles" not in name}
+    srt = "1\n00:00:01,500 --> 00:00:02,750\nHello\n\n2\n00:01 -> 02\nBye\n"
+    Fixture(files={**files, "tvqa_subtitles/s_01_clip_00.srt": srt}).write(tmp_path)
+    with pytest.raises(ManifestError, match=r"s_01_clip_00.srt, line 5: expected a number, then"):
+        read_official_files(load_card("tvr"), tmp_path, Ledger())
+
+
+def test_a_didemo_moment_is_what_most_annotators_chose(tmp_path):
+    """Of several the one that overlaps all choices most: [0, 1] against [0, 0], [1, 1] ..."""
+    rows = read("didemo-moments", tmp_path)
+    assert spans(rows) == {"1": (5.0, 10.0), "2": (0.0, 10.0), "7": (10.0, 30.0), "9": (0.0, 5.0)}
+
+
+def test_didemo_videos_are_found_with_and_without_user_and_extension(tmp_path):
+    rows = read("didemo-paragraph", tmp_path)
+    names = ("12@N00_34_ab.mov", "34_ab.mov", "12@N00_34_ab", "34_ab")
+    assert rows.clips["12@N00_34_ab.mov"].video_names == names
+    assert rows.texts["12@N00_34_ab.mov"][2] == "a cat jumps it sleeps"
+
+
+def test_tacos_frames_become_seconds(tmp_path):
+    rows = read("tacos", tmp_path)
+    assert spans(rows)["s1-d0.avi#0"] == (10.0, 20.0)
+    assert spans(rows)["s1-d0.avi#1"] == pytest.approx((300 / 29.4, 100.0))
+
+
+def test_how2r_moments_become_seconds_of_the_clip(tmp_path):
+    rows = read("how2r", tmp_path)
+    clip = rows.clips["ab_c-1_10_70.5"]
+    assert (clip.video_names[0], clip.start_seconds, clip.end_seconds) == ("ab_c-1", 10.0, 70.5)
+    assert spans(rows)["ab_c-1_10_70.5#0"] == (2.5, 10.0)
+    assert spans(rows)["ab_c-1_10_70.5#1"] == (50.0, 60.5)
+    assert rows.texts["ab_c-1_10_70.5#0"][2] == 'mix, "well"'
+
+
+def test_a_query_id_that_comes_twice_is_refused(tmp_path):
+    record = {"qid": 3, "query": "a", "duration": 150, "vid": "c", "relevant_windows": [[0, 2]]}
+    with pytest.raises(ManifestError, match=r"val_release.jsonl, line 2: the text '3' is there tw"):
+        read("qvhighlights", tmp_path, **{"highlight_val_release.jsonl": lines(record, record)})

@@ -17,19 +17,28 @@ Task = Literal["retrieval", "moments", "multiple_choice", "open_ended"]
 Queries = Literal["each_caption", "given_caption", "paragraph", "each_sentence", "questions"]
 ImporterName = Literal[
     "activitynet_captions",
+    "activitynet_qa",
     "captions_csv",
     "charades_sta",
     "didemo",
+    "how2qa",
     "how2r",
     "lsmdc",
+    "lsmdc_choice",
     "moments_csv",
     "msrvtt",
+    "msrvtt_choice",
     "msvd",
+    "next_qa",
     "questions_csv",
     "qvhighlights",
     "tacos",
+    "tvqa",
     "tvr",
     "vatex",
+    "violin",
+    "vlep",
+    "xu_qa",
     "youcook2",
 ]
 

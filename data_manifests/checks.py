@@ -62,10 +62,14 @@ class _Checker:
                 lines=self.rows.lines,
             )
 
+    def given(self, name: str) -> None:
+        if name not in self.rows.missing:  # said once, for the column
+            self.fault(name, self.is_null(name), "a value is required")
+
     def required(self, name: str) -> None:
-        if name in self.rows.missing:  # said once, for the column
+        if name in self.rows.missing:
             return
-        self.fault(name, self.is_null(name), "a value is required")
+        self.given(name)
         blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(self.column(name))), 0)
         self.fault(name, blank, "a value is required")
 
@@ -121,7 +125,14 @@ def _check_text_like(
         rows.fault("clip_id", unknown, "no such clip")
     rows.required("kind")
     rows.one_of("kind", kinds)
-    rows.required(prose)
+    if prose == "question":
+        # Of multiple choice it may be empty: which option describes the clip?
+        rows.given(prose)
+        is_open = pc.equal(rows.column("kind"), "open_ended")
+        blank = pc.equal(pc.utf8_trim_whitespace(rows.column(prose)), "")
+        rows.fault(prose, pc.and_kleene(is_open, blank), "a value is required")
+    else:
+        rows.required(prose)
     _check_spans_in_clips(rows, clips, clip_of_row)
     own, clip_split = rows.column("split"), _taken(clips.table["split"], clip_of_row)
     splits = clip_split.to_pylist() if pc.any(pc.not_equal(own, clip_split)).as_py() else []

@@ -46,6 +46,7 @@ QUESTIONS = pa.schema(
         pa.field("question_id", pa.string(), nullable=False),
         pa.field("clip_id", pa.string(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),
+        # Empty for multiple choice that asks which option describes the clip.
         pa.field("question", pa.string(), nullable=False),
         pa.field("options", pa.list_(pa.string())),
         # 0-based, of multiple choice; null where the answer is not known.

@@ -65,7 +65,7 @@ def encode_questions(
             if item.row["kind"] == "open_ended":
                 options += [item.row["answer"]] if item.row["answer"] is not None else []
             else:
-                options += [f"{question} {option}" for option in item.row["options"] or ()]
+                options += [f"{question} {option}".strip() for option in item.row["options"] or ()]
         features = _encode(questions + options, backbone).astype(config.dtype)
         arrays = {
             "questions/features": features[: len(questions)],

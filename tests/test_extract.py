@@ -249,17 +249,19 @@ def test_options_are_encoded_with_their_questions_and_answers_alone(videos, tmp_
     (dataset / "clips.jsonl").write_text('{"clip_id": "c", "video_path": "card.mp4"}\n')
     question = {"question_id": "q", "clip_id": "c", "kind": "multiple_choice"}
     question |= {"question": "what is it?", "options": ["a card", "a dog"], "answer_index": 0}
+    worded = question | {"question_id": "t", "question": ""}
     opened = {"question_id": "r", "clip_id": "c", "kind": "open_ended", "question": "who?"}
-    rows = (question, opened | {"answer": "a dog"}, opened | {"question_id": "s"})
+    rows = (question, opened | {"answer": "a dog"}, opened | {"question_id": "s"}, worded)
     (dataset / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "cache"
     done = run(dataset, "-o", out, "--backbone", "tiny", "--set", "precision=float32")
     assert done.exit_code == 0, done.output
     questions = FeatureStore.open(out).split("all").questions
-    assert questions.question_ids == ["q", "r", "s"]
-    assert questions.option_offsets.tolist() == [0, 2, 3, 3]
+    assert questions.question_ids == ["q", "r", "s", "t"]
+    assert questions.option_offsets.tolist() == [0, 2, 3, 3, 5]
     tiny = load_backbone("tiny", tag=None, checkpoint=None, precision="float32", device="cpu")
-    expected = tiny.encode_texts(["what is it? a card", "what is it? a dog", "a dog"])
+    texts = ["what is it? a card", "what is it? a dog", "a dog", "a card", "a dog"]
+    expected = tiny.encode_texts(texts)
     np.testing.assert_allclose(questions.option_features, expected, rtol=2e-3, atol=2e-3)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from importer_fixtures import Fixture
 from official_moments import FIXTURES as MOMENTS
+from official_questions import FIXTURES as QUESTIONS
 from official_retrieval import FIXTURES as RETRIEVAL
 
 from mlalign.data_manifests.build import read_official_files
@@ -17,7 +18,7 @@ from mlalign.data_manifests.cards import card_names, load_card
 from mlalign.data_manifests.errors import ManifestError
 from mlalign.data_manifests.importers.ledger import Ledger
 
-FIXTURES = {**RETRIEVAL, **MOMENTS}
+FIXTURES = {**RETRIEVAL, **MOMENTS, **QUESTIONS}
 STRIDE = 23
 """Every so many bytes a file is cut, or one of its characters changed; the slow tests take all."""
 OTHER_CHARACTERS = '"{[,0\t'

@@ -125,6 +125,12 @@ def test_a_faulty_text_is_named(tmp_path: Path, row: Row, column: str, problem: 
     assert len(fault) < 300 and fault.isprintable()
 
 
+def test_multiple_choice_may_ask_without_words(tmp_path: Path) -> None:
+    """Which option describes the clip?"""
+    path = written(tmp_path, clips=[clip()], questions=[choice(question="")])
+    assert read_manifest(path).questions["question"].to_pylist() == [""]
+
+
 @pytest.mark.parametrize(
     ("row", "column", "problem"),
     [
@@ -139,6 +145,7 @@ def test_a_faulty_text_is_named(tmp_path: Path, row: Row, column: str, problem: 
         (choice(options=["dog", None]), "options", "expected a list of text, got ['dog', None]"),
         (choice(options="dog", answer_index=None), "options", "expected a list of text, got 'dog'"),
         (choice(answer="dog"), "answer", "expected the option of answer_index 1, got 'dog'"),
+        (open_ended(question=" "), "question", "a value is required, got ' '"),
         (open_ended(options=["dog"]), "options", "an open-ended question has no options"),
         (open_ended(answer_index=0), "answer_index", "an open-ended question has no options"),
         (open_ended(start_seconds=0, end_seconds=9), "end_seconds", "outside its clip"),

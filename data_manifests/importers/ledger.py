@@ -170,11 +170,16 @@ class Row:
 
     def as_number(self, value: Any, key: str | int) -> float:
         """`value` as a number; see `number`."""
+        number = self.parsed(value, key)
+        if isinstance(value, str) and self.file.endswith((".json", ".jsonl")):
+            self.mend("numbers in quotes read as numbers", value)
+        return number
+
+    def parsed(self, value: Any, key: str | int) -> float:
+        """`value` as a number, where text is what it should be."""
         number = _number(value)
         if number is None:
             self.refuse(f"expected a finite number, got {shown(value)}", key=str(key))
-        if isinstance(value, str) and self.file.endswith((".json", ".jsonl")):
-            self.mend("numbers in quotes read as numbers", value)
         return number
 
     def integer(self, key: str | int) -> int:

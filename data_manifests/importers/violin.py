@@ -1,0 +1,61 @@
+"""VIOLIN: statements about clips, each with a false twin, in one JSON file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from ..cards import Card
+from .dataset_rows import DatasetRows
+from .ledger import Row
+from .official_files import OfficialFiles
+
+OPTIONS: Final = ("false", "true")
+OTHER_SPLITS: Final = "statements of splits that the card does not have"
+SPLITS: Final = {"validate": "val", "validation": "val", "dev": "val"}
+
+
+def import_violin(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
+    """Every statement is a question of its own, as the official accuracy counts them.
+
+    Ids are CLIP-K-0 for the true statement of pair K, and CLIP-K-1 for the false one.
+    """
+
+    def take(row: Row) -> None:
+        clip_id, entry, number, place, statement = row.value
+        row.value = entry
+        split = row.name("split")
+        split = SPLITS.get(split, split)
+        if split not in files.splits:
+            row.leave_out(OTHER_SPLITS, split)
+        if place is None:
+            row.refuse(f"{clip_id!r}: expected pairs of a true and a false statement")
+        text = row.sentence(statement, "statement")
+        name = row.name("file") if row.has("file") else clip_id
+        rows.clip(row, clip_id, split=split, video_names=tuple(dict.fromkeys((clip_id, name))))
+        rows.question(
+            row,
+            f"{clip_id}-{number}-{place}",
+            clip_id,
+            question=text,
+            options=OPTIONS,
+            answer_index=1 - place,
+        )
+
+    statements = _statements(files.entries("annotations"))
+    rows.each(files.rows("annotations", enumerate(statements, start=1)), take)
+
+
+def _statements(entries: list[tuple[str, Any]]) -> Iterator[tuple[str, Any, int, int | None, Any]]:
+    """Clip, its entry, number of the pair, place in the pair (0: true), statement.
+
+    What should be a pair and is none comes once, without a place.
+    """
+    for clip_id, entry in entries:
+        pairs = entry.get("statement") if isinstance(entry, dict) else None
+        for number, pair in enumerate(pairs if isinstance(pairs, list) and pairs else [None]):
+            if isinstance(pair, list) and len(pair) == 2:
+                for place, statement in enumerate(pair):
+                    yield clip_id, entry, number, place, statement
+            else:
+                yield clip_id, entry, number, None, pair

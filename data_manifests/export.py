@@ -184,9 +184,9 @@ def _clip_numbers(windows: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _query_numbers(queries: Sequence[Sequence[Row]]) -> list[int]:
-    """The number that a query's text id is ("7", "qid7"), where every one is such a number and all
-    differ; else their positions."""
-    found = [re.fullmatch(r"(?:qid)?(\d{1,15})", rows[0]["text_id"]) for rows in queries]
+    """The number that a query's text id is ("7", "qid7", "7/0" of several windows), where every one
+    is such a number and all differ; else their positions."""
+    found = [re.fullmatch(r"(?:qid)?(\d{1,15})(?:/\d+)?", rows[0]["text_id"]) for rows in queries]
     numbers = [int(match[1]) for match in found if match is not None]
     if len(set(numbers)) == len(queries):
         return numbers

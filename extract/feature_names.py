@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,10 +43,14 @@ def clip_keys(clips: Sequence[Mapping[str, Any]], keys: Container[str]) -> dict[
 
 
 def text_keys(text_ids: Sequence[str], keys: Container[str]) -> dict[str, str]:
-    """Text id to its key: the id, or "qid" and the id, as Moment-DETR has it."""
+    """Text id to its key: the id, or "qid" and the id, as Moment-DETR has it.
+
+    The moments of one query, QID/0, QID/1 ..., also have the key of the query.
+    """
     found = {}
     for text_id in text_ids:
-        key = _first([text_id, f"qid{text_id}"], keys)
+        query_id = re.sub(r"/\d+$", "", text_id)
+        key = _first([text_id, f"qid{text_id}", query_id, f"qid{query_id}"], keys)
         if key is not None:
             found[text_id] = key
     return found

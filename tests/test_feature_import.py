@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from mlalign.extract.contract import CacheError
+from mlalign.extract.feature_names import text_keys
 from mlalign.extract.store import FeatureStore
 from mlalign.extract.verify import verify_cache
 
@@ -493,3 +494,13 @@ def test_heads_train_and_score_on_an_imported_cache(importing, tmp_path):
     done = CliRunner().invoke(evaluate, [cache, "--run", run, "-o", str(tmp_path / "report")])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "report" / "results.json").exists()
+
+
+def test_the_moments_of_a_query_have_the_features_of_the_query():
+    keys = {"qid7", "8", "qid9/1"}
+    assert text_keys(["7/0", "7/1", "8", "9/1", "9/2", "x/y"], keys) == {
+        "7/0": "qid7",
+        "7/1": "qid7",
+        "8": "8",
+        "9/1": "qid9/1",
+    }

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from importer_fixtures import Fixture, lines
 from official_moments import FIXTURES, TVR
 
-from mlalign.data_manifests.build import read_official_files
+from mlalign.data_manifests.build import build_dataset, read_official_files
 from mlalign.data_manifests.cards import load_card
 from mlalign.data_manifests.errors import ManifestError
+from mlalign.data_manifests.export import export_manifest
 from mlalign.data_manifests.importers.dataset_rows import DatasetRows
 from mlalign.data_manifests.importers.ledger import Ledger
+from mlalign.data_manifests.reader import read_manifest
 
 
 def read(name: str, folder: Path, **changed: str) -> DatasetRows:
@@ -84,6 +87,25 @@ def test_a_query_with_several_windows_is_several_texts_and_counts_once(tmp_path)
         "4": (None, None),
     }
     assert rows.counts(frozenset({"query"}))["train"].texts == 2
+
+
+def test_qvhighlights_goes_back_to_its_own_files(tmp_path):
+    FIXTURES["qvhighlights"].write(tmp_path / "files")
+    card, out = load_card("qvhighlights"), tmp_path / "m"
+    build_dataset(card, annotations=tmp_path / "files", videos=None, out=out, partial=True)
+    export_manifest(read_manifest(out), tmp_path / "back", peer="qvhighlights")
+    for split in ("train", "val"):
+        name = f"highlight_{split}_release.jsonl"
+        there, back = (
+            [json.loads(line) for line in (tmp_path / folder / name).read_text().splitlines()]
+            for folder in ("files", "back")
+        )
+        for first, second in zip(there, back, strict=True):
+            assert first["query"].strip() == second["query"]
+            assert [first[key] for key in ("qid", "duration", "vid")] == [
+                second[key] for key in ("qid", "duration", "vid")
+            ]
+        assert back[0]["relevant_windows"] == there[0]["relevant_windows"]
 
 
 def test_a_corpus_has_the_clips_that_no_query_is_about(tmp_path):

@@ -15,7 +15,14 @@ def import_qvhighlights(card: Card, files: OfficialFiles, rows: DatasetRows) -> 
         def take(row: Row, split: str = split) -> None:
             clip_id, query_id = row.name("vid"), row.name("qid")
             query, duration = row.words("query"), row.number("duration")
-            rows.clip(row, clip_id, split=split, duration_seconds=duration)
+            rows.clip(
+                row,
+                clip_id,
+                split=split,
+                start_seconds=0.0,
+                end_seconds=duration,
+                duration_seconds=duration,
+            )
             if not row.has("relevant_windows"):
                 rows.text(row, clip_id, query, kind="query", text_id=query_id)
                 return

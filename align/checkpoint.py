@@ -51,7 +51,9 @@ class RunSummary:
     cache_key: str
     """Of the cache it was trained on; its heads fit no other."""
     feature_width: int
-    """D of that cache."""
+    """D of that cache's videos."""
+    text_feature_width: int
+    """D of its texts."""
     segment_rule: str
     """Which rule cut the segments."""
     num_train_clips: int
@@ -182,11 +184,11 @@ def load_run(path: Path) -> Run:
                 f"{path} has run format {content['format']}, this mlalign reads {FORMAT}"
             )
         config = load_settings(RunConfig, path / CONFIG_FILE)
-        width = int(content["feature_width"])
+        widths = [int(content[name]) for name in ("feature_width", "text_feature_width")]
         answers: list[str] = []
         if config.tasks.answer_weight > 0:
             answers = json.loads((path / ANSWERS_FILE).read_text(encoding="utf-8"))
-        model = build_model(config, dim_video=width, dim_text=width, answers=answers)
+        model = build_model(config, dim_video=widths[0], dim_text=widths[1], answers=answers)
         model.load_state_dict(load_file(path / BEST_FILE))
         return Run(
             path=path,

@@ -78,6 +78,7 @@ def align(cache: Path, out: Path, config: RunConfig) -> RunSummary:
         path=out,
         cache_key=store.key,
         feature_width=store.dim,
+        text_feature_width=store.text_dim,
         segment_rule=train.segment_rule,
         num_train_clips=len(train.clip_ids),
         num_failed_clips=train.num_failed_clips,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ from .retrieval import (
     retrieval_tasks,
     score_retrieval,
 )
-from .rows import check_baseline, check_cache_keys, table_rows
+from .rows import ZERO_SHOT, check_baseline, check_cache_keys, table_rows
 from .scoring import Encoder, embed
 from .significance import Bootstrap
 
@@ -101,7 +102,10 @@ def evaluate(
     store = FeatureStore.open(cache)
     runs = [load_run(path) for path in run_paths]
     check_cache_keys(runs, store)
-    rows = table_rows(runs)
+    has_zero_shot = store.dim == store.text_dim
+    if not has_zero_shot:
+        config = _without_zero_shot(store, runs, config)
+    rows = table_rows(runs, has_zero_shot=has_zero_shot)
     check_baseline(config.baseline, rows)
     features = _read_split(store, config)
     tasks = find_tasks(features, config)
@@ -137,6 +141,23 @@ def evaluate(
             for comparison in compare(row, baseline, tasks.queries, bootstrap)
         ],
     )
+
+
+def _without_zero_shot(
+    store: FeatureStore, runs: Sequence[Run], config: EvaluationConfig
+) -> EvaluationConfig:
+    """The settings with the first run's row as the baseline, unless another one is named.
+
+    Raises UserError without a run: features of two widths are only compared by heads.
+    """
+    if not runs:
+        raise UserError(
+            f"{store.path} has video features of width {store.dim} and text features of width "
+            f"{store.text_dim}, which have no zero-shot scores: give a run with --run"
+        )
+    if config.baseline != ZERO_SHOT:
+        return config
+    return dataclasses.replace(config, baseline=table_rows(runs, has_zero_shot=False)[0].name)
 
 
 def find_tasks(features: SplitFeatures, config: EvaluationConfig) -> Tasks:

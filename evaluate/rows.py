@@ -30,8 +30,8 @@ class Row:
     """One per seed, by seed; empty for zero-shot."""
 
 
-def table_rows(runs: Sequence[Run]) -> list[Row]:
-    """Zero-shot first, then the runs' rows in the order given.
+def table_rows(runs: Sequence[Run], *, has_zero_shot: bool = True) -> list[Row]:
+    """Zero-shot first (where there is one), then the runs' rows in the order given.
 
     A row is named after its first run's folder, less the seed ("both-seed0", "both_s0" and
     "both/seed0" are "both"); rows that would share a name take the parent folder's name before it.
@@ -42,7 +42,7 @@ def table_rows(runs: Sequence[Run]) -> list[Row]:
         groups.setdefault(_settings_key(run), []).append(run)
     short = {key: _row_name(group[0].path, parents=0) for key, group in groups.items()}
     taken = [ZERO_SHOT, *short.values()]
-    rows = [Row(name=ZERO_SHOT, runs=())]
+    rows = [Row(name=ZERO_SHOT, runs=())] if has_zero_shot else []
     for key, group in groups.items():
         by_seed = sorted(group, key=lambda run: run.config.seed)
         for first, second in zip(by_seed, by_seed[1:], strict=False):

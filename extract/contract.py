@@ -40,9 +40,10 @@ when there was one), ``inputs`` (what was to be extracted), ``videos_root``, ``d
 and that of each under ``merged``; its shards may hold rows that the index does not name.
 
 Of an imported cache (mlalign-extract import) the settings have ``backbone`` "imported: FORMAT",
-``source``, ``text_source``, ``seconds_per_feature`` and the width, and neither weights nor
-preprocessing; a clip's ``source_*`` columns speak of its file of features, those of the probe are
-null, and row k of its frames was taken at k times seconds_per_feature.
+``source``, ``text_source``, ``seconds_per_feature`` and the width (and ``text_width`` where texts
+have another one), and neither weights nor preprocessing; a clip's ``source_*`` columns speak of its
+file of features, those of the probe are null, and row k of its frames was taken at k times
+seconds_per_feature.
 
 A segment row counts when its clip's live row is in its ``clip_shard`` and its rule is in the
 layout. ``resegment`` puts what the clip shards lack by the new rules into segments shards, one per
@@ -60,6 +61,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -190,6 +192,12 @@ ID_COLUMNS: Final[dict[Unit, str]] = {
     "texts": "text_id",
     "questions": "question_id",
 }
+
+
+def feature_width(settings: Mapping[str, Any], group: str) -> int:
+    """Width of the features of an array's group. settings: those of cache.json."""
+    is_text = group in ("texts", "questions", "options")
+    return int(settings.get("text_width", settings["width"]) if is_text else settings["width"])
 
 
 def option_counts(questions: pa.Table) -> np.ndarray:

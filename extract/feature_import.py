@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from ..data_manifests.schema import Manifest
 from .clip_shard import Clip, ClipShard
-from .contract import DiskError, digest, read_settings, settings_path
+from .contract import DiskError, digest, feature_width, read_settings, settings_path
 from .feature_names import ClipKey, clip_keys, text_keys
 from .feature_sources import FeatureError
-from .foreign import Foreign, ImportSettings, found_width
+from .foreign import Foreign, ImportSettings, found_widths
 from .foreign_clips import fill
 from .foreign_texts import import_texts
 from .frames import ClipFailure
@@ -95,7 +95,7 @@ class _Run:
     foreign: Foreign
     inputs: Inputs = field(kw_only=True)
     settings: ImportSettings = field(kw_only=True)
-    width: int = field(init=False)
+    widths: dict[str, int] = field(init=False)
     rules: tuple[str, ...] = field(init=False)
     clip_keys: dict[str, ClipKey] = field(init=False)
     text_keys: dict[str, str] = field(init=False)
@@ -134,7 +134,7 @@ class _Run:
         ) as bar:
             for work in works:
                 shard = ClipShard(
-                    width=self.width,
+                    width=self.widths["width"],
                     dtype=self.settings.dtype,
                     segment_rules=self.rules,
                     keep_frames=True,
@@ -149,7 +149,7 @@ class _Run:
                             video,
                             place,
                             period=self.settings.seconds_per_feature,
-                            width=self.width,
+                            width=self.widths["width"],
                             dtype=self.settings.dtype,
                         )
                         shard.add(clip, None if place is None else video.files[place.key])
@@ -171,7 +171,7 @@ class _Run:
                 self.cache,
                 source=self.foreign.text,
                 keys=self.text_keys,
-                width=self.width,
+                width=feature_width(self.widths, "texts"),
                 dtype=self.settings.dtype,
                 failed=self.text_failures.__setitem__,
             )
@@ -188,19 +188,20 @@ class _Run:
             content = read_settings(self.cache)
             rules = rules or tuple(content["layout"]["segments"])
             # A source that has become empty or damaged must not change what the cache is.
-            self.width = content["settings"]["width"]
+            made = content["settings"]
+            self.widths = {name: made[name] for name in ("width", "text_width") if name in made}
         else:
             check_new(self.cache)
             has_spans = pc.any(pc.is_valid(self.manifest.texts["start_seconds"])).as_py()
             rules = rules or (("spans", "uniform:4") if has_spans else ("uniform:4",))
             places = [place.key for place in self.clip_keys.values()]
-            self.width = found_width(
+            self.widths = found_widths(
                 self.foreign, places, list(self.text_keys.values()), manifest=self.manifest
             )
         self.rules = rules
         open_for_writing(
             self.cache,
-            settings={**settings, "width": self.width},
+            settings={**settings, **self.widths},
             layout={"segments": list(rules), "keep_frames": True, "shots": False},
             record={
                 "videos_root": str(self.manifest.videos_root.resolve()),

@@ -64,12 +64,13 @@ class Foreign:
         }
 
 
-def found_width(
+def found_widths(
     foreign: Foreign, clip_keys: Sequence[str], text_keys: Sequence[str], *, manifest: Manifest
-) -> int:
-    """Of all features. Raises CacheError when there is none, or video and text differ.
+) -> dict[str, int]:
+    """The settings width and, where texts have another one, text_width.
 
-    clip_keys, text_keys: of what the manifest has, in its order.
+    clip_keys, text_keys: of what the manifest has, in its order. Raises CacheError when no feature
+    of a clip can be read.
     """
     video = _width(foreign.video, clip_keys, is_text=False)
     if video is None:
@@ -81,13 +82,8 @@ def found_width(
     if foreign.text is not None:
         text = _width(foreign.text, text_keys, is_text=True)
         if text is not None and text != video:
-            raise CacheError(
-                f"a cache has features of one width: those of the videos are {video} wide, "
-                f"those of the texts {text}. Import features of one model, or project one of "
-                "them to the width of the other beforehand; without --texts the videos alone "
-                "can be imported"
-            )
-    return video
+            return {"width": video, "text_width": text}
+    return {"width": video}
 
 
 def _width(source: FeatureSource, keys: Sequence[str], *, is_text: bool) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .contract import option_counts
+from .contract import feature_width, option_counts
 
 BLOCK_ROWS: Final = 65_536
 """Of an array, looked at together: the memory it takes does not grow with the shard."""
@@ -22,7 +22,9 @@ def wanted_arrays(unit: str, cache: Mapping[str, Any]) -> dict[str, tuple[str, t
 
     Raises KeyError for a unit that the contract does not know.
     """
-    features = str(cache["settings"]["dtype"]), (int(cache["settings"]["width"]),)
+    dtype = str(cache["settings"]["dtype"])
+    features = dtype, (feature_width(cache["settings"], "clips"),)
+    texts = dtype, (feature_width(cache["settings"], "texts"),)
     seconds: tuple[str, tuple[int, ...]] = "float64", ()
     frames = {"frames/features": features} if cache["layout"]["keep_frames"] else {}
     arrays: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
@@ -34,8 +36,8 @@ def wanted_arrays(unit: str, cache: Mapping[str, Any]) -> dict[str, tuple[str, t
             **frames,
         },
         "segments": {"segments/features": features},
-        "texts": {"texts/features": features},
-        "questions": {"questions/features": features, "options/features": features},
+        "texts": {"texts/features": texts},
+        "questions": {"questions/features": texts, "options/features": texts},
     }
     return arrays[unit]
 

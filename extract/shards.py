@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .contract import ID_COLUMNS, TABLES, CacheError, Unit, shard_path
+from .contract import ID_COLUMNS, TABLES, CacheError, Unit, feature_width, shard_path
 
 _MEND = "run the same mlalign-extract again to repair the cache"
 
@@ -64,10 +66,10 @@ def is_intact(cache: Path, shard: str, sha256: str) -> bool:
 class ShardReader:
     """Gathers rows of arrays out of shards; a shard is read and checked against its digest once."""
 
-    def __init__(self, cache: Path, *, width: int) -> None:
-        """width: of every feature array in the cache."""
+    def __init__(self, cache: Path, *, settings: Mapping[str, Any]) -> None:
+        """settings: those of cache.json."""
         self._cache = cache
-        self._width = width
+        self._settings = settings
         self._digests: dict[str, str] = {}
         self._features: dict[str, dict[str, np.ndarray]] = {}
 
@@ -82,7 +84,8 @@ class ShardReader:
         if "shard_sha256" in table.column_names:
             self._digests.update(zip(shards, table["shard_sha256"].to_pylist(), strict=True))
         rows = table["row"].to_numpy()
-        gathered = np.empty((len(rows), self._width), dtype=np.float32)
+        width = feature_width(self._settings, array.partition("/")[0])
+        gathered = np.empty((len(rows), width), dtype=np.float32)
         for shard in sorted(set(shards)):
             chosen = np.flatnonzero(shards == shard)
             try:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .contract import ID_COLUMNS, CacheError, option_counts, read_settings
+from .contract import ID_COLUMNS, CacheError, feature_width, option_counts, read_settings
 from .shards import ShardReader, live_rows, read_index
 
 
@@ -45,7 +45,10 @@ class QuestionFeatures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitFeatures:
-    """All features of one split, in memory. N clips, S segments, T texts, width D."""
+    """All features of one split, in memory. N clips, S segments, T texts, width D.
+
+    In some imported caches text features (of questions and options, too) have a width of their own.
+    """
 
     cache_key: str
     """Digest of everything that changes the numbers; heads remember it."""
@@ -99,7 +102,10 @@ class FeatureStore:
         self.record: dict[str, Any] = content
         """All of cache.json: also the versions and the folder of the videos."""
         self.segment_rules: tuple[str, ...] = tuple(content["layout"]["segments"])
-        self.dim: int = content["settings"]["width"]
+        self.dim = feature_width(self.settings, "clips")
+        """Width of the video features."""
+        self.text_dim = feature_width(self.settings, "texts")
+        """Width of the text features; the same but in some imported caches."""
         self.clips = tables["clips"]
         self.segments = tables["segments"]
         self.texts = tables["texts"]
@@ -161,7 +167,7 @@ class FeatureStore:
         # What is said in a clip does not describe it.
         described = self.texts.filter(pc.not_equal(self.texts["kind"], "subtitle"))
         texts = _of_clips(described, ids).sort_by("text_id")
-        reader = ShardReader(self.path, width=self.dim)
+        reader = ShardReader(self.path, settings=self.settings)
         return SplitFeatures(
             cache_key=self.key,
             split=name or "all",

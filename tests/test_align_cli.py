@@ -64,7 +64,7 @@ def small_split(name: str, *, num_clips: int) -> SplitFeatures:
 class SmallStore:
     """Stands in for FeatureStore: two splits in memory."""
 
-    key, dim, splits = "the key", DIM, ("train", "val")
+    key, dim, text_dim, splits = "the key", DIM, DIM, ("train", "val")
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -24,6 +24,7 @@ SUMMARY = RunSummary(
     path=Path("runs/both"),
     cache_key="abc",
     feature_width=8,
+    text_feature_width=8,
     segment_rule="spans",
     num_train_clips=100,
     num_failed_clips=0,

@@ -385,6 +385,7 @@ class FakeStore:
     key = KEY
     splits = ("test", "val")
     record: ClassVar = {"videos_root": "/nowhere"}
+    dim = text_dim = 16
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -583,3 +584,20 @@ def test_an_exact_index_has_no_effect_to_report(tmp_path: Path) -> None:
     assert command(*FOUR_RUNS, "-o", str(tmp_path)).exit_code == 0
     content = json.loads((tmp_path / "results.json").read_text())
     assert {run["index_effect"] for row in content["rows"] for run in row["runs"]} == {None}
+
+
+def test_features_of_two_widths_have_no_zero_shot_row(monkeypatch, tmp_path):
+    monkeypatch.setattr(FakeStore, "text_dim", 8)
+    with pytest.raises(UserError, match="width 16 and text features of width 8, .* give a run"):
+        evaluation._without_zero_shot(FakeStore(tmp_path), [], EvaluationConfig())
+    run = Run(
+        path=tmp_path / "linear-seed0",
+        config=RunConfig(),
+        model=None,
+        cache_key="k",
+        segment_rule="r",
+        metrics={},
+    )
+    chosen = evaluation._without_zero_shot(FakeStore(tmp_path), [run], EvaluationConfig())
+    assert chosen.baseline == "linear"
+    assert [row.name for row in table_rows([run], has_zero_shot=False)] == ["linear"]

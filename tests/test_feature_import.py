@@ -378,13 +378,18 @@ def test_texts_without_usable_features_are_named(importing, tmp_path):
     assert FeatureStore.open(tmp_path / "cache").texts.num_rows == 6
 
 
-def test_widths_that_differ_are_refused(importing, tmp_path):
+def test_texts_may_have_another_width_than_videos(importing, tmp_path):
     source = write_source(tmp_path / "source", "npy")
     texts = text_source(tmp_path / "texts", "npy", IDS, width=12)
     done = importing(source, "--texts", texts)
-    assert done.exit_code == 2
-    assert "videos are 8 wide, those of the texts 12" in done.output
-    assert not (tmp_path / "cache").exists()
+    assert done.exit_code == 0, done.output
+    assert importing(source, "--texts", texts).exit_code == 0  # again: nothing new
+    store = FeatureStore.open(tmp_path / "cache")
+    assert (store.dim, store.text_dim) == (8, 12)
+    found = store.split(None)
+    assert found.clip_features.shape[1] == found.segment_features.shape[1] == 8
+    assert found.text_features.shape[1] == 12
+    assert not verify_cache(tmp_path / "cache").problems
 
 
 @pytest.mark.parametrize(

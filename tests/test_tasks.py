@@ -374,6 +374,7 @@ def test_the_vocabulary_is_kept_with_the_run(tmp_path: Path):
         path=tmp_path,
         cache_key="key",
         feature_width=DIM,
+        text_feature_width=DIM,
         segment_rule="spans",
         num_train_clips=9,
         num_failed_clips=0,

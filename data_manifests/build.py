@@ -15,7 +15,7 @@ from .importers.ledger import Counted, Ledger
 from .importers.official_files import OfficialFiles
 from .importers.registry import find_importer
 from .reader import write_manifest
-from .schema import Manifest
+from .schema import Manifest, SplitCounts
 from .video_matching import default_path, match_videos
 from .whole_files import write_whole
 
@@ -30,20 +30,6 @@ QUERY_KINDS: Final[Mapping[Queries, frozenset[str]]] = {
     "questions": frozenset(),
 }
 """Kinds of texts that a card's sizes count."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SplitCounts:
-    """One split: what its official files give, and how many of its clips have a video here."""
-
-    clips: int
-    """Clips of the official files."""
-    texts: int
-    """Queries among their texts."""
-    questions: int
-    """Questions."""
-    clips_found: int | None
-    """Clips whose video was found; null where no folder was looked through."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +53,9 @@ class BuildReport:
     out: str
     """The manifest folder."""
     splits: Mapping[str, SplitCounts]
-    """Splits that were built."""
+    """Splits that were built: what their official files have."""
+    clips_found: Mapping[str, int] | None
+    """Clips of each split whose video was found; null where no folder was looked through."""
     absent_splits: Mapping[str, tuple[str, ...]]
     """Splits of the card that were not, with the files that are missing."""
     files: Mapping[str, FileRows]
@@ -90,8 +78,8 @@ class BuildReport:
             parts = [f"{counts.clips:,} clips"]
             parts += [f"{counts.texts:,} queries"] if counts.texts else []
             parts += [f"{counts.questions:,} questions"] if counts.questions else []
-            if counts.clips_found is not None:
-                parts.append(f"videos of {counts.clips_found:,} clips found")
+            if self.clips_found is not None:
+                parts.append(f"videos of {self.clips_found[split]:,} clips found")
             said.append(f"{split}: {', '.join(parts)}")
         said += [
             f"{split}: not built, without {', '.join(names)}"
@@ -139,22 +127,20 @@ def build_dataset(
     clips, texts, questions = rows.tables(paths)
     root = out if videos is None else videos
     manifest = Manifest(
-        name=card.name, videos_root=root, clips=clips, texts=texts, questions=questions
+        name=card.name,
+        videos_root=root,
+        clips=clips,
+        texts=texts,
+        questions=questions,
+        official=counts,
     )
     write_manifest(manifest, out)
     found = [splits[clip_id] for clip_id in paths]
     report = BuildReport(
         card=card.name,
         out=str(out),
-        splits={
-            split: SplitCounts(
-                clips=number.clips,
-                texts=number.texts,
-                questions=number.questions,
-                clips_found=None if videos is None else found.count(split),
-            )
-            for split, number in counts.items()
-        },
+        splits=counts,
+        clips_found=None if videos is None else {split: found.count(split) for split in counts},
         absent_splits=files.absent,
         files=_file_rows(ledger),
         mended=ledger.mended,
@@ -184,15 +170,17 @@ def read_official_files(
 
 
 def _other_sizes(
-    card: Card, splits: tuple[str, ...], counts: Mapping[str, tuple[int, int, int]]
+    card: Card, splits: tuple[str, ...], counts: Mapping[str, SplitCounts]
 ) -> list[str]:
     """A line for each size of a built split that is not the card's."""
     lines = []
     for split in splits:
         size = card.splits[split]
-        expected = (size.clips, size.texts, size.questions)
-        for what, wanted, found in zip(
-            ("clips", "queries", "questions"), expected, counts.get(split, (0, 0, 0)), strict=True
+        own = counts.get(split, SplitCounts(clips=0, texts=0, questions=0))
+        for what, wanted, found in (
+            ("clips", size.clips, own.clips),
+            ("queries", size.texts, own.texts),
+            ("questions", size.questions, own.questions),
         ):
             if wanted is not None and wanted != found:
                 lines.append(f"{split}: {found:,} {what}, expected {wanted:,}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from .errors import ManifestError, SettingsError
 from .faults import Faults, Place
 from .file_kinds import VIDEO_EXTENSIONS
 from .file_names import name_text
-from .schema import TABLES, WHOLE_DATASET, Manifest
+from .schema import TABLES, WHOLE_DATASET, Manifest, SplitCounts
 from .settings import load_settings, save_settings
 from .tables import TableRows, read_table
 from .videos import annotated_videos, find_videos, listed_videos, video_clips
@@ -45,6 +46,8 @@ class DatasetCard:
     """Where the videos are, relative to the manifest folder; without one, that folder."""
     description: str = ""
     """A few words for the reader."""
+    official: Mapping[str, SplitCounts] = field(default_factory=dict)
+    """Of a benchmark, by split: what its official files have, videos or not."""
 
 
 def read_manifest(
@@ -121,7 +124,8 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     for name, table in tables.items():
         write_whole(folder / f"{name}.parquet", partial(_write_table, table))
     root = Path(os.path.relpath(manifest.videos_root.resolve(), folder.resolve()))
-    save_settings(DatasetCard(name=manifest.name, videos_root=root), folder / CARD)
+    card = DatasetCard(name=manifest.name, videos_root=root, official=manifest.official)
+    save_settings(card, folder / CARD)
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
@@ -223,6 +227,7 @@ def _read_folder(folder: Path, *, videos_root: Path | None) -> Manifest:
         source=folder,
         name=card.name or folder.resolve().name,
         videos_root=root if videos_root is None else videos_root,
+        official=card.official,
     )
 
 
@@ -255,6 +260,7 @@ def _checked(
     source: Path,
     name: str,
     videos_root: Path,
+    official: Mapping[str, SplitCounts] = MappingProxyType({}),
 ) -> Manifest:
     tables = check_rows(*rows, faults=faults)
     faults.raise_if_any(source)
@@ -263,5 +269,10 @@ def _checked(
         for table, schema in zip(tables, TABLES.values(), strict=True)
     )
     return Manifest(
-        name=name, videos_root=videos_root, clips=clips, texts=texts, questions=questions
+        name=name,
+        videos_root=videos_root,
+        clips=clips,
+        texts=texts,
+        questions=questions,
+        official=official,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -63,6 +64,18 @@ TABLES = {"clips": CLIPS, "texts": TEXTS, "questions": QUESTIONS}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SplitCounts:
+    """Rows of one split."""
+
+    clips: int
+    """Clips."""
+    texts: int
+    """Queries among their texts; one with several moments counts once."""
+    questions: int
+    """Questions."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """A dataset. Made by `reader.read_manifest`, whose checks its tables have passed."""
 
@@ -76,6 +89,8 @@ class Manifest:
     """One row per text, schema TEXTS."""
     questions: pa.Table
     """One row per question, schema QUESTIONS."""
+    official: Mapping[str, SplitCounts] = field(default_factory=dict)
+    """Of a benchmark, by split: what its official files have, videos or not."""
 
     def __post_init__(self) -> None:
         for name, schema in TABLES.items():

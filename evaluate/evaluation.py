@@ -130,7 +130,7 @@ def evaluate(
         features=features,
         places=clip_places(store, features.clip_ids),
         tasks=tasks.queries,
-        counts=count_items(features, tasks),
+        counts={**count_items(features, tasks), **_official_counts(store, config)},
         rows=outcomes,
         encoders={row.name: row.runs[0].model if row.runs else None for row in rows},
         summaries={row.name: summarise(row, tasks.queries, bootstrap) for row in outcomes},
@@ -245,6 +245,12 @@ def count_items(features: SplitFeatures, tasks: Tasks) -> dict[str, int]:
         "multiple_choice_without_answer": int((is_choice & (answers < 0)).sum()),
         "open_ended_questions_not_scored": int((~is_choice).sum()),
     }
+
+
+def _official_counts(store: FeatureStore, config: EvaluationConfig) -> dict[str, int]:
+    """Of a benchmark: how many clips, texts and questions its official split has."""
+    official = store.record.get("official", {}).get(config.split, {})
+    return {f"official_{what}": int(count) for what, count in official.items()}
 
 
 def _score_run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,7 +62,7 @@ def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
     counts, baseline = evaluation.counts, evaluation.config.baseline
     left_out = counts["failed_clips_left_out"]
     failed = f" ({left_out} without features left out)" if left_out else ""
-    yield f"\nSplit {evaluation.features.split}: {counts['clips']} clips{failed}"
+    yield f"\nSplit {evaluation.features.split}: {_clips(counts)}{failed}"
     for columns in (_there(evaluation, HEADLINE), _there(evaluation, MORE)):
         if columns:
             yield ""
@@ -75,6 +75,12 @@ def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
             yield ""
             yield Text(f"{row.name} vs {baseline}, paired on the same queries:")
             yield _comparisons(evaluation, row.name, columns)
+
+
+def _clips(counts: Mapping[str, int]) -> str:
+    """How many, and of a benchmark of how many."""
+    official = counts.get("official_clips")
+    return f"{counts['clips']} clips" + (f" found of {official} official" if official else "")
 
 
 def _there(evaluation: Evaluation, columns: Sequence[Column]) -> list[Column]:

@@ -36,8 +36,10 @@ cache.json's ``settings`` are all that is meant to change the numbers and make t
 them. Both must be the same for all runs on a cache. The rest of it tells of the run that made the
 cache: ``config`` (all settings, the decoder among them), ``checkpoint`` (the file of the weights,
 when there was one), ``inputs`` (what was to be extracted), ``videos_root``, ``dataset``,
-``device``, ``versions``, ``command``. ``--recipe`` reads it. A merged cache has the first source's,
-and that of each under ``merged``; its shards may hold rows that the index does not name.
+``official`` (of a benchmark, by split: how many clips, texts and questions its official files have,
+videos or not), ``device``, ``versions``, ``command``. ``--recipe`` reads it. A merged cache has the
+first source's, and that of each under ``merged``; its shards may hold rows that the index does not
+name.
 
 Of an imported cache (mlalign-extract import) the settings have ``backbone`` "imported: FORMAT",
 ``source``, ``text_source``, ``seconds_per_feature`` and the width (and ``text_width`` where texts

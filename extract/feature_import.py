@@ -27,7 +27,7 @@ from .foreign_clips import fill
 from .foreign_texts import import_texts
 from .frames import ClipFailure
 from .import_summary import Imported
-from .inputs import Inputs
+from .inputs import Inputs, official_counts
 from .planning import Committed, Work, plan_clips, plan_rows, read_committed
 from .progress import printable
 from .resegment import complete_segments
@@ -206,6 +206,7 @@ class _Run:
             record={
                 "videos_root": str(self.manifest.videos_root.resolve()),
                 "dataset": self.manifest.name,
+                "official": official_counts(self.manifest),
                 "inputs": self.inputs.record(),
                 **_made(),
             },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,3 +66,8 @@ class Inputs:
             manifest=None if manifest is None else Path(text_name(manifest)),
             image_folders=found.get("image_folders", False),
         )
+
+
+def official_counts(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """For cache.json: how much a benchmark's official files have, by split; empty for others."""
+    return {split: asdict(counts) for split, counts in manifest.official.items()}

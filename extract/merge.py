@@ -226,6 +226,7 @@ def _content(stores: Sequence[FeatureStore], root: Path) -> dict[str, Any]:
         **stores[0].record,
         "videos_root": str(root),
         "dataset": "+".join(str(store.record["dataset"]) for store in stores),
+        "official": _common([store.record.get("official", {}) for store in stores]),
         "inputs": _inputs([Inputs.of_record(store.record) for store in stores]),
         "command": shlex.join(sys.argv),
         "merged": [
@@ -233,6 +234,11 @@ def _content(stores: Sequence[FeatureStore], root: Path) -> dict[str, Any]:
             for store in stores
         ],
     }
+
+
+def _common(counts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What all say; of several datasets nothing holds for all."""
+    return counts[0] if all(own == counts[0] for own in counts) else {}
 
 
 def _inputs(inputs: Sequence[Inputs]) -> dict[str, Any] | None:

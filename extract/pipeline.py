@@ -18,7 +18,7 @@ from .config import TINY, ExtractConfig
 from .contract import DiskError, digest, read_settings, settings_path
 from .engine import EngineFacts
 from .engines import open_engine
-from .inputs import Inputs
+from .inputs import Inputs, official_counts
 from .job_parts import JobPart
 from .planning import Committed, Work, plan_clips, plan_rows, read_committed
 from .provenance import made_with
@@ -253,6 +253,7 @@ def _record(
     return {
         "videos_root": str(manifest.videos_root.resolve()),
         "dataset": manifest.name,
+        "official": official_counts(manifest),
         "inputs": inputs and inputs.record(),
         "config": settings_dict(config),
         "checkpoint": checkpoint and str(checkpoint.resolve()),

@@ -15,6 +15,7 @@ from mlalign.data_manifests.cards import Card, load_card
 from mlalign.data_manifests.cli import main
 from mlalign.data_manifests.errors import ManifestError
 from mlalign.data_manifests.reader import read_manifest
+from mlalign.data_manifests.schema import SplitCounts
 
 OWN_CARD = """\
 name: own
@@ -73,7 +74,7 @@ def test_a_card_of_ones_own_builds_a_manifest_that_reads_back(tmp_path, videos):
     assert paths == {"a": "a.mp4", "b": "deep/B.webm", "c": "deep/v_c.mkv"}
     assert all(manifest.video_file(path).is_file() for path in paths.values())
     assert manifest.texts["text_id"].to_pylist() == ["a#0", "b#0", "a#1", "c#0"]
-    assert report.splits["train"].clips_found == 2
+    assert report.clips_found == {"train": 2, "test": 1}
     assert json.loads((tmp_path / "m" / REPORT_FILE).read_text()) == json.loads(
         json.dumps(report.to_json())
     )
@@ -85,10 +86,23 @@ def test_clips_without_a_video_are_left_out_listed_and_counted(tmp_path, videos)
     report = build_dataset(
         own_card(tmp_path), annotations=folder, videos=videos, out=tmp_path / "m"
     )
-    assert (report.splits["train"].clips, report.splits["train"].clips_found) == (2, 1)
+    assert (report.splits["train"].clips, report.clips_found["train"]) == (2, 1)
     assert (tmp_path / "m" / MISSING_FILE).read_text() == "train\tb\tb\n"
     manifest = read_manifest(tmp_path / "m")
     assert manifest.texts["clip_id"].to_pylist() == ["a", "a", "c"]
+    assert manifest.official["train"] == SplitCounts(clips=2, texts=3, questions=0)
+
+
+def test_a_cache_of_a_benchmark_knows_how_much_it_has_officially(tmp_path, videos):
+    from mlalign.extract.inputs import official_counts
+
+    (videos / "deep/B.webm").unlink()
+    build(tmp_path, own_card(tmp_path), annotations(tmp_path / "files"), videos=videos)
+    assert official_counts(read_manifest(tmp_path / "m"))["train"] == {
+        "clips": 2,
+        "texts": 3,
+        "questions": 0,
+    }
 
 
 def test_without_a_folder_of_videos_every_clip_is_written(tmp_path):
@@ -99,7 +113,7 @@ def test_without_a_folder_of_videos_every_clip_is_written(tmp_path):
         "b.mp4",
         "c.mp4",
     ]
-    assert report.splits["test"].clips_found is None
+    assert report.clips_found is None
 
 
 @pytest.mark.parametrize("train", [TRAIN + "a,more,x\n", TRAIN.replace("b,a dog,y\n", "")])
@@ -162,7 +176,7 @@ def test_a_video_in_other_case_is_not_taken_from_the_clip_that_has_its_name(tmp_
     )
     clips = read_manifest(tmp_path / "m").clips
     assert clips["clip_id"].to_pylist() == ["AbC", "ONLY"]
-    assert report.splits["train"].clips_found == 2
+    assert report.clips_found["train"] == 2
 
 
 def test_questions_of_ones_own_may_have_options_or_not(tmp_path):

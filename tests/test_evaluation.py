@@ -384,7 +384,10 @@ class FakeStore:
 
     key = KEY
     splits = ("test", "val")
-    record: ClassVar = {"videos_root": "/nowhere"}
+    record: ClassVar = {
+        "videos_root": "/nowhere",
+        "official": {"test": {"clips": 61, "texts": 99, "questions": 0}},
+    }
     dim = text_dim = 16
 
     def __init__(self, path: Path) -> None:
@@ -490,7 +493,7 @@ def test_the_table_fits_100_columns_and_says_what_matters(tmp_path: Path) -> Non
     output = command(*FOUR_RUNS, "-o", str(tmp_path), "--baseline", "global").stdout
     lines = output.splitlines()
     assert max(len(line) for line in lines) <= 100
-    assert "Split test: 50 clips (1 without features left out)" in lines
+    assert "Split test: 50 clips found of 61 official (1 without features left out)" in lines
     assert [line.split()[0] for line in lines if line[:4] in ("zero", "glob", "both")][:3] == [
         "zero-shot",
         "global",

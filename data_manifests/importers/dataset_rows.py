@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pyarrow as pa
 
-from ..schema import CLIPS, QUESTIONS, TEXTS
+from ..schema import CLIPS, QUESTIONS, TEXTS, SplitCounts
 from .ledger import Ledger, Row
 
 BEYOND: Final = "moments beyond the clip's end cut there"
@@ -33,12 +33,6 @@ class Clip:
     """As the annotations have it; null: not told."""
     place: str
     """Where it was first named."""
-
-
-class _Counts(NamedTuple):
-    clips: int
-    texts: int
-    questions: int
 
 
 class DatasetRows:
@@ -179,7 +173,7 @@ class DatasetRows:
             name: row for name, row in self.questions.items() if row["clip_id"] not in clip_ids
         }
 
-    def counts(self, kinds: frozenset[str]) -> dict[str, _Counts]:
+    def counts(self, kinds: frozenset[str]) -> dict[str, SplitCounts]:
         """Of each split: clips, queries among the texts of these kinds, questions."""
         splits = {name: clip.split for name, clip in self.clips.items()}
         clips = Counter(splits.values())
@@ -187,7 +181,8 @@ class DatasetRows:
         texts = Counter(splits[clip_id] for clip_id, _ in queries)
         questions = Counter(splits[row["clip_id"]] for row in self.questions.values())
         return {
-            split: _Counts(clips[split], texts[split], questions[split]) for split in sorted(clips)
+            split: SplitCounts(clips=clips[split], texts=texts[split], questions=questions[split])
+            for split in sorted(clips)
         }
 
     def tables(self, video_paths: dict[str, str]) -> tuple[pa.Table, pa.Table, pa.Table]:

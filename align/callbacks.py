@@ -112,8 +112,9 @@ class ProgressBar:
 
     def on_step(self, report: StepReport) -> None:
         """Move on by one step."""
-        shown = ("loss", "global", "segment")
-        self._terms = " ".join(f"{k} {report.numbers[k]:.3f}" for k in shown if k in report.numbers)
+        hidden = ("logit_scale", "gradient_norm", "segment_in_clip", "segment_cross_clip")
+        shown = {name: value for name, value in report.numbers.items() if name not in hidden}
+        self._terms = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
         if not self._file.isatty():
             return
         if self._bar is None:
@@ -123,7 +124,7 @@ class ProgressBar:
 
     def on_validation(self, report: ValidationReport) -> bool:
         """Show the score; in a log, for every tenth of the epochs."""
-        self._score = f", recall@1 {100 * report.score:.1f} %"
+        self._score = f", validation {100 * report.score:.1f} %"
         every = -(-report.num_epochs // 10)
         if not self._file.isatty() and report.epoch % every == 0:
             print(

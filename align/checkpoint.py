@@ -2,6 +2,8 @@
 
 config.yaml        the resolved settings
 metrics.jsonl      a JSON line per step and per validation
+events/            the same for TensorBoard
+state.pt           between two epochs, until the run is finished: what it goes on from
 answers.json       the vocabulary of open-ended questions, where they are trained
 heads.safetensors  the best weights        last.safetensors   those after the last step
 run.json           cache key, versions, best numbers; written last, so it marks a finished run
@@ -60,6 +62,8 @@ class RunSummary:
     """Clips of the training split with features."""
     num_failed_clips: int
     """Clips of the training split without features, left out."""
+    num_partial_clips: int
+    """Clips of the training split whose video was cut short, included or left out (see config)."""
     num_validation_clips: int
     """Clips of the validation split with features."""
     best_epoch: int
@@ -68,6 +72,8 @@ class RunSummary:
     """Epochs done."""
     num_steps: int
     """Steps done."""
+    num_parameters: int
+    """Trained numbers."""
     metrics: dict[str, float]
     """Of the kept weights on the validation split, in [0, 1]; empty without validation."""
     logit_scale: float
@@ -84,8 +90,13 @@ class RunSummary:
         if measured:
             measured[-1] += f" ({self.num_validation_clips} validation clips)"
         trained = f"trained on {self.num_train_clips} clips"
+        notes = []
         if self.num_failed_clips:
-            trained += f" ({self.num_failed_clips} without features left out)"
+            notes.append(f"{self.num_failed_clips} without features left out")
+        if self.num_partial_clips:
+            notes.append(f"{self.num_partial_clips} of videos that are cut short")
+        if notes:
+            trained += f" ({', '.join(notes)})"
         kept = f"epoch {self.best_epoch} of {self.num_epochs} kept"
         return f"{self.path}: " + ", ".join(
             [trained, kept, *measured, f"{self.wall_seconds:.1f} s"]
@@ -123,11 +134,11 @@ def refuse_finished_run(path: Path) -> None:
 
 
 @contextmanager
-def begin_run(path: Path, config: RunConfig) -> Iterator[TextIO]:
-    """Start a run folder afresh; yields its open metrics file.
+def begin_run(path: Path, config: RunConfig, *, metrics_bytes: int = 0) -> Iterator[TextIO]:
+    """Start a run folder, or go on with one; yields its open metrics file.
 
-    What an unfinished run left there is overwritten. Raises RunError when a finished run is there
-    or `path` cannot be a folder.
+    metrics_bytes: of an unfinished run's metrics, how much is kept. Raises RunError when a finished
+    run is there or `path` cannot be a folder.
     """
     refuse_finished_run(path)
     try:
@@ -137,7 +148,8 @@ def begin_run(path: Path, config: RunConfig) -> Iterator[TextIO]:
     for name in (BEST_FILE, LAST_FILE):
         (path / name).unlink(missing_ok=True)
     save_settings(config, path / CONFIG_FILE)
-    with (path / METRICS_FILE).open("w", encoding="utf-8") as metrics_file:
+    with (path / METRICS_FILE).open("a", encoding="utf-8") as metrics_file:
+        metrics_file.truncate(metrics_bytes)
         yield metrics_file
 
 

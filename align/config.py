@@ -20,6 +20,7 @@ ValidationMetric = Literal[
     "moment_recall_at_1",
 ]
 TaskName = Literal["choice", "answer", "moment"]
+Precision = Literal["float32", "medium"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 
@@ -219,6 +220,9 @@ class OptimiserConfig:
     """Length of the linear warm-up, in epochs."""
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    ema_decay: float | None = None
+    """Judge and keep an exponential moving average of the weights, that decays so much with each
+    step (0.99 looks back about a hundred steps); null: the weights themselves."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -234,6 +238,8 @@ class OptimiserConfig:
         ):
             if value <= 0:
                 raise ValueError(f"{name} must be > 0, got {value}")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1) or null, got {self.ema_decay}")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
         if not 0 <= self.warmup_epochs <= self.epochs:
@@ -274,6 +280,8 @@ class DataConfig:
     """Chooses the weights; null trains all epochs and keeps the last weights."""
     segments: str | None = None
     """Rule of the segments, as named in the cache; null takes the cache's first one."""
+    partial_clips: Literal["include", "leave_out"] = "include"
+    """Clips whose video was cut short: they have features of what there was."""
 
     def __post_init__(self) -> None:
         if self.train_split == self.validation_split:
@@ -301,6 +309,9 @@ class RunConfig:
     """On what."""
     seed: int = 0
     """Of the first weights, the order of the clips, the choice of texts, and dropout."""
+    precision: Precision = "float32"
+    """Of matrix products: float32, or medium, which multiplies in bfloat16 where the hardware does
+    so natively, and adds up in float32: faster there, with other last digits."""
     device: DeviceName = "auto"
     """auto takes a GPU when there is one."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -129,6 +129,20 @@ class Judge:
         self.best_epoch = 0
         self.best_metrics: dict[str, float] = {}
         self.best_weights: dict[str, Tensor] = {}
+
+    def state(self) -> dict[str, Any]:
+        """What the best so far is, as numbers, dicts and tensors."""
+        return {
+            "score": self._best_score,
+            "epoch": self.best_epoch,
+            "metrics": dict(self.best_metrics),
+            "weights": dict(self.best_weights),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self._best_score, self.best_epoch = float(state["score"]), int(state["epoch"])
+        self.best_metrics, self.best_weights = dict(state["metrics"]), dict(state["weights"])
 
     def validate(
         self, model: AlignmentModel, *, epoch: int, step: int, watchers: Sequence[Callback]

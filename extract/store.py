@@ -82,6 +82,8 @@ class SplitFeatures:
     """Clips of the split that have no features; they and their texts are left out."""
     questions: QuestionFeatures
     """The questions about these clips; may be empty."""
+    num_partial_clips: int = 0
+    """Clips of the split whose video was cut short, whether they are among these or left out."""
 
     @property
     def text_is_segment(self) -> np.ndarray:
@@ -134,12 +136,15 @@ class FeatureStore:
         """Names of the splits that have clips, sorted."""
         return tuple(sorted(pc.unique(self.clips["split"]).to_pylist()))
 
-    def split(self, name: str | None, *, segments: str | None = None) -> SplitFeatures:
+    def split(
+        self, name: str | None, *, segments: str | None = None, leave_out_partial: bool = False
+    ) -> SplitFeatures:
         """All features of a split (None: of every clip), cut by a segment rule (None: the cache's
         first).
 
         Clips are ordered by id, segments by clip and start, texts and questions by id. Texts of
         kind subtitle are left out: the table `texts` has them, but they describe nothing.
+        leave_out_partial: whether clips of videos that were cut short are left out.
         Raises CacheError for an unknown split or rule, a split without any feature, or a damaged
         shard.
         """
@@ -149,7 +154,10 @@ class FeatureStore:
             if name not in self.splits:
                 raise CacheError(f"{self.path} has no split {name!r}; it has {self._names()}")
             clips = clips.filter(pc.equal(clips["split"], name))
-        usable = clips.filter(pc.not_equal(clips["status"], "failed")).sort_by("clip_id")
+        has_features = clips.filter(pc.not_equal(clips["status"], "failed"))
+        is_partial = pc.equal(has_features["status"], "partial")
+        usable = has_features.filter(pc.invert(is_partial)) if leave_out_partial else has_features
+        usable = usable.sort_by("clip_id")
         if usable.num_rows == 0:
             raise CacheError(
                 f"{self.path}: none of the {clips.num_rows} clips of split {name!r} has features"
@@ -183,7 +191,8 @@ class FeatureStore:
             text_features=reader.rows("texts/features", texts),
             text_clips=_positions(texts["clip_id"], ids),
             text_spans=_spans(texts),
-            num_failed_clips=clips.num_rows - usable.num_rows,
+            num_failed_clips=clips.num_rows - has_features.num_rows,
+            num_partial_clips=pc.sum(is_partial).as_py() or 0,
             questions=self._questions(ids, reader),
         )
 

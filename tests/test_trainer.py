@@ -244,7 +244,7 @@ def test_divergence_ends_with_step_and_term() -> None:
     train = synthetic_split(40, dim=24, seed=0)
     train.text_features[0] = 3e38  # finite, but its norm is not
 
-    with pytest.raises(NotFiniteError, match=r"step \d+ \(epoch 1\): loss is nan.*learning_rate"):
+    with pytest.raises(NotFiniteError, match=r"step \d+ \(epoch 1\): global is nan.*learning_rate"):
         fit(config_of(epochs=1), train=train, validation=None)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from ..data_manifests.command_line import as_program, command_errors, config_options
+from ..data_manifests.errors import SettingsError
 from ..data_manifests.settings import load_settings
 from .config import RunConfig
 
@@ -22,6 +24,14 @@ from .config import RunConfig
     help="Folder of the run; made when it is not there.",
 )
 @click.option("--seed", type=int, help="Short for --set seed=N.")
+@click.option(
+    "--sweep",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="YAML of many runs, trained side by side into the folder; see docs/training.md.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Processes of a sweep.  [default: one per core]"
+)
 @config_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @command_errors
@@ -29,6 +39,8 @@ def main(
     cache: Path,
     out: Path,
     seed: int | None,
+    sweep: Path | None,
+    jobs: int | None,
     config: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
@@ -36,8 +48,18 @@ def main(
     """Train alignment heads on the features of CACHE into a run folder.
 
     The weights that are best on the validation split are kept. Which levels are trained is set by
-    losses.global_weight and losses.segment_weight; all settings are in the run's config.yaml.
+    losses.global_weight and losses.segment_weight; all settings are in the run's config.yaml. The
+    same command finishes a killed run or sweep.
     """
+    if sweep is not None:
+        if seed is not None or config is not None or overrides:
+            raise SettingsError(
+                "a sweep's settings stand in its file: use its base, grid and seeds"
+            )
+        _run_sweep(cache, out, sweep, jobs=jobs, as_json=as_json)
+        return
+    if jobs is not None:
+        raise SettingsError("--jobs is for a --sweep")
     if seed is not None:
         overrides = (*overrides, f"seed={seed}")
     settings = load_settings(RunConfig, config, overrides)
@@ -46,6 +68,22 @@ def main(
 
     summary = align(cache, out, settings)
     click.echo(json.dumps(summary.to_json()) if as_json else summary.line())
+
+
+def _run_sweep(cache: Path, out: Path, sweep: Path, *, jobs: int | None, as_json: bool) -> None:
+    from .sweep_config import load_sweep
+
+    settings, members = load_sweep(sweep)
+
+    from .leaderboard import board_lines, leaderboard, write_leaderboard
+    from .sweep import run_sweep
+
+    results = run_sweep(cache, members, out, jobs=jobs)
+    board = leaderboard(results, metric=settings.metric, baseline=settings.baseline)
+    write_leaderboard(board, out)
+    click.echo(json.dumps(asdict(board)) if as_json else "\n".join(board_lines(board)))
+    if any(result.failure is not None for result in results):
+        raise SystemExit(1)
 
 
 program = as_program(main)

@@ -72,13 +72,11 @@ def align(cache: Path, out: Path, config: RunConfig) -> RunSummary:
     other settings or of another cache.
     """
     refuse_finished_run(out)
-    store = FeatureStore.open(cache)
-    train, validation = read_splits(store, config.data)
-    return align_on(store, out, config, train=train, validation=validation)
+    train, validation = read_splits(FeatureStore.open(cache), config.data)
+    return align_on(out, config, train=train, validation=validation)
 
 
 def align_on(
-    store: FeatureStore,
     out: Path,
     config: RunConfig,
     *,
@@ -89,7 +87,7 @@ def align_on(
     """`align` on splits that are in memory already. quiet: without progress on stderr."""
     started = time.perf_counter()
     refuse_finished_run(out)
-    saved = load_state(out, config, cache_key=store.key)
+    saved = load_state(out, config, cache_key=train.cache_key)
     with (
         begin_run(out, config, metrics_bytes=saved.metrics_bytes if saved else 0) as metrics_file,
         EventsWriter(out, first_step=int(saved.training["step"]) + 1 if saved else 1) as events,
@@ -101,10 +99,8 @@ def align_on(
         def keep(training: Mapping[str, Any]) -> None:
             metrics_file.flush()
             written = metrics_file.tell()
-            save_state(
-                out,
-                SavedState(training=training, cache_key=store.key, metrics_bytes=written),
-            )
+            state = SavedState(training=training, cache_key=train.cache_key, metrics_bytes=written)
+            save_state(out, state)
 
         try:
             result = fit(
@@ -119,9 +115,9 @@ def align_on(
             progress.close()
     summary = RunSummary(
         path=out,
-        cache_key=store.key,
-        feature_width=store.dim,
-        text_feature_width=store.text_dim,
+        cache_key=train.cache_key,
+        feature_width=train.clip_features.shape[1],
+        text_feature_width=train.text_features.shape[1],
         segment_rule=train.segment_rule,
         num_train_clips=len(train.clip_ids),
         num_failed_clips=train.num_failed_clips,

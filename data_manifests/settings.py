@@ -32,9 +32,20 @@ def load_settings(cls: type[T], config: Path | None, overrides: Sequence[str] = 
     tree = {} if config is None else _read_yaml(config)
     for override in overrides:
         _apply(override, tree, faults)
+    source = "the settings" if config is None else f"the settings ({config})"
+    return settings_of(cls, tree, source=source, faults=faults)
+
+
+def settings_of(
+    cls: type[T], tree: Mapping[Any, Any], *, source: str, faults: Sequence[str] = ()
+) -> T:
+    """An instance of the dataclass `cls` from nested mappings; see `load_settings`.
+
+    source: what they are, for messages.   faults: those that are known already.
+    """
+    faults = list(faults)
     value = _build(cls, tree, path="", faults=faults, names=tuple(_setting_names(cls)))
     if faults:
-        source = "the settings" if config is None else f"the settings ({config})"
         count = f"{len(faults)} problem{'s' if len(faults) > 1 else ''} in {source}:"
         raise SettingsError("\n  ".join([count, *faults]))
     assert isinstance(value, cls)

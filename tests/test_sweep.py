@@ -144,7 +144,8 @@ def test_a_failed_member_does_not_end_the_others(swept):
     assert "broken-seed1: failed: step" in result.stderr
     for name in ("both-seed0", "both-seed1", "global-seed0", "global-seed1"):
         assert load_run(folder / "runs" / name).config.seed == int(name[-1])
-    table = list(csv.DictReader((folder / "runs" / "leaderboard.csv").open()))
+    lines = (folder / "runs" / "leaderboard.csv").read_text().splitlines()
+    table = list(csv.DictReader(lines))
     assert [row["row"] for row in table][-1] == "broken"
     assert "Try a lower optimiser.learning_rate" in table[-1]["failures"]
     assert (folder / "runs" / "leaderboard.svg").stat().st_size > 1000
@@ -154,9 +155,8 @@ def test_a_failed_member_does_not_end_the_others(swept):
 def test_a_sweep_goes_on_where_it_was(swept, small_cache):
     folder, path, _ = swept
     runs = folder / "runs"
-    before = {
-        run: (runs / run / "run.json").stat().st_mtime_ns for run in ("both-seed0", "both-seed1")
-    }
+    done = [runs / f"both-seed{seed}" / "run.json" for seed in (0, 1)]
+    before = [file.stat().st_mtime_ns for file in done]
     rows = yaml.safe_load(path.read_text())
     rows["rows"] = [row for row in rows["rows"] if row["name"] == "both"]
     rows["baseline"] = None

@@ -140,6 +140,39 @@ def hinge(
     return (terms[0] + terms[1]) / 2
 
 
+def hinge_of_few(
+    cosines_P: Tensor,
+    *,
+    rows_P: Tensor,
+    columns_P: Tensor,
+    positive_P: Tensor,
+    negative_P: Tensor,
+    counts: tuple[Tensor, Tensor],
+    margin: float,
+    hardest: bool,
+    negative_weight: float = 1.0,
+) -> Tensor:
+    """The part of `hinge` that P pairs of a (V, T) table have, all its positives among them.
+
+    Its time grows with P and not with the table.   cosines_P: (P,) float.   rows_P, columns_P:
+    (P,) int64.   positive_P, negative_P: (P,) bool.   counts: (V,) and (T,), negatives of the
+    whole table in each row and column, over which the mean is taken.
+    """
+    at_Q = positive_P.nonzero().squeeze(1)
+    terms = []
+    for group_P, count in zip((rows_P, columns_P), counts, strict=True):
+        others, owners = _same_group(group_P, at_Q, num_groups=len(count))
+        short = F.relu(margin - cosines_P[at_Q][owners] + cosines_P[others])
+        short = short * negative_P[others] * negative_weight
+        term_Q = torch.zeros_like(cosines_P[at_Q])
+        if hardest:
+            term_Q = term_Q.scatter_reduce(0, owners, short, "amax")
+        else:
+            term_Q = term_Q.index_add(0, owners, short) / count.clamp(min=1)[group_P[at_Q]]
+        terms.append(term_Q.sum() / max(1, len(at_Q)))
+    return (terms[0] + terms[1]) / 2
+
+
 def in_clip_logistic(
     logits_P: Tensor,
     *,
@@ -168,6 +201,17 @@ def in_clip_logistic(
     counted = present[0] & present[1]
     balanced = torch.where(counted, (means[0] + means[1]) / 2, 0.0)
     return balanced.sum() / counted.sum().clamp(min=1)
+
+
+def _same_group(group_P: Tensor, at_Q: Tensor, *, num_groups: int) -> tuple[Tensor, Tensor]:
+    """For each of the items `at`, all items of its group: their places, and whose they are."""
+    sizes = torch.bincount(group_P, minlength=num_groups)
+    starts = sizes.cumsum(0) - sizes
+    of_Q = group_P[at_Q]
+    owners = torch.arange(len(at_Q), device=at_Q.device).repeat_interleave(sizes[of_Q])
+    begins_Q = sizes[of_Q].cumsum(0) - sizes[of_Q]
+    places = torch.arange(len(owners), device=at_Q.device) - begins_Q[owners]
+    return group_P.argsort()[starts[of_Q][owners] + places], owners
 
 
 def _mean_share(log_p: Tensor, log_n: Tensor, positive_rows_P: Tensor) -> Tensor:

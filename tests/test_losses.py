@@ -10,7 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlalign.align.losses import hinge, in_clip_logistic, info_nce, info_nce_of_few, sigmoid
+from mlalign.align.losses import (
+    hinge,
+    hinge_of_few,
+    in_clip_logistic,
+    info_nce,
+    info_nce_of_few,
+    sigmoid,
+)
 
 
 def sparse_info_nce(logits_VT: Tensor, *, positive_VT: Tensor, negative_VT: Tensor) -> Tensor:
@@ -173,6 +180,37 @@ def test_a_weight_of_few_pairs_equals_a_table_of_that_weight(weight: float) -> N
         positive_VT=positive,
         negative_VT=negative,
         negative_weight_VT=torch.full_like(logits, weight),
+    )
+    torch.testing.assert_close(measured, expected)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("hardest", [False, True])
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
+def test_the_hinge_of_few_pairs_is_their_part_of_the_tables(
+    weight: float, hardest: bool, seed: int
+) -> None:
+    logits, positive, negative = random_case(seed)
+    few = positive | (torch.rand(logits.shape) < 0.5)
+    rows, columns = few.nonzero(as_tuple=True)
+    measured = hinge_of_few(
+        logits[few],
+        rows_P=rows,
+        columns_P=columns,
+        positive_P=positive[few],
+        negative_P=negative[few],
+        counts=(negative.sum(dim=1), negative.sum(dim=0)),
+        margin=0.2,
+        hardest=hardest,
+        negative_weight=weight,
+    )
+    expected = hinge(
+        logits,
+        positive_VT=positive,
+        negative_VT=negative,
+        margin=0.2,
+        hardest=hardest,
+        negative_weight_VT=weight * few.double(),
     )
     torch.testing.assert_close(measured, expected)
 

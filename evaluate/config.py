@@ -32,6 +32,26 @@ class SegmentScoreConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MomentConfig:
+    """How moments are scored; the card of a benchmark says what is usual there."""
+
+    recall_ks: tuple[int, ...] = (1, 5)
+    """The K of R@K."""
+    iou_thresholds: tuple[float, ...] = (0.3, 0.5, 0.7)
+    """Overlaps that make a hit."""
+    iou_comparison: Literal[">", ">="] = ">="
+    """Whether an overlap that equals the threshold is a hit."""
+
+    def __post_init__(self) -> None:
+        if not self.recall_ks or min(self.recall_ks) < 1 or 1 not in self.recall_ks:
+            raise ValueError(
+                f"recall_ks must be numbers from 1 on, 1 among them, got {self.recall_ks}"
+            )
+        if not self.iou_thresholds or not all(0 < value <= 1 for value in self.iou_thresholds):
+            raise ValueError(f"iou_thresholds must be in (0, 1], got {self.iou_thresholds}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class IndexConfig:
     """Which FAISS index finds neighbours, and how it is searched."""
 
@@ -66,6 +86,8 @@ class EvaluationConfig:
     """Which way to search."""
     segment_score: SegmentScoreConfig = field(default_factory=SegmentScoreConfig)
     """The segment score of a text with a clip."""
+    moments: MomentConfig = field(default_factory=MomentConfig)
+    """Where a text happens in its clip."""
     fused_weight: float = 0.5
     """a in a * global + (1 - a) * segment where no validation split can choose it."""
     recall_ks: tuple[int, ...] = (1, 5, 10)

@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from ..align.checkpoint import Run, load_run
+from ..align.model import AlignmentModel
 from ..data_manifests.errors import UserError
 from ..extract.store import FeatureStore, SplitFeatures
+from .answers import AnswerTask, answer_task, score_answers
 from .clip_places import ClipPlaces, clip_places
 from .config import EvaluationConfig
 from .grounding import GroundingTask, grounding_task, score_grounding
 from .index_effect import IndexEffect
+from .moments import MomentTask, moment_task, score_moments_of
 from .queries import Scored, TaskQueries
 from .questions import ChoiceTask, choice_task, score_choices
 from .results import (
@@ -50,15 +53,19 @@ class Tasks:
     """Empty without texts."""
     grounding: GroundingTask | None
     """None without segment texts."""
+    moments: MomentTask | None
+    """None without segment texts."""
     choice: ChoiceTask | None
     """None without labelled multiple-choice questions."""
+    answers: AnswerTask | None
+    """None without open-ended questions, or a run that has learnt to answer them."""
 
     @property
     def queries(self) -> list[TaskQueries]:
         """The queries of every task there is, in the order of the report."""
         found = [task.queries for task in self.retrieval]
-        found += [task.queries for task in (self.grounding, self.choice) if task is not None]
-        return found
+        others = (self.grounding, self.moments, self.choice, self.answers)
+        return found + [task.queries for task in others if task is not None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +115,7 @@ def evaluate(
     rows = table_rows(runs, has_zero_shot=has_zero_shot)
     check_baseline(config.baseline, rows)
     features = _read_split(store, config)
-    tasks = find_tasks(features, config)
+    tasks = find_tasks(features, config, [run.model for run in runs])
     validation = _read_validation(store, config)
 
     outcomes = []
@@ -160,12 +167,16 @@ def _without_zero_shot(
     return dataclasses.replace(config, baseline=table_rows(runs, has_zero_shot=False)[0].name)
 
 
-def find_tasks(features: SplitFeatures, config: EvaluationConfig) -> Tasks:
+def find_tasks(
+    features: SplitFeatures, config: EvaluationConfig, models: Sequence[AlignmentModel] = ()
+) -> Tasks:
     """The tasks that the split has texts or questions for; UserError when there are none."""
     tasks = Tasks(
         retrieval=retrieval_tasks(features, config),
         grounding=grounding_task(features),
+        moments=moment_task(features, config.moments),
         choice=choice_task(features),
+        answers=answer_task(features, models),
     )
     if not tasks.queries:
         raise UserError(
@@ -177,7 +188,7 @@ def find_tasks(features: SplitFeatures, config: EvaluationConfig) -> Tasks:
 
 def score_tasks(
     features: SplitFeatures,
-    encoder: Encoder | None,
+    encoder: AlignmentModel | None,
     tasks: Tasks,
     *,
     weight: float,
@@ -195,6 +206,12 @@ def score_tasks(
         scored["multiple_choice"] = score_choices(
             tasks.choice, features, embeddings, weight=weight, config=config
         )
+    if tasks.moments is not None:
+        scored["moments"] = score_moments_of(
+            tasks.moments, features, embeddings, encoder, config=config.moments
+        )
+    if tasks.answers is not None:
+        scored["answers"] = score_answers(tasks.answers, features, embeddings, encoder)
     return scored
 
 
@@ -243,7 +260,18 @@ def count_items(features: SplitFeatures, tasks: Tasks) -> dict[str, int]:
         "segment_texts_without_segment": ungrounded,
         "multiple_choice_questions": int(is_choice.sum()),
         "multiple_choice_without_answer": int((is_choice & (answers < 0)).sum()),
-        "open_ended_questions_not_scored": int((~is_choice).sum()),
+        **_answer_counts(features, tasks.answers),
+    }
+
+
+def _answer_counts(features: SplitFeatures, answers: AnswerTask | None) -> dict[str, int]:
+    num_open = features.questions.kinds.count("open_ended")
+    if answers is None:
+        return {"open_ended_questions_not_scored": num_open}
+    return {
+        "open_ended_questions": len(answers.questions),
+        "open_ended_questions_not_scored": num_open - len(answers.questions),
+        "answers_outside_vocabulary": int((answers.truth < 0).sum()),
     }
 
 

@@ -17,24 +17,21 @@ class TaskQueries:
     """The queries of one task; the same for every run, so that runs can be paired."""
 
     name: str
-    """text_to_clip, clip_to_text, sentence_to_clip, grounding or multiple_choice."""
-    kind: Literal["retrieval", "choice"]
-    """Ranks among all items, or right or wrong among a few."""
+    """text_to_clip, clip_to_text, sentence_to_clip, grounding, moments, answers ..."""
+    kind: Literal["retrieval", "choice", "moments"]
+    """Ranks among all items, right or wrong among a few, or spans of time."""
     query_ids: list[str]
     """Q ids of texts, clips or questions."""
     clips: np.ndarray
     """(Q,) int64, the clip of each query; queries of one clip are resampled together."""
     chance: float
-    """Expected R@1 or accuracy of guessing, in percent."""
+    """Expected main metric of guessing, in percent."""
     item_ids: list[str] = field(default_factory=list)
     """Ids of the items that `Shown.items` counts; empty when none are shown."""
     subsets: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Rows of groups of queries with numbers of their own, such as the types of questions."""
-
-    @property
-    def main_metric(self) -> str:
-        """The metric that `chance` is about, and the first to look at."""
-        return "R@1" if self.kind == "retrieval" else "accuracy"
+    main_metric: str = "accuracy"
+    """The metric that `chance` is about, and the first to look at."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -160,6 +160,7 @@ def _text_to_clip(
     queries = TaskQueries(
         name=name,
         kind="retrieval",
+        main_metric="R@1",
         query_ids=[features.text_ids[row] for row in texts],
         clips=features.text_clips[texts],
         chance=100.0 / num_clips,
@@ -185,6 +186,7 @@ def _clip_to_text(
     queries = TaskQueries(
         name="clip_to_text",
         kind="retrieval",
+        main_metric="R@1",
         query_ids=[features.clip_ids[clip] for clip in clips],
         clips=clips,
         chance=100.0 * float(correct.counts.mean()) / len(texts),

@@ -39,6 +39,14 @@ HEADLINE: Final = (
 )
 """The first table, and what rows are compared by."""
 
+TASKS: Final = (
+    Column(title="moments", task="moments", score="task", metric="R@1 IoU 0.5"),
+    Column(title="moments", task="moments", score="task", metric="R@1 IoU 0.7"),
+    Column(title="moments", task="moments", score="task", metric="mIoU"),
+    Column(title="answers", task="answers", score="task", metric="accuracy"),
+)
+"""The third table: by the heads of tasks, or by similarity for rows without them."""
+
 MORE: Final = (
     Column(title="text→clip", task="text_to_clip", score="fused", metric="R@5"),
     Column(title="text→clip", task="text_to_clip", score="fused", metric="MdR"),
@@ -63,7 +71,7 @@ def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
     left_out = counts["failed_clips_left_out"]
     failed = f" ({left_out} without features left out)" if left_out else ""
     yield f"\nSplit {evaluation.features.split}: {_clips(counts)}{failed}"
-    for columns in (_there(evaluation, HEADLINE), _there(evaluation, MORE)):
+    for columns in (_there(evaluation, titles) for titles in (HEADLINE, MORE, TASKS)):
         if columns:
             yield ""
             yield _table(evaluation, columns)
@@ -71,7 +79,7 @@ def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
     for note in _notes(evaluation):
         yield Text(note, style="dim")
     for row in evaluation.rows:
-        if row.name != baseline and (columns := _there(evaluation, HEADLINE)):
+        if row.name != baseline and (columns := _there(evaluation, HEADLINE + TASKS)):
             yield ""
             yield Text(f"{row.name} vs {baseline}, paired on the same queries:")
             yield _comparisons(evaluation, row.name, columns)
@@ -152,10 +160,18 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
                     f"text→clip R@1 {effect.approximate['R@1']:.1f} instead of "
                     f"{effect.exact['R@1']:.1f}."
                 )
+    if outside := counts.get("answers_outside_vocabulary"):
+        total = counts["open_ended_questions"]
+        yield (
+            f"answers: {outside} of {total} right answers are outside the vocabulary of the "
+            f"training split and count as wrong; accuracy is at most "
+            f"{100 * (1 - outside / total):.1f} %."
+        )
     if counts["open_ended_questions_not_scored"]:
         yield (
             f"{counts['open_ended_questions_not_scored']} open-ended questions were not scored: "
-            f"they need a trained task head."
+            f"they need a known answer, and a run that was trained to answer them "
+            f"(tasks.answer_weight)."
         )
 
 

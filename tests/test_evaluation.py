@@ -168,6 +168,7 @@ def test_an_untrained_run_equals_zero_shot_to_the_last_digit(head: Any) -> None:
         "clip_to_text",
         "grounding",
         "multiple_choice",
+        "moments",
     ]
     for task, by_score in zero_shot.items():
         for score, scored in by_score.items():

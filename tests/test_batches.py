@@ -170,6 +170,20 @@ def test_segments_without_spans_are_shown_the_way_out() -> None:
     assert loaded(split_of([[(0, 1)], [(0, 1)]], texts), weak).global_texts is not None
 
 
+@pytest.mark.parametrize(
+    "losses", [LossConfig(in_clip_weight=1), LossConfig(cross_clip_negative_weight=0)]
+)
+def test_negatives_inside_clips_need_clips_of_several_segments(losses: LossConfig) -> None:
+    texts: list[Text] = [
+        (clip, f"{kind} {clip}", span)
+        for clip in (0, 1)
+        for kind, span in (("caption", None), ("sentence", (0.0, 1.0)))
+    ]
+    with pytest.raises(TrainingDataError, match="negatives inside clips.*resegment"):
+        loaded(split_of([[(0, 1)], [(0, 1)]], texts), losses)
+    assert loaded(split_of([[(0, 1), (1, 2)], [(0, 1)]], texts), losses).segment_pairs is not None
+
+
 def test_the_weak_term_needs_global_texts_and_a_segment_in_every_clip() -> None:
     weak = LossConfig(global_weight=0, segment_weight=0, weak_segment_weight=1)
     spans: list[Text] = [(0, "a", (0.0, 1.0)), (1, "b", (0.0, 1.0))]

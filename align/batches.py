@@ -129,10 +129,10 @@ def load_training_split(
         needs_in_clip = losses.in_clip_weight > 0 or losses.cross_clip_negative_weight == 0
         if needs_in_clip and pairs.related.all():
             raise TrainingDataError(
-                f"losses.in_clip_weight, or losses.cross_clip_negative_weight=0, asks for negatives "
-                f"inside clips, but in the split {split.split!r} no clip has a text together with a "
-                f"segment that it is not about: cut clips finer with mlalign-extract resegment, or leave "
-                f"these settings out"
+                f"losses.in_clip_weight, or losses.cross_clip_negative_weight=0, asks for "
+                f"negatives inside clips, but in the split {split.split!r} no clip has a text "
+                f"together with a segment that it is not about: cut clips finer with "
+                f"mlalign-extract resegment, or leave these settings out"
             )
     tasks = task_items(split, config=config.tasks, answers=answers, device=device)
     levels = [level.offsets for level in (global_texts, segment_texts) if level is not None]

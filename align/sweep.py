@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
+import signal
 import sys
-import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +32,9 @@ from .trainer import align_on, read_splits
 
 ATTEMPTS: Final = 2
 """Of a member whose process ended; with another that ends, who did it is not known."""
+FEATURES_FOLDER: Final = ".features"
+"""In the sweep's folder, while it runs: the splits that its processes map."""
+LOCK_FILE: Final = ".sweep.lock"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,10 +58,31 @@ def run_sweep(
     Finished runs are kept, unfinished ones finished. A member that fails does not end the others.
     jobs: processes side by side, each with its share of the cores; None: as many as there are
     cores, or one on a GPU. Raises UserError before anything is trained: CacheError, SettingsError
-    for a missing split, RunError where a folder holds a run of other settings or another cache.
+    for a missing split, RunError where a folder holds a run of other settings or another cache, or
+    where another sweep is at work.
     """
     store = FeatureStore.open(cache)
     out.mkdir(parents=True, exist_ok=True)
+    with _alone_in(out):
+        return _run_members(store, members, out, jobs=jobs)
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Hold the sweep's folder: the system lets go of it when this process ends, however it does."""
+    with (out / LOCK_FILE).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"another sweep is at work in {out}: wait for it, or choose another folder with -o"
+            ) from error
+        yield
+
+
+def _run_members(
+    store: FeatureStore, members: Sequence[Member], out: Path, *, jobs: int | None
+) -> list[MemberResult]:
     results = {}
     for member in members:
         summary = _finished(out / member.folder, member, cache_key=store.key)
@@ -63,14 +92,21 @@ def run_sweep(
             )
     missing = [member for member in members if member.folder not in results]
     if missing:
-        cores = os.cpu_count() or 1
-        jobs = min(jobs or (1 if _uses_gpu(missing) else cores), len(missing))
-        with tempfile.TemporaryDirectory(prefix=".features-", dir=out) as folder:
-            shared = _share(store, missing, Path(folder))
-            threads = max(1, cores // jobs)
+        cores = _num_cores()
+        # Of all members, not of those that are missing: a sweep that goes on has the threads, on
+        # which the last digits depend, that it had before.
+        jobs = min(jobs or (1 if _uses_gpu(members) else cores), len(members))
+        threads = max(1, cores // jobs)
+        folder = out / FEATURES_FOLDER
+        shutil.rmtree(folder, ignore_errors=True)  # a killed sweep left it
+        folder.mkdir()
+        try:
+            shared = _share(store, missing, folder)
             for result in _train(missing, shared, out, jobs=jobs, threads=threads):
                 results[result.member.folder] = result
                 _say(result, done=len(results), total=len(members))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     return [results[member.folder] for member in members]
 
 
@@ -96,19 +132,29 @@ def _train(
     """Results as they come; a process that ends takes no other member with it."""
     left = {member.folder: member for member in members}
     attempts = dict.fromkeys(left, 0)
+    context = get_context("spawn")
     while left:
-        # After a process has ended, one member at a time: then it is known whose it was.
-        alone = max(attempts[name] for name in left) > 0
-        workers = 1 if alone else jobs
-        with ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=_start, initargs=(threads,)
-        ) as pool:
-            names = list(left)[:1] if alone else list(left)
+        # After a process has ended, those it may have worked on, one at a time: then it is known
+        # whose it was.
+        suspects = [name for name in left if attempts[name] > 0]
+        names = suspects[:1] or list(left)
+        is_alive, held = context.Pipe(duplex=False)
+        with (
+            ProcessPoolExecutor(
+                min(jobs, len(names)),
+                mp_context=context,
+                initializer=_start,
+                initargs=(threads, is_alive),
+            ) as pool,
+            is_alive,
+            held,  # closed first: on Ctrl-C no member that waits begins
+        ):
             futures: dict[Future[MemberResult], str] = {
                 pool.submit(_train_one, left[name], shared[left[name].config.data], out): name
                 for name in names
             }
             waiting = set(futures)
+            ended: list[str] = []
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -116,24 +162,39 @@ def _train(
                     try:
                         result = future.result()
                     except BrokenProcessPool:
-                        attempts[name] += 1
-                        if attempts[name] < ATTEMPTS:
-                            continue
-                        failure = "its process ended (killed, or out of memory)"
-                        result = MemberResult(
-                            member=left[name], summary=None, failure=failure, is_new=True
-                        )
+                        ended.append(name)
+                        continue
                     del left[name]
                     yield result
+        for name in [name for name in ended if (out / name / CONFIG_FILE).exists()] or ended:
+            attempts[name] += 1
+            if attempts[name] == ATTEMPTS:
+                failure = "its process ended (killed, or out of memory)"
+                yield MemberResult(
+                    member=left.pop(name), summary=None, failure=failure, is_new=True
+                )
 
 
 _splits: dict[Path, Splits] = {}
 """Of this worker process, by file: mapped once."""
 
 
-def _start(threads: int) -> None:
-    """What a worker process begins with."""
+def _start(threads: int, is_alive: Connection) -> None:
+    """What a worker process begins with: its threads, and an end when the sweep has ended.
+
+    is_alive: the sweep holds its other end, which the system closes however the sweep ends. A
+    worker that outlived it would write into a run that the sweep, started again, trains too.
+    """
     torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, and so all workers
+    threading.Thread(target=_end_with, args=(is_alive,), daemon=True).start()
+
+
+def _end_with(sweep: Connection) -> None:
+    try:
+        sweep.recv()
+    except (EOFError, OSError):
+        os._exit(1)
 
 
 def _train_one(member: Member, shared: Path, out: Path) -> MemberResult:
@@ -170,6 +231,11 @@ def _finished(run: Path, member: Member, *, cache_key: str) -> dict[str, Any] | 
 def _content(run: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
     return content
+
+
+def _num_cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _uses_gpu(members: Sequence[Member]) -> bool:

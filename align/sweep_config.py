@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,10 @@ from typing import Any
 
 from ..data_manifests.errors import SettingsError
 from ..data_manifests.settings import load_settings, settings_of
-from .config import RunConfig
+from .config import RunConfig, ValidationMetric
+
+MEASURED = tuple(name for name in typing.get_args(ValidationMetric) if name != "mean")
+"""What a validation may measure."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +53,10 @@ class SweepConfig:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             faults.append(f"seeds must be different numbers, at least one, got {list(self.seeds)}")
         faults += [f"grid.{name} has no values" for name, own in self.grid.items() if not own]
+        if not faults and len(_rows(self)) < math.prod(map(len, self.grid.values())):
+            faults.append("two rows of the grid would be called alike: a value is there twice")
+        if self.metric is not None and self.metric not in MEASURED:
+            faults.append(f"metric must be one of {', '.join(MEASURED)}, got {self.metric!r}")
         names = [row.name for row in self.rows]
         faults += [f"the row {n!r} is there twice" for n in sorted({*names}) if names.count(n) > 1]
         faults += [

@@ -8,6 +8,8 @@ import math
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,12 +21,13 @@ import torch
 import yaml
 from click.testing import CliRunner, Result
 
-from mlalign.align.checkpoint import load_run
+from mlalign.align import sweep as sweep_module
+from mlalign.align.checkpoint import RunError, load_run
 from mlalign.align.cli import main
 from mlalign.align.leaderboard import board_lines, leaderboard
 from mlalign.align.shared_splits import share_splits, shared_splits
 from mlalign.align.student import central_share, mean_of_seeds, quantile
-from mlalign.align.sweep import MemberResult, run_sweep
+from mlalign.align.sweep import FEATURES_FOLDER, MemberResult, run_sweep
 from mlalign.align.sweep_config import load_sweep
 from mlalign.align.trainer import align
 from mlalign.data_manifests.errors import SettingsError, UserError
@@ -83,6 +86,8 @@ def test_rows_are_written_out_and_settings_of_one_name_are_told_apart(tmp_path):
         ({"rows": [{"name": "a"}], "seeds": [1, 1]}, "seeds must be different numbers"),
         ({"rows": [{"name": "a"}], "baseline": "b"}, "no row is called 'b'; the rows are a"),
         ({"rows": [{"name": "a", "sett": {}}]}, "did you mean"),
+        ({"rows": [{"name": "a"}], "metric": "recall"}, "metric must be one of global_recall_at_1"),
+        ({"grid": {"losses.temperature": [0.1, 1e-1]}}, "two rows of the grid would be called"),
     ],
 )
 def test_what_is_wrong_with_a_sweep_is_said_before_anything_runs(content, message, tmp_path):
@@ -149,7 +154,7 @@ def test_a_failed_member_does_not_end_the_others(swept):
     assert [row["row"] for row in table][-1] == "broken"
     assert "Try a lower optimiser.learning_rate" in table[-1]["failures"]
     assert (folder / "runs" / "leaderboard.svg").stat().st_size > 1000
-    assert not list((folder / "runs").glob(".features-*"))
+    assert not (folder / "runs" / FEATURES_FOLDER).exists()
 
 
 def test_a_sweep_goes_on_where_it_was(swept, small_cache):
@@ -187,6 +192,87 @@ def test_a_killed_process_costs_no_member(small_cache, tmp_path):
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
     thread.join(timeout=120)
     assert [result.failure for result in found] == [None, None, None]
+
+
+def start_sweep(cache: Path, path: Path, out: Path) -> subprocess.Popen[str]:
+    """The command in a process group of its own, once two of its members train."""
+    code = "from mlalign.align.cli import program; program()"
+    arguments = [cache, "--sweep", path, "-o", out, "--jobs", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code, *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while len(list(out.glob("*/metrics.jsonl"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    return process
+
+
+def is_quiet(out: Path) -> bool:
+    """Whether nobody writes into the runs any more."""
+
+    def sizes() -> list[int]:
+        return [file.stat().st_size for file in sorted(out.glob("*/metrics.jsonl"))]
+
+    time.sleep(0.5)
+    before = sizes()
+    time.sleep(1.0)
+    return before == sizes()
+
+
+@pytest.mark.slow
+def test_nobody_trains_on_when_a_sweep_is_killed_and_it_is_finished_later(small_cache, tmp_path):
+    rows = [{"name": name, "set": {"optimiser.epochs": 200}} for name in ("a", "b", "c")]
+    base = {**BASE, "validation": {"patience_epochs": None}}
+    path = sweep_file(tmp_path, base=base, rows=rows, seeds=[0])
+    runs = tmp_path / "runs"
+    process = start_sweep(small_cache, path, runs)
+    with pytest.raises(RunError, match="another sweep is at work in"):
+        run_sweep(small_cache, load_sweep(path)[1], runs, jobs=2)
+    process.kill()
+    process.communicate()
+    assert is_quiet(runs)
+    assert not list(runs.glob("*/run.json"))
+    result = sweep(small_cache, runs, path, "--jobs", "2")
+    assert result.exit_code == 0, result.output
+    assert not (runs / FEATURES_FOLDER).exists()
+    assert sweep(small_cache, tmp_path / "whole", path, "--jobs", "2").exit_code == 0
+    for name in ("metrics.jsonl", "heads.safetensors"):
+        finished, whole = (folder / "a-seed0" / name for folder in (runs, tmp_path / "whole"))
+        assert finished.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_sweep_at_once_and_no_waiting_member_begins(small_cache, tmp_path):
+    rows = [{"name": name, "set": {"optimiser.epochs": 10**6}} for name in ("a", "b", "c")]
+    base = {**BASE, "validation": {"patience_epochs": None}}
+    path = sweep_file(tmp_path, base=base, rows=rows, seeds=[0])
+    process = start_sweep(small_cache, path, tmp_path / "runs")
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (130, "Interrupted.\n")
+    assert is_quiet(tmp_path / "runs")
+    assert not (tmp_path / "runs" / "c-seed0").exists()
+
+
+def test_a_sweep_that_goes_on_has_the_threads_that_it_had(small_cache, tmp_path, monkeypatch):
+    """The last digits depend on their number: not on how many members are left."""
+    _, members = load_sweep(sweep_file(tmp_path, rows=[{"name": "a"}, {"name": "b"}], seeds=[0]))
+    given = []
+
+    def train(missing, shared, out, *, jobs, threads):
+        given.append((len(missing), jobs, threads))
+        for own in missing:
+            yield MemberResult(member=own, summary=None, failure="not tried", is_new=True)
+
+    monkeypatch.setattr(sweep_module, "_train", train)
+    monkeypatch.setattr(sweep_module, "_num_cores", lambda: 4)
+    run_sweep(small_cache, members, tmp_path / "runs", jobs=None)
+    align(small_cache, tmp_path / "runs" / members[0].folder, members[0].config)
+    run_sweep(small_cache, members, tmp_path / "runs", jobs=None)
+    assert given == [(2, 2, 2), (1, 2, 2)]
 
 
 @pytest.mark.parametrize(

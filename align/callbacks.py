@@ -118,7 +118,13 @@ class ProgressBar:
         if not self._file.isatty():
             return
         if self._bar is None:
-            self._bar = tqdm(total=report.num_steps, desc=self._label, unit="step", file=self._file)
+            self._bar = tqdm(
+                total=report.num_steps,
+                initial=report.step - 1,  # of a run that goes on: time left is of what is left
+                desc=self._label,
+                unit="step",
+                file=self._file,
+            )
         self._bar.set_postfix_str(f"{self._terms}{self._score}", refresh=False)
         self._bar.update()
 

@@ -79,7 +79,7 @@ class RunSummary:
     logit_scale: float
     """Of the kept weights."""
     wall_seconds: float
-    """Reading, training and validating."""
+    """Training and validating; of a run that was killed, also what came before the kept state."""
 
     def line(self) -> str:
         """The summary in one line."""

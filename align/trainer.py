@@ -88,6 +88,7 @@ def align_on(
     started = time.perf_counter()
     refuse_finished_run(out)
     saved = load_state(out, config, cache_key=train.cache_key)
+    before = saved.wall_seconds if saved else 0.0
     with (
         begin_run(out, config, metrics_bytes=saved.metrics_bytes if saved else 0) as metrics_file,
         EventsWriter(out, first_step=int(saved.training["step"]) + 1 if saved else 1) as events,
@@ -98,8 +99,12 @@ def align_on(
 
         def keep(training: Mapping[str, Any]) -> None:
             metrics_file.flush()
-            written = metrics_file.tell()
-            state = SavedState(training=training, cache_key=train.cache_key, metrics_bytes=written)
+            state = SavedState(
+                training=training,
+                cache_key=train.cache_key,
+                metrics_bytes=metrics_file.tell(),
+                wall_seconds=before + time.perf_counter() - started,
+            )
             save_state(out, state)
 
         try:
@@ -129,7 +134,7 @@ def align_on(
         num_parameters=sum(parameter.numel() for parameter in result.model.parameters()),
         metrics=result.metrics,
         logit_scale=result.model.logit_scale.item(),
-        wall_seconds=time.perf_counter() - started,
+        wall_seconds=before + time.perf_counter() - started,
     )
     finish_run(out, model=result.model, last_weights=result.last_weights, summary=summary)
     drop_state(out)

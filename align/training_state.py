@@ -30,6 +30,8 @@ class SavedState:
     """Of the cache that it is trained on."""
     metrics_bytes: int
     """Length of the metrics file at that moment; what follows is of the epoch that was cut off."""
+    wall_seconds: float
+    """That the training took up to that moment."""
 
 
 def save_state(run: Path, state: SavedState) -> None:
@@ -39,6 +41,7 @@ def save_state(run: Path, state: SavedState) -> None:
         "training": dict(state.training),
         "cache_key": state.cache_key,
         "metrics_bytes": state.metrics_bytes,
+        "wall_seconds": state.wall_seconds,
     }
     write_whole(run / STATE_FILE, lambda temporary: torch.save(content, temporary))
 
@@ -66,6 +69,7 @@ def load_state(run: Path, config: RunConfig, *, cache_key: str) -> SavedState | 
             training=content["training"],
             cache_key=str(content["cache_key"]),
             metrics_bytes=int(content["metrics_bytes"]),
+            wall_seconds=float(content["wall_seconds"]),
         )
         if (run / METRICS_FILE).stat().st_size < state.metrics_bytes:
             raise ValueError(f"{METRICS_FILE} is shorter than when it was written")

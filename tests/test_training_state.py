@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ import torch
 from test_tasks import split_with_questions
 
 from mlalign.align import trainer
-from mlalign.align.callbacks import StepReport, ValidationReport
+from mlalign.align.callbacks import ProgressBar, StepReport, ValidationReport
 from mlalign.align.checkpoint import RunError, load_run
 from mlalign.align.config import (
     HeadConfig,
@@ -24,7 +28,7 @@ from mlalign.align.config import (
     ValidationConfig,
 )
 from mlalign.align.trainer import align_on, fit
-from mlalign.align.training_state import STATE_FILE, load_state
+from mlalign.align.training_state import STATE_FILE, load_state, save_state
 from mlalign.extract.store import SplitFeatures
 
 TRAIN = split_with_questions(1, num_clips=24)
@@ -118,6 +122,57 @@ def test_the_run_folder_is_the_same_too(step, tmp_path, monkeypatch) -> None:
     assert contents[0] == contents[1]
     assert load_run(tmp_path / "killed").model.answers
     assert not (tmp_path / "killed" / STATE_FILE).exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_training_state import CONFIG, TRAIN, VAL, trainer, Killer
+class Killed(Killer):
+    def on_step(self, report):
+        if report.step == {step}:
+            os.kill(os.getpid(), signal.SIGKILL)
+trainer.SAVE_EVERY_SECONDS = 0.0
+trainer.EventsWriter.on_step = Killed({step}).on_step
+trainer.align_on(Path({out!r}), CONFIG, train=TRAIN, validation=VAL, quiet=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 9])
+def test_a_process_killed_by_the_system_is_finished_by_another(step, tmp_path) -> None:
+    finish(tmp_path / "whole")
+    code = KILLED.format(tests=str(Path(__file__).parent), step=step, out=str(tmp_path / "killed"))
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    finish(tmp_path / "killed")
+    for name in ("metrics.jsonl", "heads.safetensors", "last.safetensors"):
+        whole, killed = (tmp_path / run / name for run in ("whole", "killed"))
+        assert whole.read_bytes() == killed.read_bytes(), name
+
+
+def test_the_time_of_a_run_that_was_killed_counts_too(tmp_path, monkeypatch) -> None:
+    run_killed(tmp_path, 8, monkeypatch)
+    state = load_state(tmp_path, CONFIG, cache_key=TRAIN.cache_key)
+    assert state is not None and state.wall_seconds > 0
+    save_state(tmp_path, dataclasses.replace(state, wall_seconds=1000.0))
+    finish(tmp_path)
+    assert 1000 < json.loads((tmp_path / "run.json").read_text())["wall_seconds"] < 1100
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_live_line_of_a_run_that_goes_on_begins_where_it_was() -> None:
+    shown = Terminal()
+    bar = ProgressBar(shown, label="run")
+    numbers = {"loss": 1.0, "global": 0.25}
+    bar.on_step(StepReport(epoch=3, step=51, num_steps=100, learning_rate=0.1, numbers=numbers))
+    bar.close()
+    assert "51/100" in shown.getvalue() and "global 0.250" in shown.getvalue()
 
 
 def test_an_unfinished_run_of_other_settings_is_refused_with_what_differs(

@@ -63,7 +63,9 @@ class RunSummary:
     num_failed_clips: int
     """Clips of the training split without features, left out."""
     num_partial_clips: int
-    """Clips of the training split whose video was cut short, included or left out (see config)."""
+    """Clips of the training split whose video was cut short, included or left out."""
+    leaves_out_partial_clips: bool
+    """Which of the two."""
     num_validation_clips: int
     """Clips of the validation split with features."""
     best_epoch: int
@@ -94,7 +96,8 @@ class RunSummary:
         if self.num_failed_clips:
             notes.append(f"{self.num_failed_clips} without features left out")
         if self.num_partial_clips:
-            notes.append(f"{self.num_partial_clips} of videos that are cut short")
+            what = " left out" if self.leaves_out_partial_clips else ""
+            notes.append(f"{self.num_partial_clips} of videos that are cut short{what}")
         if notes:
             trained += f" ({', '.join(notes)})"
         kept = f"epoch {self.best_epoch} of {self.num_epochs} kept"

@@ -127,6 +127,7 @@ def align_on(
         num_train_clips=len(train.clip_ids),
         num_failed_clips=train.num_failed_clips,
         num_partial_clips=train.num_partial_clips,
+        leaves_out_partial_clips=config.data.partial_clips == "leave_out",
         num_validation_clips=0 if validation is None else len(validation.clip_ids),
         best_epoch=result.best_epoch,
         num_epochs=result.num_epochs,

@@ -159,8 +159,11 @@ class FeatureStore:
         usable = has_features.filter(pc.invert(is_partial)) if leave_out_partial else has_features
         usable = usable.sort_by("clip_id")
         if usable.num_rows == 0:
+            short = has_features.num_rows
+            reason = f" but {short} that are cut short and left out" if short else ""
             raise CacheError(
                 f"{self.path}: none of the {clips.num_rows} clips of split {name!r} has features"
+                f"{reason}"
             )
         ids = usable["clip_id"]
         cut = self.segments.filter(pc.equal(self.segments["rule"], rule))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -78,7 +79,10 @@ class SmallStore:
     def split(self, name: str, *, segments: str | None, leave_out_partial: bool) -> SplitFeatures:
         if segments not in (None, "spans"):
             raise UserError(f"no segments {segments!r}; there are spans")
-        return small_split(name, num_clips=20 if name == "train" else 10)
+        if name == "val":
+            return small_split(name, num_clips=10)
+        split = small_split(name, num_clips=18 if leave_out_partial else 20)
+        return dataclasses.replace(split, num_partial_clips=2)
 
 
 @pytest.fixture
@@ -98,10 +102,20 @@ def test_it_trains_and_prints_one_line(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     assert len(result.stdout.splitlines()) == 1
     assert result.stdout.startswith(
-        f"{folder / 'run'}: trained on 20 clips (3 without features left out), epoch "
+        f"{folder / 'run'}: trained on 20 clips (3 without features left out, 2 of videos that are "
+        f"cut short), epoch "
     )
     assert "(10 validation clips)" in result.stdout
     assert load_run(folder / "run").cache_key == "the key"
+
+
+def test_clips_that_are_cut_short_are_left_out_when_asked_and_counted(folder: Path) -> None:
+    result = invoke(folder, "--set", "data.partial_clips=leave_out")
+    assert "trained on 18 clips (3 without features left out, 2 of videos" in result.stdout
+    assert "cut short left out), epoch" in result.stdout
+    content = json.loads((folder / "run" / "run.json").read_text())
+    assert (content["num_failed_clips"], content["num_partial_clips"]) == (3, 2)
+    assert content["leaves_out_partial_clips"] is True
 
 
 def test_a_log_gets_plain_progress_lines(folder: Path) -> None:

@@ -29,6 +29,7 @@ SUMMARY = RunSummary(
     num_train_clips=100,
     num_failed_clips=0,
     num_partial_clips=0,
+    leaves_out_partial_clips=False,
     num_parameters=1,
     num_validation_clips=20,
     best_epoch=4,

@@ -121,6 +121,24 @@ def cache(tmp_path):
     return cache
 
 
+def test_clips_that_are_cut_short_are_there_unless_left_out_and_counted_either_way(cache):
+    commit_clips(cache, "clips-4", {"d": "train"}, seed=40, status="partial", reason="cut short")
+    commit_texts(cache, "texts-2", [text_row("t9", "d", 0)], seed=50)
+    store = FeatureStore.open(cache)
+    whole, without = store.split("train"), store.split("train", leave_out_partial=True)
+    assert (whole.clip_ids, without.clip_ids) == (["a", "c", "d"], ["a", "c"])
+    assert (whole.text_ids, without.text_ids) == (["t1", "t3", "t9"], ["t1", "t3"])
+    for split in (whole, without):
+        assert (split.num_failed_clips, split.num_partial_clips) == (1, 1)
+    np.testing.assert_array_equal(without.segment_features, whole.segment_features[:2])
+
+
+def test_a_split_of_nothing_but_clips_cut_short_says_so(cache):
+    commit_clips(cache, "clips-4", {"d": "short"}, seed=40, status="partial", reason="cut short")
+    with pytest.raises(CacheError, match="has features but 1 that are cut short and left"):
+        FeatureStore.open(cache).split("short", leave_out_partial=True)
+
+
 def test_a_split_is_what_was_committed_in_the_order_of_the_ids(cache):
     found = FeatureStore.open(cache).split("train")
     one, two = random_rows(2, 10), random_rows(1, 20)

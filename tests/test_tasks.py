@@ -379,6 +379,7 @@ def test_the_vocabulary_is_kept_with_the_run(tmp_path: Path):
         num_train_clips=9,
         num_failed_clips=0,
         num_partial_clips=0,
+        leaves_out_partial_clips=False,
         num_parameters=1,
         num_validation_clips=0,
         best_epoch=1,

@@ -1,0 +1,242 @@
+"""A sweep of 16 runs against the same runs in turn, and how often its features are in memory.
+
+    python benchmarks/sweep.py                   # less than three minutes on two cores
+
+Features are random: clips of 12 segments, a caption for each clip and a sentence for each segment,
+512 wide. In turn each run has all cores: once as 16 commands, which each start Python and read the
+cache, and once in a single process that reads it once and has started already, which is the
+stricter measure. While the sweep works, the proportional set sizes (PSS) of all its processes are
+added up: a page that n processes map counts as an n-th in each, so that the sum has it once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from mlalign.align.sweep_config import Member, load_sweep
+from mlalign.align.trainer import align_on, read_splits
+from mlalign.extract.store import FeatureStore
+from mlalign.extract.writer import commit_shard, open_for_writing
+
+WIDTH, SEGMENTS = 512, 12
+SEEDS = 4
+RATES = (3e-4, 5e-4, 1e-3, 2e-3)
+MIB = 1 << 20
+RESULT = Path(__file__).parent / "results" / "sweep.txt"
+PROGRAM = "from mlalign.align.cli import program; program()"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=1000, help="Of the training split.")
+    parser.add_argument("--epochs", type=int, default=2)
+    given = parser.parse_args()
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        cache = make_cache(out / "cache", {"train": given.clips, "val": given.clips // 4})
+        file = out / "sweep.yaml"
+        file.write_text(yaml.safe_dump(sweep_settings(given.epochs)))
+        _, members = load_sweep(file)
+        memory = Memory()
+        together = seconds_of([str(cache), "--sweep", str(file), "-o", str(out / "sweep")], memory)
+        commands = sum(
+            seconds_of([str(cache), "--config", str(config), "-o", str(out / "commands" / name)])
+            for name, config in configs_of(members, out / "sweep")
+        )
+        process = in_one_process(cache, members, out / "process")
+    cores = len(os.sched_getaffinity(0))
+    lines = [
+        f"{len(members)} runs of {given.epochs} epochs, {given.clips:,} clips of {SEGMENTS} "
+        f"segments of width {WIDTH}; {cores} cores, torch {torch.__version__}; load average "
+        f"before: {load:.1f}",
+        f"as a sweep, {cores} processes of one thread:   {together:6.1f} s",
+        f"in turn, a command each, {cores} threads:      {commands:6.1f} s   ratio "
+        f"{together / commands:.2f}",
+        f"in turn, in one process, {cores} threads:      {process:6.1f} s   ratio "
+        f"{together / process:.2f}",
+        f"features: a file of {memory.file_bytes / MIB:.0f} MiB, mapped by {memory.mapped_by} "
+        f"processes at once; in memory, all processes together (PSS): "
+        f"{memory.features / MIB:.0f} MiB",
+        f"all memory of the sweep's processes (PSS), at most: {memory.total / MIB:.0f} MiB",
+    ]
+    lines.insert(0, " ".join(["# python benchmarks/sweep.py", *sys.argv[1:]]))
+    print("\n".join(lines))
+    RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def make_cache(path: Path, num_clips: dict[str, int]) -> Path:
+    """A cache of random features, a shard for each split."""
+    rng = np.random.default_rng(0)
+    open_for_writing(
+        path,
+        settings={"backbone": "random", "width": WIDTH},
+        layout={"segments": ["uniform:12"], "keep_frames": False},
+        record={},
+    )
+    for split, count in num_clips.items():
+        ids = [f"{split}{i:06d}" for i in range(count)]
+        clips = [clip_row(name, row, split) for row, name in enumerate(ids)]
+        spans = [
+            (name, i, row * SEGMENTS + i) for row, name in enumerate(ids) for i in range(SEGMENTS)
+        ]
+        segments = [
+            {"clip_id": name, "rule": "uniform:12", "segment_index": i, "start_seconds": float(i)}
+            | {"end_seconds": i + 1.0, "num_frames": 1, "row": row}
+            for name, i, row in spans
+        ]
+        texts = [text_row(name, row, split, None) for row, name in enumerate(ids)]
+        texts += [text_row(name, count + row, split, i) for name, i, row in spans]
+        arrays = {
+            "clips/features": features(rng, count),
+            "segments/features": features(rng, len(segments)),
+            "frames/seconds": np.zeros(count),
+        }
+        tables = {"clips": clips, "segments": segments}
+        commit_shard(path, "clips", f"clips-{split}", arrays=arrays, tables=tables)
+        text_arrays = {"texts/features": features(rng, len(texts))}
+        commit_shard(path, "texts", f"texts-{split}", arrays=text_arrays, tables={"texts": texts})
+    return path
+
+
+def features(rng: np.random.Generator, count: int) -> np.ndarray:
+    return rng.normal(size=(count, WIDTH)).astype(np.float16)
+
+
+def clip_row(clip_id: str, row: int, split: str) -> dict[str, object]:
+    return {
+        "clip_id": clip_id,
+        "video_path": f"{clip_id}.mp4",
+        "split": split,
+        "status": "ok",
+        "num_frames": 1,
+        "num_segments": SEGMENTS,
+        "duration_seconds": float(SEGMENTS),
+        "item_digest": clip_id,
+        "generation": 0,
+        "row": row,
+    }
+
+
+def text_row(clip_id: str, row: int, split: str, segment: int | None) -> dict[str, object]:
+    return {
+        "text_id": f"{clip_id}-{segment}",
+        "clip_id": clip_id,
+        "kind": "caption",
+        "text": f"words {row} of {split}",
+        "start_seconds": None if segment is None else float(segment),
+        "end_seconds": None if segment is None else segment + 1.0,
+        "split": split,
+        "item_digest": "d",
+        "generation": 0,
+        "row": row,
+    }
+
+
+def sweep_settings(epochs: int) -> dict[str, object]:
+    return {
+        "base": {
+            "device": "cpu",
+            "optimiser": {"epochs": epochs},
+            "validation": {"patience_epochs": None},
+        },
+        "grid": {"optimiser.learning_rate": list(RATES)},
+        "seeds": list(range(SEEDS)),
+    }
+
+
+def configs_of(members: list[Member], sweep: Path) -> list[tuple[str, Path]]:
+    """Name and settings of each run, as the sweep has written them."""
+    return [(member.folder, sweep / member.folder / "config.yaml") for member in members]
+
+
+def in_one_process(cache: Path, members: list[Member], out: Path) -> float:
+    """Seconds of the runs one after the other, with reading the cache once."""
+    began = time.perf_counter()
+    train, validation = read_splits(FeatureStore.open(cache), members[0].config.data)
+    for member in members:
+        align_on(out / member.folder, member.config, train=train, validation=validation, quiet=True)
+    return time.perf_counter() - began
+
+
+class Memory:
+    """The most that a process and its children have in memory, by PSS."""
+
+    def __init__(self) -> None:
+        self.total = self.features = self.file_bytes = self.mapped_by = 0
+
+    def watch(self, pid: int, is_over: threading.Event) -> None:
+        while not is_over.wait(0.5):
+            self._look([pid, *children(pid)])
+
+    def _look(self, pids: list[int]) -> None:
+        total = features = mapped_by = 0
+        for pid in pids:
+            try:
+                maps = Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                continue  # it has ended
+            is_features, is_mapped = False, False
+            for line in maps.splitlines():
+                word = line.split(maxsplit=1)[0]
+                if "-" in word:  # the first line of a mapping
+                    is_features = "/.features/" in line
+                    if is_features:
+                        is_mapped = True
+                        self.file_bytes = max(self.file_bytes, file_size(line))
+                elif word == "Pss:":
+                    own = int(line.split()[1]) * 1024
+                    total += own
+                    features += own if is_features else 0
+            mapped_by += is_mapped
+        self.total, self.features = max(self.total, total), max(self.features, features)
+        self.mapped_by = max(self.mapped_by, mapped_by)
+
+
+def file_size(mapping: str) -> int:
+    """Bytes of the file whose whole a line of smaps maps."""
+    start, end = mapping.split(maxsplit=1)[0].split("-")
+    return int(end, 16) - int(start, 16)
+
+
+def children(pid: int) -> list[int]:
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [int(child) for child in listed] + [g for c in listed for g in children(int(c))]
+
+
+def seconds_of(arguments: list[str], memory: Memory | None = None) -> float:
+    """Wall time of `mlalign-align` with these arguments."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", PROGRAM, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    is_over = threading.Event()
+    if memory is not None:
+        watcher = threading.Thread(target=memory.watch, args=(process.pid, is_over))
+        watcher.start()
+    code = process.wait()
+    seconds = time.perf_counter() - began
+    is_over.set()
+    if code != 0:
+        raise SystemExit(f"mlalign-align {' '.join(arguments)} ended with {code}")
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -64,15 +64,21 @@ def main(
         overrides = (*overrides, f"seed={seed}")
     settings = load_settings(RunConfig, config, overrides)
 
-    from .trainer import align  # torch is imported only once there is work to do
+    from .processes import is_first_process, process_group
+    from .trainer import align, uses_gpu  # torch is imported only once there is work to do
 
-    summary = align(cache, out, settings)
-    click.echo(json.dumps(summary.to_json()) if as_json else summary.line())
+    with process_group(on_gpu=uses_gpu(settings.device)):
+        summary = align(cache, out, settings)
+        if is_first_process():
+            click.echo(json.dumps(summary.to_json()) if as_json else summary.line())
 
 
 def _run_sweep(cache: Path, out: Path, sweep: Path, *, jobs: int | None, as_json: bool) -> None:
+    from .processes import is_started_by_torchrun
     from .sweep_config import load_sweep
 
+    if is_started_by_torchrun():
+        raise SettingsError("a sweep starts its own processes: run it without torchrun")
     settings, members = load_sweep(sweep)
 
     from .leaderboard import board_lines, leaderboard, write_leaderboard

@@ -32,6 +32,14 @@ from .events import EventsWriter
 from .model import AlignmentModel, build_model, cpu_weights
 from .objective import loss_terms
 from .optimiser import build_optimiser, learning_rate_factor
+from .processes import (
+    agreed,
+    average_gradients,
+    is_first_process,
+    num_processes,
+    share_heads,
+    wait_for_all,
+)
 from .task_items import answer_features, vocabulary
 from .training_state import SavedState, drop_state, load_state, save_state
 from .validation import Judge
@@ -84,10 +92,58 @@ def align_on(
     validation: SplitFeatures | None,
     quiet: bool = False,
 ) -> RunSummary:
-    """`align` on splits that are in memory already. quiet: without progress on stderr."""
+    """`align` on splits that are in memory already. quiet: without progress on stderr.
+
+    Of several processes the first one writes.
+    """
     started = time.perf_counter()
     refuse_finished_run(out)
     saved = load_state(out, config, cache_key=train.cache_key)
+    wait_for_all()  # before the first one writes
+    before = saved.wall_seconds if saved else 0.0
+    if is_first_process():
+        result = _fit_into(
+            out, config, train=train, validation=validation, saved=saved, quiet=quiet
+        )
+    else:
+        resume_from = saved.training if saved else None
+        result = fit(config, train=train, validation=validation, resume_from=resume_from)
+    summary = RunSummary(
+        path=out,
+        cache_key=train.cache_key,
+        feature_width=train.clip_features.shape[1],
+        text_feature_width=train.text_features.shape[1],
+        segment_rule=train.segment_rule,
+        num_train_clips=len(train.clip_ids),
+        num_failed_clips=train.num_failed_clips,
+        num_partial_clips=train.num_partial_clips,
+        leaves_out_partial_clips=config.data.partial_clips == "leave_out",
+        num_validation_clips=0 if validation is None else len(validation.clip_ids),
+        best_epoch=result.best_epoch,
+        num_epochs=result.num_epochs,
+        num_steps=result.num_steps,
+        num_parameters=sum(parameter.numel() for parameter in result.model.parameters()),
+        metrics=result.metrics,
+        logit_scale=result.model.logit_scale.item(),
+        wall_seconds=before + time.perf_counter() - started,
+    )
+    if is_first_process():
+        finish_run(out, model=result.model, last_weights=result.last_weights, summary=summary)
+        drop_state(out)
+    return summary
+
+
+def _fit_into(
+    out: Path,
+    config: RunConfig,
+    *,
+    train: SplitFeatures,
+    validation: SplitFeatures | None,
+    saved: SavedState | None,
+    quiet: bool,
+) -> FitResult:
+    """`fit`, with its numbers, events and states in the run folder."""
+    started = time.perf_counter()
     before = saved.wall_seconds if saved else 0.0
     with (
         begin_run(out, config, metrics_bytes=saved.metrics_bytes if saved else 0) as metrics_file,
@@ -108,7 +164,7 @@ def align_on(
             save_state(out, state)
 
         try:
-            result = fit(
+            return fit(
                 config,
                 train=train,
                 validation=validation,
@@ -118,28 +174,6 @@ def align_on(
             )
         finally:
             progress.close()
-    summary = RunSummary(
-        path=out,
-        cache_key=train.cache_key,
-        feature_width=train.clip_features.shape[1],
-        text_feature_width=train.text_features.shape[1],
-        segment_rule=train.segment_rule,
-        num_train_clips=len(train.clip_ids),
-        num_failed_clips=train.num_failed_clips,
-        num_partial_clips=train.num_partial_clips,
-        leaves_out_partial_clips=config.data.partial_clips == "leave_out",
-        num_validation_clips=0 if validation is None else len(validation.clip_ids),
-        best_epoch=result.best_epoch,
-        num_epochs=result.num_epochs,
-        num_steps=result.num_steps,
-        num_parameters=sum(parameter.numel() for parameter in result.model.parameters()),
-        metrics=result.metrics,
-        logit_scale=result.model.logit_scale.item(),
-        wall_seconds=before + time.perf_counter() - started,
-    )
-    finish_run(out, model=result.model, last_weights=result.last_weights, summary=summary)
-    drop_state(out)
-    return summary
 
 
 def read_splits(
@@ -216,6 +250,8 @@ class Training:
         if settings.ema_decay is not None:
             average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
             self._averaged = AveragedModel(self._model, multi_avg_fn=average)
+        if num_processes() > 1:
+            share_heads(self._model)
         self._steps_per_epoch = num_batches(
             len(self._split.clips), batch_clips=settings.batch_clips
         )
@@ -327,6 +363,7 @@ class Training:
         values["logit_scale"] = model.logit_scale
         self._optimiser.zero_grad()
         torch.autograd.backward(values["loss"])
+        average_gradients(model)
         values["gradient_norm"] = nn.utils.clip_grad_norm_(
             model.parameters(), self._config.optimiser.max_gradient_norm
         )
@@ -340,9 +377,10 @@ class Training:
 
     def _validate(self, watchers: Sequence[Callback]) -> None:
         if self._judge is not None:
-            self._stop = self._judge.validate(
+            stop = self._judge.validate(
                 self._shown, epoch=self._epoch, step=self._step, watchers=watchers
             )
+            self._stop = agreed(stop, self._device)
 
     def _result(self) -> FitResult:
         judge, model = self._judge, self._shown
@@ -385,6 +423,11 @@ def _matmul_precision(precision: Precision) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def uses_gpu(name: DeviceName) -> bool:
+    """Whether a run of this device trains on a GPU; SettingsError where there is none to have."""
+    return _device(name).type == "cuda"
 
 
 def _device(name: DeviceName) -> torch.device:

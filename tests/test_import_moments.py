@@ -17,6 +17,10 @@ from mlalign.data_manifests.importers.dataset_rows import DatasetRows
 from mlalign.data_manifests.importers.ledger import Ledger
 from mlalign.data_manifests.reader import read_manifest
 
+# As ActivityNet and TACoS have a video; the latter with a rate, so that frames are seconds.
+CAPTION = {"duration": 9, "timestamps": [[0, 5]], "sentences": ["x"], "fps": 1, "num_frames": 9}
+ONE_EMPTY = {**CAPTION, "timestamps": [[5, 5]]}
+
 
 def read(name: str, folder: Path, **changed: str) -> DatasetRows:
     Fixture(files={**FIXTURES[name].files, **changed}).write(folder)
@@ -56,6 +60,50 @@ def test_lists_of_other_lengths_are_refused(tmp_path):
     train = '{"v_a": {"duration": 5, "timestamps": [[0, 1]], "sentences": ["a", "b"]}}'
     with pytest.raises(ManifestError, match="item 2: 'v_a': expected as many timestamps as sent"):
         read("activitynet-moments", tmp_path, **{"train.json": train})
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("activitynet-moments", {"train.json": json.dumps({"v_a": ONE_EMPTY, "v_b": CAPTION})}),
+        ("charades-sta", {"charades_sta_train.txt": "v_a 5.0 5.0##x.\nv_b 0.0 5.0##x."}),
+        ("tacos", {"train.json": json.dumps({"v_a": ONE_EMPTY, "v_b": CAPTION})}),
+        ("how2r", {"how2R_train_release.csv": "a,[0:60],[70:80],x\nb,[0:60],[0:5],x"}),
+    ],
+)
+def test_a_video_of_which_no_moment_has_a_length_is_a_clip_without_queries(name, changed, tmp_path):
+    """The official numbers of videos, which the cards state, count it."""
+    counts = read(name, tmp_path, **changed).counts(frozenset({"query"}))["train"]
+    assert (counts.clips, counts.texts) == (2, 1)
+
+
+@pytest.mark.parametrize("key", ["", " ", "\ud800", "a\0b", "a\nb"])
+@pytest.mark.parametrize(
+    ("name", "file", "value"),
+    [
+        ("activitynet-moments", "train.json", CAPTION),
+        ("tacos", "train.json", CAPTION),
+        ("tvr", "tvr_video2dur_idx.json", {"v": [5, 0]}),
+    ],
+)
+def test_a_name_that_is_no_id_is_refused(name, file, value, key, tmp_path):
+    content = {"train": {key: [5, 0]}} if name == "tvr" else {key: value}
+    with pytest.raises(ManifestError, match=rf"{file}, item 1.*expected .*id"):
+        read(name, tmp_path, **{file: json.dumps(content)})
+
+
+def test_an_entry_that_is_there_twice_is_refused(tmp_path):
+    """JSON takes the last one: the sentences of the first would be gone without a word."""
+    entry = json.dumps(CAPTION)
+    with pytest.raises(ManifestError, match=r"train.json: not valid JSON \('v_a' is there twice"):
+        read("tacos", tmp_path, **{"train.json": f'{{"v_a": {entry}, "v_a": {entry}}}'})
+
+
+def test_a_clip_in_another_span_is_refused(tmp_path):
+    record = {"qid": 1, "query": "a", "vid": "v", "relevant_windows": [[0, 2]]}
+    records = lines({**record, "duration": 150}, {**record, "qid": 2, "duration": 100})
+    with pytest.raises(ManifestError, match=r"the clip 'v' is \[0, 100\) here and \[0, 150\) at"):
+        read("qvhighlights", tmp_path, **{"highlight_train_release.jsonl": records})
 
 
 def test_charades_moments_are_cut_at_the_length_and_sentences_may_have_hashes(tmp_path):
@@ -129,6 +177,13 @@ def test_subtitles_are_texts_of_their_own_kind(tmp_path):
     assert rows.counts(frozenset({"query"}))["train"].texts == 2
 
 
+def test_half_a_character_in_a_subtitle_becomes_a_question_mark(tmp_path):
+    """JSON can spell a lone surrogate, no table can hold one."""
+    said = {"vid_name": "s_01_clip_00", "sub": [{"text": "a\ud800", "start": 0, "end": 1}]}
+    changed = {"tvqa_preprocessed_subtitles.jsonl": lines(said)}
+    assert read("tvr", tmp_path, **changed).texts["s_01_clip_00@0"][2] == "a?"
+
+
 def test_subtitles_may_be_a_folder_of_srt_files(tmp_path):
     files = {name: text for name, text in TVR.items() if "subtitles" not in name}
     srt = "1\r\n00:00:01,500 --> 00:00:02,750\r\nHello\r\nyou\r\n\r\n"
@@ -181,6 +236,15 @@ def test_how2r_moments_become_seconds_of_the_clip(tmp_path):
     assert spans(rows)["ab_c-1_10_70.5#0"] == (2.5, 10.0)
     assert spans(rows)["ab_c-1_10_70.5#1"] == (50.0, 60.5)
     assert rows.texts["ab_c-1_10_70.5#0"][2] == 'mix, "well"'
+
+
+def test_clips_that_differ_in_a_late_digit_are_two(tmp_path):
+    table = "v,[1234.561:1300],[1240:1250],a\nv,[1234.562:1300.0],[1240:1250],b\n"
+    rows = read("how2r", tmp_path, **{"how2R_train_release.csv": table})
+    assert [clip for clip in rows.clips if clip.startswith("v")] == [
+        "v_1234.561_1300",
+        "v_1234.562_1300",
+    ]
 
 
 def test_a_query_id_that_comes_twice_is_refused(tmp_path):

@@ -17,7 +17,8 @@ def import_activitynet_captions(card: Card, files: OfficialFiles, rows: DatasetR
     """A row of the file is a sentence. With `queries: paragraph` those of a video are joined.
 
     val_2 annotates videos of val_1 again: there a clip is called VIDEO@val_2, so that each clip has
-    one split.
+    one split. A video of which no moment has a length is a clip without queries, since the official
+    numbers of videos count it.
     """
     is_paragraph = card.queries == "paragraph"
     for split in files.splits:
@@ -27,15 +28,14 @@ def import_activitynet_captions(card: Card, files: OfficialFiles, rows: DatasetR
             row.value = entry
             if moment is None or sentence is None:
                 row.refuse(f"{name!r}: expected as many timestamps as sentences")
-            duration = row.number("duration")
+            video, duration = row.as_name(name, "video"), row.number("duration")
             text, (start, end) = row.sentence(sentence, "sentences"), row.pair(moment, "timestamps")
-            clip_id = f"{name}@{split}" if split == "val_2" else name
+            clip_id = f"{video}@{split}" if split == "val_2" else video
+            rows.clip(row, clip_id, split=split, video_names=(video,), duration_seconds=duration)
             if not is_paragraph:
                 span = usable_span(row, start, end, duration_seconds=duration)
-                _clip(rows, row, clip_id, name, split, duration)
                 rows.text(row, clip_id, text, kind="query", span=span)
                 return
-            _clip(rows, row, clip_id, name, split, duration)
             rows.sentence(row, clip_id, text)
             own = span_inside(row, start, end, duration_seconds=duration)
             if own is None:
@@ -45,12 +45,6 @@ def import_activitynet_captions(card: Card, files: OfficialFiles, rows: DatasetR
 
         sentences = _sentences(files.entries(split))
         rows.each(files.rows(split, enumerate(sentences, start=1)), take)
-
-
-def _clip(
-    rows: DatasetRows, row: Row, clip_id: str, video: str, split: str, duration: float
-) -> None:
-    rows.clip(row, clip_id, split=split, video_names=(video,), duration_seconds=duration)
 
 
 def _sentences(entries: list[tuple[str, Any]]) -> Iterator[tuple[str, Any, Any, Any]]:

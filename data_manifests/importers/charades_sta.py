@@ -14,7 +14,10 @@ LINE = re.compile(r"(\S+) (\S+) (\S+?)##(.*)")
 
 
 def import_charades_sta(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
-    """Moments that end beyond a video whose length is known are cut; those without length go."""
+    """Moments that end beyond a video whose length is known are cut; those without length go.
+
+    Their videos stay, as clips: the official numbers of videos count them.
+    """
     for split in files.splits:
         durations: dict[str, float] = {}
 
@@ -26,16 +29,17 @@ def import_charades_sta(card: Card, files: OfficialFiles, rows: DatasetRows) -> 
             found = LINE.fullmatch(row.value)
             if found is None:
                 row.refuse(f"expected VIDEO START END##SENTENCE, got {shown(row.value)}")
-            clip_id, start, end, sentence = found.groups()
+            video, start, end, sentence = found.groups()
+            clip_id = row.as_name(video, "video")
             text = row.sentence(sentence, "sentence")
             duration = durations.get(clip_id)
+            rows.clip(row, clip_id, split=split, duration_seconds=duration)
             span = usable_span(
                 row,
                 row.as_number(start, "start"),
                 row.as_number(end, "end"),
                 duration_seconds=duration,
             )
-            rows.clip(row, clip_id, split=split, duration_seconds=duration)
             rows.text(row, clip_id, text, kind="query", span=span)
 
         lengths = f"{split}_lengths"

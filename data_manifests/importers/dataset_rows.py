@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from ..faults import shown
 from ..schema import CLIPS, QUESTIONS, TEXTS, SplitCounts
 from .ledger import Ledger, Row
 
@@ -71,11 +72,18 @@ class DatasetRows:
     ) -> Clip:
         """The clip, which may be there already; in another split or span it is a fault.
 
-        video_names: None for the clip id itself. A clip with an end that is not after its start is
-        refused.
+        video_names: None for the clip id itself. A clip whose id is no printable text, or whose end
+        is not after its start, is refused.
         """
+        if not clip_id.strip() or not clip_id.isprintable():
+            row.refuse(f"expected the id of a clip, got {shown(clip_id)}")
         found = self.clips.get(clip_id)
         if found is not None:
+            if (found.start_seconds, found.end_seconds) != (start_seconds, end_seconds):
+                row.refuse(
+                    f"the clip {clip_id!r} is {_span_text(start_seconds, end_seconds)} here and "
+                    f"{_span_text(found.start_seconds, found.end_seconds)} at {found.place}"
+                )
             if found.split != split:
                 row.refuse(
                     f"the clip {clip_id!r} is in split {split} here and in {found.split} "
@@ -221,6 +229,10 @@ class DatasetRows:
             pa.table(text_columns, schema=TEXTS),
             pa.table(question_columns, schema=QUESTIONS),
         )
+
+
+def _span_text(start: float | None, end: float | None) -> str:
+    return f"[{start or 0:g}, {'its end' if end is None else f'{end:g}'})"
 
 
 def usable_span(

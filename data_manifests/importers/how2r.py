@@ -28,8 +28,7 @@ def import_how2r(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
             if len(row.value) == 5 and row.value[4].strip():
                 row.refuse(f"expected nothing in the fifth column, got {shown(row.value[4])}")
             length = last - first
-            span = usable_span(row, start - first, end - first, duration_seconds=length)
-            clip_id = f"{video}_{first:g}_{last:g}"
+            clip_id = f"{video}_{_in_full(first)}_{_in_full(last)}"
             rows.clip(
                 row,
                 clip_id,
@@ -39,6 +38,7 @@ def import_how2r(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
                 end_seconds=last,
                 duration_seconds=length,
             )
+            span = usable_span(row, start - first, end - first, duration_seconds=length)
             rows.text(row, clip_id, query, kind="query", span=span)
 
         rows.each(files.fields(split, widths=(4, 5)), take)
@@ -51,3 +51,8 @@ def read_span(row: Row, column: int) -> tuple[float, float]:
         row.refuse(f"expected [START:END], got {shown(row.get(column))}", key=str(column + 1))
     start, end = (row.as_number(number.strip(), str(column + 1)) for number in found.groups())
     return start, end
+
+
+def _in_full(seconds: float) -> str:
+    """With every digit, so that clips that differ have ids that do; 60, not 60.0."""
+    return repr(seconds).removesuffix(".0")

@@ -142,10 +142,7 @@ class Row:
         """`value` as a sentence; see `words`."""
         if not isinstance(value, str):
             self.refuse(f"expected text, got {shown(value)}", key=str(key))
-        # A lone surrogate, which JSON can spell, is no text.
-        text = value.encode("utf-8", "replace").decode("utf-8")
-        if text != value:
-            self.mend("characters that are no text became question marks", value)
+        text = self.characters(value)
         stripped = " ".join(text.split("\n")).strip() if "\n" in text else text.strip()
         if not stripped:
             self.refuse(f"a text is required, got {shown(value)}", key=str(key))
@@ -153,9 +150,19 @@ class Row:
             self.mend("blanks around a text, or line ends in it, taken off", value)
         return stripped
 
+    def characters(self, value: str) -> str:
+        """The text without lone surrogates, which JSON can spell but no table holds; mended."""
+        text = value.encode("utf-8", "replace").decode("utf-8")
+        if text != value:
+            self.mend("characters that are no text became question marks", value)
+        return text
+
     def name(self, key: str | int) -> str:
         """An id: text or a whole number."""
-        value = self.get(key)
+        return self.as_name(self.get(key), key)
+
+    def as_name(self, value: Any, key: str | int) -> str:
+        """`value`, such as the key of an entry, as an id; see `name`."""
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if not isinstance(value, str) or not value.strip() or not value.isprintable():

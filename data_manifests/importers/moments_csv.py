@@ -18,8 +18,8 @@ def import_moments_csv(card: Card, files: OfficialFiles, rows: DatasetRows) -> N
         def take(row: Row, split: str = split) -> None:
             clip_id, text = row.name("video"), row.words("sentence")
             start, end = row.number("start_seconds"), row.number("end_seconds")
-            span = usable_span(row, start, end, duration_seconds=None)
             rows.clip(row, clip_id, split=split)
+            span = usable_span(row, start, end, duration_seconds=None)
             rows.text(row, clip_id, text, kind="query", span=span)
 
         columns = ("video", "start_seconds", "end_seconds", "sentence")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import pickle
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -49,7 +50,7 @@ class OfficialFiles:
             self._fault(path, "expected JSON, the file is empty")
             return None
         try:
-            return json.loads(text, parse_constant=_no_constant)
+            return _parsed(text)
         except json.JSONDecodeError as error:
             # An item's number is what faults of JSON show, so the line is said in words.
             self._fault(path, f"not valid JSON (line {error.lineno}: {error.msg})")
@@ -85,7 +86,7 @@ class OfficialFiles:
         lines = decoded_text(path, self._ledger.faults).split("\n")
         for row in self.rows(word, _numbered(lines)):
             try:
-                row.value = json.loads(row.value, parse_constant=_no_constant)
+                row.value = _parsed(row.value)
             except UNREADABLE as error:
                 said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
                 row.value = Broken(f"not valid JSON ({said}), got {shown(row.value)}")
@@ -201,6 +202,21 @@ def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield number, line.rstrip("\r")
+
+
+def _parsed(text: str) -> Any:
+    return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_distinct_entries)
+
+
+def _distinct_entries(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; JSON takes the last of two entries of one name, and the first would be lost."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        twice = next(
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        )
+        raise ValueError(f"{shown(twice)} is there twice in one object")
+    return entries
 
 
 def _no_constant(name: str) -> float:

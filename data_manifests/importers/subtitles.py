@@ -78,7 +78,7 @@ def _add(
 ) -> None:
     duration = rows.clips[clip_id].duration_seconds
     inside = span_inside(row, *span, duration_seconds=duration)
-    words = " ".join(text.split())
+    words = " ".join(row.characters(text).split())
     if inside is None or not words:
         row.mend(NO_LENGTH, text)
         return

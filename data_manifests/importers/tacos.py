@@ -13,9 +13,9 @@ def import_tacos(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
     for split in files.splits:
 
         def take(row: Row, split: str = split) -> None:
-            clip_id, entry, place = row.value
+            name, entry, place = row.value
             row.value = entry
-            rate = row.number("fps")
+            clip_id, rate = row.as_name(name, "video"), row.number("fps")
             if rate <= 0:
                 row.refuse(f"expected a rate > 0, got {rate:g}", key="fps")
             moments, sentences = row.items("timestamps"), row.items("sentences")
@@ -27,13 +27,13 @@ def import_tacos(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
             text = row.sentence(sentences[place], "sentences")
             start, end = row.pair(moments[place], "timestamps")
             duration = row.number("num_frames") / rate
-            span = usable_span(row, start / rate, end / rate, duration_seconds=duration)
             rows.clip(row, clip_id, split=split, duration_seconds=duration)
+            span = usable_span(row, start / rate, end / rate, duration_seconds=duration)
             rows.text(row, clip_id, text, kind="query", span=span)
 
         sentences = (
-            (clip_id, entry, place)
-            for clip_id, entry in files.entries(split)
+            (name, entry, place)
+            for name, entry in files.entries(split)
             for place in range(_num_sentences(entry))
         )
         rows.each(files.rows(split, enumerate(sentences, start=1)), take)

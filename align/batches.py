@@ -13,7 +13,7 @@ from ..data_manifests.errors import UserError
 from ..extract.store import SplitFeatures
 from .config import RunConfig, TaskName
 from .pairs import PairMasks, SpanPairs, pair_masks, ragged_rows, span_pairs, word_ids
-from .task_items import DrawnItems, TaskItems, draw_items, task_items
+from .task_items import DrawnItems, ItemsOfClips, TaskItems, draw_items, task_items
 
 
 class TrainingDataError(UserError):
@@ -57,6 +57,8 @@ class TrainingSplit:
     """Questions and moments of the tasks that are trained."""
     items_per_clip: int
     """How many of each a clip brings to a batch at most."""
+    texts_per_clip: int
+    """How many of its global texts a clip brings to a batch at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +90,7 @@ class Batch:
     segment_counts: Tensor
     """(B,) int64, how many of them each clip has."""
     global_level: LevelBatch | None
-    """The clips, with one global text of each that has any."""
+    """The clips, with some of the global texts of each that has any."""
     segment_level: LevelBatch | None
     """All segments of the clips, with all their segment texts."""
     drawn: Mapping[TaskName, DrawnItems]
@@ -150,6 +152,7 @@ def load_training_split(
         clips=np.flatnonzero(takes_part),
         tasks=tasks,
         items_per_clip=config.tasks.items_per_clip,
+        texts_per_clip=config.optimiser.texts_per_clip,
     )
 
 
@@ -190,8 +193,8 @@ def epoch_batches(
 
 
 def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Generator) -> Batch:
-    """The batch of the given clips, (B,) int64; `rng` chooses one global text of each, and which
-    of the tasks' items take part."""
+    """The batch of the given clips, (B,) int64; `rng` chooses their global texts, and which of
+    the tasks' items take part."""
     segments, _ = ragged_rows(split.segment_offsets, clips)
     counts = np.diff(split.segment_offsets)[clips]
     device = split.clip_features.device
@@ -208,11 +211,15 @@ def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Genera
 def _global_level(split: TrainingSplit, clips: np.ndarray, rng: np.random.Generator) -> LevelBatch:
     captions = split.global_texts
     assert captions is not None
-    counts = captions.offsets[clips + 1] - captions.offsets[clips]
-    drawn = captions.offsets[clips] + (rng.random(len(clips)) * counts).astype(np.int64)
-    rows = np.flatnonzero(counts)
-    texts = captions.texts[drawn[rows]]
-    # All captions of a clip hold for it, not only the one that was drawn.
+    if split.texts_per_clip == 1:
+        counts = captions.offsets[clips + 1] - captions.offsets[clips]
+        drawn = captions.offsets[clips] + (rng.random(len(clips)) * counts).astype(np.int64)
+        rows = np.flatnonzero(counts)
+        texts = captions.texts[drawn[rows]]
+    else:
+        several = ItemsOfClips(items=captions.texts, offsets=captions.offsets)
+        texts, rows = several.draw(clips, most=split.texts_per_clip, rng=rng)
+    # All captions of a clip hold for it, not only those that were drawn.
     known, known_rows = ragged_rows(captions.offsets, clips)
     masks = pair_masks(
         num_rows=len(clips),

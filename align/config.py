@@ -210,8 +210,11 @@ class OptimiserConfig:
     epochs: int = 30
     """Passes over the clips of the training split, at most (see validation.patience_epochs)."""
     batch_clips: int = 128
-    """Clips in a batch; each brings one of its global texts and all its segments and their texts.
+    """Clips in a batch; each brings some of its global texts and all its segments and their texts.
     Batches are made equal, so they may be a little smaller."""
+    texts_per_clip: int = 1
+    """Global texts that a clip brings to a batch at most, drawn anew each time. Several at once
+    share the encoding of their clip, and an epoch shows so many more of them."""
     learning_rate: float = 1e-3
     """At the end of the warm-up."""
     weight_decay: float = 0.05
@@ -232,6 +235,8 @@ class OptimiserConfig:
                 f"batch_clips must be at least 2 (a clip's negatives are the others in its "
                 f"batch), got {self.batch_clips}"
             )
+        if self.texts_per_clip < 1:
+            raise ValueError(f"texts_per_clip must be at least 1, got {self.texts_per_clip}")
         for name, value in (
             ("learning_rate", self.learning_rate),
             ("max_gradient_norm", self.max_gradient_norm),

@@ -15,7 +15,7 @@ from mlalign.align.batches import (
     make_batch,
     num_batches,
 )
-from mlalign.align.config import LossConfig, RunConfig
+from mlalign.align.config import LossConfig, OptimiserConfig, RunConfig
 from mlalign.align.pairs import normalised_words
 from mlalign.extract.store import SplitFeatures
 
@@ -202,3 +202,28 @@ def test_features_that_are_not_finite_are_refused_with_their_clips(kind: str, va
     last = {"clip": 11, "segment": 11, "text": split.text_clips[-1]}[kind]
     with pytest.raises(TrainingDataError, match=f"1 of .* {kind} features .* clips clip{last}:"):
         loaded(split)
+
+
+@pytest.mark.parametrize("most", [2, 99])
+def test_several_captions_of_a_clip_are_drawn_without_repeats_and_do_not_repel(most: int) -> None:
+    split = random_split(3)
+    config = RunConfig(
+        losses=LossConfig(segment_weight=0), optimiser=OptimiserConfig(texts_per_clip=most)
+    )
+    resident = load_training_split(split, config=config, device=torch.device("cpu"))
+    seen: set[int] = set()
+    for epoch in range(20):
+        for batch in epoch_batches(resident, batch_clips=5, seed=0, epoch=epoch):
+            level = batch.global_level
+            assert level is not None
+            texts = level.texts.tolist()
+            owners = split.text_clips[texts]
+            own = batch.clips[:, None] == owners[None, :]
+            np.testing.assert_array_equal(level.positive.numpy(), own)
+            assert not (level.negative.numpy() & own).any()
+            assert len(set(texts)) == len(texts)
+            is_global = split.text_clips[~split.text_is_segment]
+            for clip in batch.clips:
+                assert (owners == clip).sum() == min((is_global == clip).sum(), most)
+            seen |= set(texts)
+    assert seen == set(np.flatnonzero(~split.text_is_segment).tolist())

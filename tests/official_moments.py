@@ -70,8 +70,11 @@ TVR = {
         {
             "train": {"s_01_clip_00": [61.5, 0], "s_01_clip_01": [50, 1]},
             "test_public": {"u_01_clip_00": [9.5, 2]},
+            "test_challenge": {"w_01_clip_00": [9.5, 3]},
+            "other": {"x_01_clip_00": [9.5, 4]},
         }
     ),
+    "tvr_test_public_release.jsonl": lines({"desc": "She stands.", "desc_id": 3}),
     "tvqa_preprocessed_subtitles.jsonl": lines(
         {
             "vid_name": "s_01_clip_00",
@@ -91,6 +94,7 @@ DIDEMO = {
             | {"num_segments": 6, "times": [[1, 1], [1, 2], [1, 1], [0, 1]]},
             {"annotation_id": 2, "description": " it sleeps", "video": "12@N00_34_ab.mov"}
             | {"num_segments": 5, "times": [[0, 1], [2, 2], [0, 0], [1, 1], [4, 4]]},
+            {"annotation_id": 3, "description": "d", "video": "1@N01_2_e.avi", "times": [[0, 5]]},
         ]
     ),
     "val_data.json": json.dumps(
@@ -99,6 +103,12 @@ DIDEMO = {
     "test_data.json": json.dumps(
         [{"annotation_id": 9, "description": "c", "video": "7@N02_8_d.mp4", "times": [[0, 0]] * 4}]
     ),
+}
+
+# With an extension or without; a video that is not described, and one (of train) not listed.
+DIDEMO_LISTS = {
+    "train_list.txt": "12@N00_34_ab.mov\n9@N00_9_gone.mov\n",
+    "test_list.txt": "7@N02_8_d",
 }
 
 TACOS = {
@@ -141,9 +151,20 @@ FIXTURES: dict[str, Fixture] = {
     "tvr": Fixture(
         files=TVR,
         mended={BLANKS: 1, BEYOND: 1, MUTE: 1},
-        left_out={"clips of splits that are not built": 1, SPOKEN: 1},
+        left_out={
+            "clips of splits that are not built": 1,
+            "queries whose clip is not published": 1,
+            SPOKEN: 1,
+        },
     ),
-    "didemo-paragraph": Fixture(files=DIDEMO, mended={BLANKS: 1}),
+    "didemo-paragraph": Fixture(
+        files={**DIDEMO, **DIDEMO_LISTS},
+        mended={BLANKS: 1},
+        left_out={
+            "descriptions of videos that the list of the split does not have": 1,
+            "listed videos without descriptions": 1,
+        },
+    ),
     "didemo-moments": Fixture(files=DIDEMO, mended={BLANKS: 1}),
     "tacos": Fixture(files=TACOS, mended={BLANKS: 3, BEYOND: 1}, left_out={EMPTY: 1}),
     "how2r": Fixture(files=HOW2R, mended={BLANKS: 1, BEYOND: 1}, left_out={EMPTY: 1}),

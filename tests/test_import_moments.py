@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from importer_fixtures import Fixture, lines
-from official_moments import FIXTURES, TVR
+from official_moments import DIDEMO, FIXTURES, TVR
 
 from mlalign.data_manifests.build import build_dataset, read_official_files
 from mlalign.data_manifests.cards import load_card
 from mlalign.data_manifests.errors import ManifestError
 from mlalign.data_manifests.export import export_manifest
 from mlalign.data_manifests.importers.dataset_rows import DatasetRows
-from mlalign.data_manifests.importers.ledger import Ledger
+from mlalign.data_manifests.importers.didemo import chosen_chunks
+from mlalign.data_manifests.importers.ledger import Ledger, Row
 from mlalign.data_manifests.reader import read_manifest
 
 # As ActivityNet and TACoS have a video; the latter with a rate, so that frames are seconds.
@@ -162,7 +165,23 @@ def test_a_corpus_has_the_clips_that_no_query_is_about(tmp_path):
         "s_01_clip_00": "train",
         "s_01_clip_01": "train",
         "t_01_clip_00": "val",
+        "u_01_clip_00": "test_public",
+        "w_01_clip_00": "test_challenge",
     }
+
+
+def test_a_split_of_durations_that_is_no_object_is_refused(tmp_path):
+    with pytest.raises(ManifestError, match=r"column train: expected clips with .*, got \[1\]"):
+        read("tvr", tmp_path, **{"tvr_video2dur_idx.json": json.dumps({"train": [1]})})
+
+
+def test_tvr_builds_without_the_table_of_durations_and_says_which_splits_it_lacks(tmp_path):
+    files = {name: text for name, text in TVR.items() if name != "tvr_video2dur_idx.json"}
+    Fixture(files=files).write(tmp_path)
+    rows, official = read_official_files(load_card("tvr"), tmp_path, Ledger())
+    assert set(rows.clips) == {"s_01_clip_00", "t_01_clip_00"}
+    table = ("tvr_video2dur_idx.json",)
+    assert official.absent == {"test_public": table, "test_challenge": table}
 
 
 def test_subtitles_are_texts_of_their_own_kind(tmp_path):
@@ -213,7 +232,44 @@ def test_a_broken_srt_block_is_refused_with_its_line(tmp_path):
 def test_a_didemo_moment_is_what_most_annotators_chose(tmp_path):
     """Of several the one that overlaps all choices most: [0, 1] against [0, 0], [1, 1] ..."""
     rows = read("didemo-moments", tmp_path)
-    assert spans(rows) == {"1": (5.0, 10.0), "2": (0.0, 10.0), "7": (10.0, 30.0), "9": (0.0, 5.0)}
+    assert spans(rows) == {
+        "1": (5.0, 10.0),
+        "2": (0.0, 10.0),
+        "3": (0.0, 30.0),
+        "7": (10.0, 30.0),
+        "9": (0.0, 5.0),
+    }
+
+
+def test_the_chosen_chunks_are_those_of_a_loop_in_whole_numbers():
+    """Draws of four, five and seven of the 21 moments; moments in order, so the earliest wins."""
+    moments = [(first, last) for first in range(6) for last in range(first, 6)]
+    rng = random.Random(0)
+    draws = [rng.choices(moments, k=k) for k in (4, 5, 7) for _ in range(700)]
+    draws += [[(1, 3), (3, 3), (0, 2), (1, 2), (2, 2)]]  # equal, but not in floating point
+    row = Row(Ledger(), "train_data.json", 1, {})
+    for times in draws:
+        best, chosen = (0, Fraction(0)), (0, 0)
+        for first, last in moments:
+            own = set(range(first, last + 1))
+            votes, total = times.count((first, last)), Fraction(0)
+            for start, end in times:
+                other = set(range(start, end + 1))
+                total += Fraction(len(own & other), len(own | other))
+            if votes and (votes, total) > best:
+                best, chosen = (votes, total), (first, last)
+        assert chosen_chunks(times, row) == chosen
+
+
+def test_a_list_keeps_the_videos_that_it_has_with_extension_or_without(tmp_path):
+    rows = read("didemo-paragraph", tmp_path)
+    assert set(rows.clips) == {"12@N00_34_ab.mov", "5@N01_6_c.3gp", "7@N02_8_d.mp4"}
+
+
+def test_without_lists_all_videos_of_the_official_files_are_there(tmp_path):
+    Fixture(files=DIDEMO).write(tmp_path)
+    rows, _ = read_official_files(load_card("didemo-paragraph"), tmp_path, Ledger())
+    assert len(rows.clips) == 4
 
 
 def test_didemo_videos_are_found_with_and_without_user_and_extension(tmp_path):

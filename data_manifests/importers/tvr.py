@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..cards import Card
+from ..faults import shown
 from .dataset_rows import DatasetRows, usable_span
 from .ledger import Row
 from .official_files import OfficialFiles
@@ -19,19 +20,22 @@ def import_tvr(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
     """
 
     def take_duration(row: Row) -> None:
-        split, clip_id, value = row.value
+        split, name, value = row.value
         if split not in files.splits:
             row.leave_out(OTHER_SPLIT)
+        if name is None:
+            row.refuse(f"expected clips with [duration, index], got {shown(value)}", key=split)
+        clip_id = row.as_name(name, split)
         if not isinstance(value, list) or not value:
-            row.refuse(f"{clip_id!r}: expected [duration, index]")
-        duration = row.as_number(value[0], clip_id)
+            row.refuse(f"expected [duration, index] of {clip_id!r}, got {shown(value)}", key=split)
+        duration = row.as_number(value[0], split)
         rows.clip(row, clip_id, split=split, duration_seconds=duration)
 
     if files.has("durations"):
         listed = (
-            (split, clip_id, value)
+            (split, name, value)
             for split, clips in files.entries("durations")
-            for clip_id, value in (clips if isinstance(clips, dict) else {"": None}).items()
+            for name, value in (clips if isinstance(clips, dict) else {None: clips}).items()
         )
         rows.each(files.rows("durations", enumerate(listed, start=1)), take_duration)
     for split in files.splits:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from importer_fixtures import Fixture, lines
-from official_moments import DIDEMO, FIXTURES, TVR
+from official_moments import DIDEMO, EMPTY, FIXTURES, TVR
 
 from mlalign.data_manifests.build import build_dataset, read_official_files
 from mlalign.data_manifests.cards import load_card
@@ -245,7 +245,7 @@ def test_the_chosen_chunks_are_those_of_a_loop_in_whole_numbers():
     """Draws of four, five and seven of the 21 moments; moments in order, so the earliest wins."""
     moments = [(first, last) for first in range(6) for last in range(first, 6)]
     rng = random.Random(0)
-    draws = [rng.choices(moments, k=k) for k in (4, 5, 7) for _ in range(700)]
+    draws = [rng.choices(moments, k=k) for k in (4, 5, 7) for _ in range(200)]
     draws += [[(1, 3), (3, 3), (0, 2), (1, 2), (2, 2)]]  # equal, but not in floating point
     row = Row(Ledger(), "train_data.json", 1, {})
     for times in draws:
@@ -307,3 +307,84 @@ def test_a_query_id_that_comes_twice_is_refused(tmp_path):
     record = {"qid": 3, "query": "a", "duration": 150, "vid": "c", "relevant_windows": [[0, 2]]}
     with pytest.raises(ManifestError, match=r"val_release.jsonl, line 2: the text '3' is there tw"):
         read("qvhighlights", tmp_path, **{"highlight_val_release.jsonl": lines(record, record)})
+
+
+OWN_CARD = """
+name: own
+title: moments of one's own
+tasks: [moments]
+importer: moments_csv
+files:
+  train: {names: [train.csv], split: train}
+  test: {names: [test.csv], split: test}
+where: here
+licence: ours
+splits: {train: {}, test: {}}
+test_split: test
+queries: each_sentence
+moments: {}
+"""
+HEADER = "who,video,start_seconds,end_seconds,sentence\n"
+OWN_TRAIN = HEADER + 'x,a,1.5,4,"a cat, asleep"\nx,a,-1,2, it wakes \nx,b,3,3,nothing\n'
+
+
+def read_own(folder: Path, ledger: Ledger, **files: str) -> DatasetRows:
+    (folder / "own.yaml").write_text(OWN_CARD)
+    own = {"train.csv": OWN_TRAIN, "test.csv": HEADER + "y,c,0,2,a bird"}
+    Fixture(files={**own, **files}).write(folder)
+    return read_official_files(load_card(str(folder / "own.yaml")), folder, ledger)[0]
+
+
+def test_moments_of_ones_own_are_read_from_a_table_for_each_split(tmp_path):
+    ledger = Ledger()
+    rows = read_own(tmp_path, ledger)
+    assert {name: clip.split for name, clip in rows.clips.items()} == {
+        "a": "train",
+        "b": "train",
+        "c": "test",
+    }
+    assert spans(rows) == {"a#0": (1.5, 4.0), "a#1": (0.0, 2.0), "c#0": (0.0, 2.0)}
+    assert [rows.texts[name][1:3] for name in ("a#0", "a#1")] == [
+        ("query", "a cat, asleep"),
+        ("query", "it wakes"),
+    ]
+    assert {note: counted.count for note, counted in ledger.left_out.items()} == {EMPTY: 1}
+    assert sorted(counted.count for counted in ledger.mended.values()) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("y,c,0,two,a bird", "line 2, column end_seconds: expected a finite number, got 'two'"),
+        ("y,,0,2,a bird", "line 2, column video: expected an id, got ''"),
+        ("y,c,0,2,", "line 2, column sentence: a text is required"),
+        ("y,c,0,2", "line 2: expected 5 values, as in the header, got 4"),
+        (
+            "y,a,0,2,a bird",
+            "line 2: the clip 'a' is in split test here and in train at train.csv:2",
+        ),
+    ],
+)
+def test_a_wrong_row_of_ones_own_table_is_refused_with_its_line(row, problem, tmp_path):
+    with pytest.raises(ManifestError, match=f"test.csv, {problem}"):
+        read_own(tmp_path, Ledger(), **{"test.csv": HEADER + row})
+
+
+def test_a_column_that_a_table_of_ones_own_lacks_is_named(tmp_path):
+    with pytest.raises(ManifestError, match="without start_seconds, end_seconds"):
+        read_own(tmp_path, Ledger(), **{"test.csv": "video,start,end,sentence\nc,0,2,a bird"})
+
+
+def test_a_table_of_ones_own_cut_or_changed_anywhere_is_read_or_refused(tmp_path):
+    read_own(tmp_path, Ledger())
+    card, num_read = load_card(str(tmp_path / "own.yaml")), 0
+    for place in range(len(OWN_TRAIN)):
+        other = '"{,0\t'[place % 5]
+        for changed in (OWN_TRAIN[:place], OWN_TRAIN[:place] + other + OWN_TRAIN[place + 1 :]):
+            (tmp_path / "train.csv").write_text(changed)
+            try:
+                read_official_files(card, tmp_path, Ledger())
+                num_read += 1
+            except ManifestError:
+                pass
+    assert num_read

@@ -16,9 +16,10 @@ from mlalign.data_manifests.cards import load_card
 from mlalign.data_manifests.errors import ManifestError
 from mlalign.data_manifests.export import export_manifest
 from mlalign.data_manifests.importers.dataset_rows import DatasetRows
-from mlalign.data_manifests.importers.didemo import chosen_chunks
+from mlalign.data_manifests.importers.didemo import chosen_chunks, video_names
 from mlalign.data_manifests.importers.ledger import Ledger, Row
 from mlalign.data_manifests.reader import read_manifest
+from mlalign.data_manifests.video_matching import match_videos
 
 # As ActivityNet and TACoS have a video; the latter with a rate, so that frames are seconds.
 CAPTION = {"duration": 9, "timestamps": [[0, 5]], "sentences": ["x"], "fps": 1, "num_frames": 9}
@@ -277,6 +278,24 @@ def test_didemo_videos_are_found_with_and_without_user_and_extension(tmp_path):
     names = ("12@N00_34_ab.mov", "34_ab.mov", "12@N00_34_ab", "34_ab")
     assert rows.clips["12@N00_34_ab.mov"].video_names == names
     assert rows.texts["12@N00_34_ab.mov"][2] == "a cat jumps it sleeps"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "12@N00_34_ab.mov",
+        "12@N00_34_ab.mov.mp4",
+        "12@N00_34_ab.mp4",
+        "34_ab.mov",
+        "34_ab.mp4",
+        "train/34_ab.avi",
+    ],
+)
+def test_didemo_videos_are_found_as_they_lie_on_disks(file, tmp_path):
+    for name in (file, "13@N00_35_ab.mov"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert match_videos(tmp_path, {"clip": video_names("12@N00_34_ab.mov")}) == {"clip": file}
 
 
 def test_tacos_frames_become_seconds(tmp_path):

@@ -4,7 +4,8 @@ python benchmarks/build.py --out DIR
 
 Writes official files of 10,000 clips and 200,000 captions (words drawn at random, sentences as
 long as MSR-VTT's are, about 43 characters), builds msrvtt-full of them three times, each time in a
-process of its own, and prints the median of its seconds and its peak memory beside the size of the file.
+process of its own, and prints the median of its seconds and its peak memory beside the size of
+the file.
 """
 
 from __future__ import annotations

@@ -7,6 +7,10 @@ Features are random: clips of 12 segments, a caption for each clip and a sentenc
 cache, and once in a single process that reads it once and has started already, which is the
 stricter measure. While the sweep works, the proportional set sizes (PSS) of all its processes are
 added up: a page that n processes map counts as an n-th in each, so that the sum has it once.
+
+Threads that wait for each other are far slower where somebody else wants a core (a step took 60 ms
+with one thread and 375 to 495 ms with two, beside a busy process), so the CPU time of all other
+processes stands beside each figure: above a few percent of the wall time, measure again.
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1000, help="Of the training split.")
     parser.add_argument("--epochs", type=int, default=2)
     given = parser.parse_args()
-    load = os.getloadavg()[0]
+    others = []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         cache = make_cache(out / "cache", {"train": given.clips, "val": given.clips // 4})
@@ -50,21 +54,28 @@ def main() -> None:
         file.write_text(yaml.safe_dump(sweep_settings(given.epochs)))
         _, members = load_sweep(file)
         memory = Memory()
+        others.append(cpu_seconds_of_others())
         together = seconds_of([str(cache), "--sweep", str(file), "-o", str(out / "sweep")], memory)
+        others.append(cpu_seconds_of_others())
         commands = sum(
             seconds_of([str(cache), "--config", str(config), "-o", str(out / "commands" / name)])
             for name, config in configs_of(members, out / "sweep")
         )
+        others.append(cpu_seconds_of_others())
         process = in_one_process(cache, members, out / "process")
+        others.append(cpu_seconds_of_others())
+    beside = [
+        f"others {after - before:.1f} CPU s"
+        for before, after in zip(others, others[1:], strict=False)
+    ]
     cores = len(os.sched_getaffinity(0))
     lines = [
         f"{len(members)} runs of {given.epochs} epochs, {given.clips:,} clips of {SEGMENTS} "
-        f"segments of width {WIDTH}; {cores} cores, torch {torch.__version__}; load average "
-        f"before: {load:.1f}",
-        f"as a sweep, {cores} processes of one thread:   {together:6.1f} s",
-        f"in turn, a command each, {cores} threads:      {commands:6.1f} s   ratio "
+        f"segments of width {WIDTH}; {cores} cores, torch {torch.__version__}",
+        f"as a sweep, {cores} processes of one thread:   {together:6.1f} s   {beside[0]}",
+        f"in turn, a command each, {cores} threads:      {commands:6.1f} s   {beside[1]}   ratio "
         f"{together / commands:.2f}",
-        f"in turn, in one process, {cores} threads:      {process:6.1f} s   ratio "
+        f"in turn, in one process, {cores} threads:      {process:6.1f} s   {beside[2]}   ratio "
         f"{together / process:.2f}",
         f"features: a file of {memory.file_bytes / MIB:.0f} MiB, mapped by {memory.mapped_by} "
         f"processes at once; in memory, all processes together (PSS): "
@@ -168,6 +179,15 @@ def in_one_process(cache: Path, members: list[Member], out: Path) -> float:
     for member in members:
         align_on(out / member.folder, member.config, train=train, validation=validation, quiet=True)
     return time.perf_counter() - began
+
+
+def cpu_seconds_of_others() -> float:
+    """CPU time that all processes have taken so far, but for this one and its children."""
+    user, nice, system, _, _, irq, softirq, *_ = map(
+        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    )
+    own = os.times()
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - sum(own[:4])
 
 
 class Memory:

@@ -155,7 +155,9 @@ def test_a_duplicated_caption_contributes_no_repulsion(name: LossName) -> None:
         assert level is not None
         related = level.positive.any(dim=1)
         assert not level.negative[related].any()
-    terms = loss_terms(build_model(config, dim_video=DIM, dim_text=DIM), split, batch, config=config, epoch=1)
+    terms = loss_terms(
+        build_model(config, dim_video=DIM, dim_text=DIM), split, batch, config=config, epoch=1
+    )
     assert torch.isfinite(terms["loss"])
     if name == "info_nce":
         assert terms["global"].item() == 0

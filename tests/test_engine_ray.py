@@ -19,7 +19,7 @@ needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
     reason="Ray is not installed: pip install 'mlalign[ray]'",
 )
-EXTRACT = "from mlalign.extract.cli import main; main()"
+EXTRACT = "from mlalign.extract.cli import program; program()"
 OPTIONS = ["--backbone", "tiny", "--fps", "8", "--set", "shard_clips=1", "--allow-failures"]
 NUM_CLIPS = 24
 

@@ -468,7 +468,7 @@ def test_an_import_killed_midway_is_finished_by_the_same_command(
     manifest = write_manifest(tmp_path / "many", [(name, f"{name}.mp4", {}) for name in names])
     source = write_source(tmp_path / "source", "npz", names)
     options = ["--manifest", str(manifest), "--fps", "1"]
-    command = "from mlalign.extract.cli import main; main()"
+    command = "from mlalign.extract.cli import program; program()"
     arguments = ["import", str(source), "-o", str(tmp_path / "killed"), *options]
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", command, *arguments], stderr=subprocess.DEVNULL

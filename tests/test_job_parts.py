@@ -14,7 +14,7 @@ from mlalign.extract.job_parts import JobPart
 from mlalign.extract.store import FeatureStore
 from mlalign.extract.verify import verify_cache
 
-EXTRACT = "from mlalign.extract.cli import main; main()"
+EXTRACT = "from mlalign.extract.cli import program; program()"
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

@@ -26,7 +26,8 @@ OLD = ("uniform:4",)
 BEFORE = ("uniform:7",)  # which have segments shards, too
 NEW = ("fixed:2:1.5", "spans", "uniform:3")
 NUM_CLIPS = 6
-EXTRACT = "from mlalign.extract.cli import main; main()"
+# As it is installed: it ends without unloading, in which Arrow's threads sometimes abort.
+EXTRACT = "from mlalign.extract.cli import program; program()"
 OF_PLACE = {"shard", "shard_sha256", "row", "clip_shard", "first_frame_row"}
 
 

@@ -14,7 +14,7 @@ import pytest
 from mlalign.extract.store import FeatureStore
 
 NUM_CLIPS = 24
-EXTRACT = "from mlalign.extract.cli import main; main()"
+EXTRACT = "from mlalign.extract.cli import program; program()"
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Extraction on a Ray cluster of two machines gives what one machine gives, whoever is killed."""
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -193,6 +194,11 @@ def readable(paths):
         yield path
 
 
+def opened(process):
+    """Links of a process's open files."""
+    return Path(f"/proc/{process}/fd").iterdir()
+
+
 @needs_ray
 @pytest.mark.slow
 def test_a_worker_killed_in_mid_run_loses_no_shard_and_changes_no_byte(
@@ -228,10 +234,17 @@ def test_a_decoder_that_dies_on_a_worker_costs_its_clip_alone(make_video, cluste
         make_video(folder / f"{number}.mp4", range(0, 6000, 20))
     process = start(folder, tmp_path / "cache")
 
-    def decoding():
-        return [pid for pids in workers_and_decoders(cluster).values() for pid in pids]
+    def stopped_in_mid_clip():
+        """A decoder with a clip of the folder open; between two clips its end costs nothing."""
+        for decoder in (pid for pids in workers_and_decoders(cluster).values() for pid in pids):
+            with contextlib.suppress(OSError):
+                os.kill(decoder, signal.SIGSTOP)
+                if any(str(folder) in str(path.readlink()) for path in opened(decoder)):
+                    return decoder
+                os.kill(decoder, signal.SIGCONT)
+        return None
 
-    os.kill(wait_for(decoding, process)[0], signal.SIGKILL)
+    os.kill(wait_for(stopped_in_mid_clip, process), signal.SIGKILL)
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "the decoder crashed (SIGKILL)" in errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -14,6 +15,11 @@ from ..extract.store import SplitFeatures
 from .config import RunConfig, TaskName
 from .pairs import PairMasks, SpanPairs, pair_masks, ragged_rows, span_pairs, word_ids
 from .task_items import DrawnItems, ItemsOfClips, TaskItems, draw_items, task_items
+
+BLOCK_ROWS: Final = 1 << 16
+"""Rows of features looked at, or encoded, at a time."""
+SHARE_OF_GPU: Final = 0.7
+"""Of its free memory that the features of a split may fill."""
 
 
 class TrainingDataError(UserError):
@@ -32,8 +38,10 @@ class ClipTexts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSplit:
-    """One split, resident on a device, with its pairs worked out."""
+    """One split with its pairs worked out; its features are on the device if they fit there."""
 
+    device: torch.device
+    """Where steps are taken."""
     clip_features: Tensor
     """(N, D) float32."""
     segment_features: Tensor
@@ -100,10 +108,11 @@ class Batch:
 def load_training_split(
     split: SplitFeatures, *, config: RunConfig, device: torch.device, answers: Sequence[str] = ()
 ) -> TrainingSplit:
-    """Put a split on the device for the terms that have a weight.
+    """Work out a split's pairs for the terms that have a weight, and put it on the device.
 
-    answers: the vocabulary of open-ended questions. Raises TrainingDataError when features are not
-    finite or a term with a weight has no pairs, TaskDataError when such a task has no items.
+    Features that do not fit there stay where they are. answers: the vocabulary of open-ended
+    questions. Raises TrainingDataError when features are not finite or a term with a weight has
+    no pairs, TaskDataError when such a task has no items.
     """
     losses = config.losses
     check_finite(split)
@@ -140,10 +149,14 @@ def load_training_split(
     levels = [level.offsets for level in (global_texts, segment_texts) if level is not None]
     offsets = levels + [items.offsets for items in tasks.by_clip.values()]
     takes_part = np.any([np.diff(own) > 0 for own in offsets], axis=0)
+    clip_features, segment_features, text_features = placed(
+        split.clip_features, split.segment_features, split.text_features, device=device
+    )
     return TrainingSplit(
-        clip_features=torch.from_numpy(split.clip_features).to(device),
-        segment_features=torch.from_numpy(split.segment_features).to(device),
-        text_features=torch.from_numpy(split.text_features).to(device),
+        device=device,
+        clip_features=clip_features,
+        segment_features=segment_features,
+        text_features=text_features,
         segment_offsets=split.segment_offsets,
         text_words=word_ids(split.texts),
         global_texts=global_texts,
@@ -156,6 +169,21 @@ def load_training_split(
     )
 
 
+def placed(*features: np.ndarray, device: torch.device) -> tuple[Tensor, ...]:
+    """The arrays on the device; where they are, when they would fill too much of a GPU."""
+    tensors = tuple(torch.from_numpy(array) for array in features)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if sum(tensor.nbytes for tensor in tensors) > SHARE_OF_GPU * free:
+            return tensors
+    return tuple(tensor.to(device) for tensor in tensors)
+
+
+def gathered(features: Tensor, rows: Tensor) -> Tensor:
+    """features[rows] on the device of the rows, wherever the features are."""
+    return features[rows.to(features.device)].to(rows.device)
+
+
 def check_finite(split: SplitFeatures) -> None:
     """Raise TrainingDataError, naming clips, when a feature of the split is NaN or infinite."""
     segment_clips = np.repeat(np.arange(len(split.clip_ids)), np.diff(split.segment_offsets))
@@ -164,7 +192,10 @@ def check_finite(split: SplitFeatures) -> None:
         ("segment", split.segment_features, segment_clips),
         ("text", split.text_features, split.text_clips),
     ):
-        bad = ~np.isfinite(features).all(axis=1)
+        # In blocks: of a split that is mapped only some rows are in memory.
+        starts = range(0, len(features), BLOCK_ROWS)
+        finite = [np.isfinite(features[at : at + BLOCK_ROWS]).all(axis=1) for at in starts]
+        bad = ~np.concatenate([np.ones(0, dtype=bool), *finite])
         if bad.any():
             names = [split.clip_ids[clip] for clip in np.unique(clips[bad])]
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
@@ -197,7 +228,7 @@ def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Genera
     the tasks' items take part."""
     segments, _ = ragged_rows(split.segment_offsets, clips)
     counts = np.diff(split.segment_offsets)[clips]
-    device = split.clip_features.device
+    device = split.device
     return Batch(
         clips=clips,
         segments=torch.from_numpy(segments).to(device),
@@ -260,7 +291,7 @@ def _level_batch(
     in_clip: tuple[np.ndarray, np.ndarray],
 ) -> LevelBatch:
     arrays = (videos, texts, masks.positive, masks.negative, *in_clip)
-    moved = [torch.from_numpy(array).to(split.clip_features.device) for array in arrays]
+    moved = [torch.from_numpy(array).to(split.device) for array in arrays]
     return LevelBatch(
         videos=moved[0],
         texts=moved[1],

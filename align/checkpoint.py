@@ -136,6 +136,14 @@ def refuse_finished_run(path: Path) -> None:
         )
 
 
+def make_run_folder(path: Path) -> None:
+    """Make the folder unless it is there; raises RunError when `path` cannot be one."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RunError(f"{path} cannot be a run folder: a file is in its way") from error
+
+
 @contextmanager
 def begin_run(path: Path, config: RunConfig, *, metrics_bytes: int = 0) -> Iterator[TextIO]:
     """Start a run folder, or go on with one; yields its open metrics file.
@@ -144,10 +152,7 @@ def begin_run(path: Path, config: RunConfig, *, metrics_bytes: int = 0) -> Itera
     run is there or `path` cannot be a folder.
     """
     refuse_finished_run(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise RunError(f"{path} cannot be a run folder: a file is in its way") from error
+    make_run_folder(path)
     for name in (BEST_FILE, LAST_FILE):
         (path / name).unlink(missing_ok=True)
     save_settings(config, path / CONFIG_FILE)

@@ -287,8 +287,13 @@ class DataConfig:
     """Rule of the segments, as named in the cache; null takes the cache's first one."""
     partial_clips: Literal["include", "leave_out"] = "include"
     """Clips whose video was cut short: they have features of what there was."""
+    memory_gib: float | None = None
+    """GiB of memory that the features of a run may take: larger ones are read through a memory map
+    of a file, with the same numbers. null: what is free, less what reading them takes."""
 
     def __post_init__(self) -> None:
+        if self.memory_gib is not None and not 0 <= self.memory_gib < math.inf:
+            raise ValueError(f"memory_gib must be >= 0 and finite, got {self.memory_gib}")
         if self.train_split == self.validation_split:
             raise ValueError(
                 f"validation_split must not be the training split ({self.train_split!r}): use "

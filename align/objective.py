@@ -7,7 +7,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from .batches import Batch, LevelBatch, TrainingSplit
+from .batches import Batch, LevelBatch, TrainingSplit, gathered
 from .config import LossConfig, RunConfig
 from .losses import hinge, hinge_of_few, in_clip_logistic, info_nce, info_nce_of_few, sigmoid
 from .model import AlignmentModel
@@ -54,7 +54,7 @@ def loss_terms(
     if batch.drawn:
         encoded = padded_clips(vectors["clips"], vectors["segments"], batch.segment_counts)
         terms |= task_terms(model, split, batch.drawn, encoded, config=config.tasks)
-    total = torch.zeros((), device=split.clip_features.device)
+    total = torch.zeros((), device=split.device)
     for name, weight in (
         ("global", losses.global_weight),
         ("weak_segment", losses.weak_segment_weight),
@@ -72,35 +72,37 @@ def _encode(
 ) -> dict[str, Tensor]:
     """What the terms compare, each once: clips, (global) texts, segments, sentences, weak_texts."""
     encoded: dict[str, Tensor] = {}
-    clips = torch.from_numpy(batch.clips).to(split.clip_features.device)
+    clips = torch.from_numpy(batch.clips).to(split.device)
     if model.sees_segments_together:
         encoded["clips"], encoded["segments"] = model.encode_videos(
-            split.clip_features[clips],
-            split.segment_features[batch.segments],
+            gathered(split.clip_features, clips),
+            gathered(split.segment_features, batch.segments),
             batch.segment_counts,
         )
     if batch.global_level is not None:
         level = batch.global_level
         if losses.global_weight > 0:
             if "clips" not in encoded:
-                encoded["clips"] = model.encode_clips(split.clip_features[level.videos])
-            encoded["texts"] = model.encode_texts(split.text_features[level.texts])
+                encoded["clips"] = model.encode_clips(gathered(split.clip_features, level.videos))
+            encoded["texts"] = model.encode_texts(gathered(split.text_features, level.texts))
         if losses.weak_segment_weight > 0:
             is_same = "texts" in encoded and not model.separate_levels
             encoded["weak_texts"] = (
                 encoded["texts"]
                 if is_same
-                else model.encode_sentences(split.text_features[level.texts])
+                else model.encode_sentences(gathered(split.text_features, level.texts))
             )
     if batch.drawn and "clips" not in encoded:
-        encoded["clips"] = model.encode_clips(split.clip_features[clips])
+        encoded["clips"] = model.encode_clips(gathered(split.clip_features, clips))
     needs_segments = (
         batch.segment_level is not None or losses.weak_segment_weight > 0 or len(batch.drawn) > 0
     )
     if needs_segments and "segments" not in encoded:
-        encoded["segments"] = model.encode_segments(split.segment_features[batch.segments])
+        encoded["segments"] = model.encode_segments(
+            gathered(split.segment_features, batch.segments)
+        )
     if batch.segment_level is not None:
-        features = split.text_features[batch.segment_level.texts]
+        features = gathered(split.text_features, batch.segment_level.texts)
         encoded["sentences"] = model.encode_sentences(features)
     return encoded
 

@@ -26,14 +26,13 @@ from ..data_manifests.settings import load_settings, settings_dict
 from ..extract.store import FeatureStore
 from .checkpoint import CONFIG_FILE, RUN_FILE, RunError
 from .config import DataConfig, RunConfig
-from .shared_splits import Splits, share_splits, shared_splits
+from .shared_splits import Splits, shared_splits
+from .split_memory import FEATURES_FOLDER, reason_to_map, write_splits
 from .sweep_config import Member
-from .trainer import align_on, read_splits
+from .trainer import align_on
 
 ATTEMPTS: Final = 2
 """Of a member whose process ended; with another that ends, who did it is not known."""
-FEATURES_FOLDER: Final = ".features"
-"""In the sweep's folder, while it runs: the splits that its processes map."""
 LOCK_FILE: Final = ".sweep.lock"
 
 
@@ -117,7 +116,10 @@ def _share(store: FeatureStore, members: Sequence[Member], folder: Path) -> dict
         data = member.config.data
         if data not in shared:
             shared[data] = folder / f"splits-{len(shared)}"
-            share_splits(read_splits(store, data), shared[data])
+            reason = reason_to_map(store, data)
+            if reason is not None:
+                print(reason, file=sys.stderr, flush=True)
+            write_splits(store, data, shared[data], in_memory=reason is None)
     return shared
 
 

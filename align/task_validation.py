@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..extract.store import SplitFeatures
+from .batches import gathered, placed
 from .config import TaskConfig, TaskName
 from .model import AlignmentModel
 from .pairs import ragged_rows, span_iou
@@ -76,11 +77,14 @@ def load_task_validation(
             items[task] = loaders[task]()
     if not items:
         return None
+    clip_features, segment_features, text_features = placed(
+        split.clip_features, split.segment_features, split.text_features, device=device
+    )
     return TaskValidation(
         items=TaskItems(**items),
-        clip_features=torch.from_numpy(split.clip_features).to(device),
-        segment_features=torch.from_numpy(split.segment_features).to(device),
-        text_features=torch.from_numpy(split.text_features).to(device),
+        clip_features=clip_features,
+        segment_features=segment_features,
+        text_features=text_features,
         segment_offsets=split.segment_offsets,
         segment_spans=split.segment_spans,
         text_spans=split.text_spans,
@@ -133,10 +137,14 @@ def likeliest_spans(log_start_KL: Tensor, log_end_KL: Tensor) -> tuple[np.ndarra
 
 def _encode(model: AlignmentModel, data: TaskValidation, clips: np.ndarray) -> EncodedClips:
     rows, _ = ragged_rows(data.segment_offsets, clips)
-    counts = torch.from_numpy(np.diff(data.segment_offsets)[clips]).to(data.clip_features.device)
+    device = model.log_logit_scale.device
+    counts, clip_rows, segment_rows = (
+        torch.from_numpy(array).to(device)
+        for array in (np.diff(data.segment_offsets)[clips], clips, rows)
+    )
     vectors = model.encode_videos(
-        data.clip_features[torch.from_numpy(clips)],
-        data.segment_features[torch.from_numpy(rows)],
+        gathered(data.clip_features, clip_rows),
+        gathered(data.segment_features, segment_rows),
         counts,
     )
     return padded_clips(*vectors, counts)

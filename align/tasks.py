@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batches import TrainingSplit
+from .batches import TrainingSplit, gathered
 from .config import TaskConfig, TaskName
 from .model import AlignmentModel
 from .pairs import ragged_rows
@@ -142,7 +142,7 @@ def moment_logs(
     device = encoded.clips_BW.device
     owners = torch.from_numpy(drawn.clips).to(device)
     texts = torch.from_numpy(items.texts[drawn.items]).to(device)
-    said_KW = model.encode_sentences(text_features[texts])
+    said_KW = model.encode_sentences(gathered(text_features, texts))
     cosines_KL = torch.einsum("kw,klw->kl", said_KW, encoded.segments_BLW[owners])
     logs: tuple[Tensor, Tensor] = model.moment_head(
         model.logit_scale * cosines_KL, encoded.present_BL[owners]

@@ -27,7 +27,7 @@ from .callbacks import (
     StepReport,
 )
 from .checkpoint import RunSummary, begin_run, finish_run, refuse_finished_run
-from .config import DataConfig, DeviceName, Precision, RunConfig
+from .config import DeviceName, Precision, RunConfig
 from .events import EventsWriter
 from .model import AlignmentModel, build_model, cpu_weights
 from .objective import loss_terms
@@ -40,9 +40,10 @@ from .processes import (
     share_heads,
     wait_for_all,
 )
+from .split_memory import splits_of_run
 from .task_items import answer_features, vocabulary
 from .training_state import SavedState, drop_state, load_state, save_state
-from .validation import Judge
+from .validation import Judge, load_judged_split
 
 MATMUL_PRECISION: Final[Mapping[Precision, str]] = {"float32": "highest", "medium": "medium"}
 SAVE_EVERY_SECONDS: Final = 10.0
@@ -80,8 +81,8 @@ def align(cache: Path, out: Path, config: RunConfig) -> RunSummary:
     other settings or of another cache.
     """
     refuse_finished_run(out)
-    train, validation = read_splits(FeatureStore.open(cache), config.data)
-    return align_on(out, config, train=train, validation=validation)
+    with splits_of_run(FeatureStore.open(cache), config.data, out) as (train, validation):
+        return align_on(out, config, train=train, validation=validation)
 
 
 def align_on(
@@ -92,7 +93,7 @@ def align_on(
     validation: SplitFeatures | None,
     quiet: bool = False,
 ) -> RunSummary:
-    """`align` on splits that are in memory already. quiet: without progress on stderr.
+    """`align` on splits that are there already. quiet: without progress on stderr.
 
     Of several processes the first one writes.
     """
@@ -176,27 +177,6 @@ def _fit_into(
             progress.close()
 
 
-def read_splits(
-    store: FeatureStore, data: DataConfig
-) -> tuple[SplitFeatures, SplitFeatures | None]:
-    """The splits to train and to validate on; SettingsError for one that the cache has not."""
-    for name, split, way_out in (
-        ("train_split", data.train_split, "one of these"),
-        ("validation_split", data.validation_split, "one of these, or null to do without"),
-    ):
-        if split is not None and split not in store.splits:
-            raise SettingsError(
-                f"data.{name} is {split!r}, but the cache {store.path} has the splits "
-                f"{', '.join(store.splits)}: use --set data.{name}=... with {way_out}"
-            )
-    leave_out = data.partial_clips == "leave_out"
-    train = store.split(data.train_split, segments=data.segments, leave_out_partial=leave_out)
-    if data.validation_split is None:
-        return train, None
-    name = data.validation_split
-    return train, store.split(name, segments=data.segments, leave_out_partial=leave_out)
-
-
 def fit(
     config: RunConfig,
     *,
@@ -243,7 +223,8 @@ class Training:
         self._split = load_training_split(train, config=config, device=device, answers=answers)
         self._judge = None
         if validation is not None:
-            self._judge = Judge(config, validation, device, answers=answers)
+            judged = load_judged_split(validation, config=config, answers=answers, device=device)
+            self._judge = Judge(config, judged)
         settings = config.optimiser
         self._optimiser = build_optimiser(self._model, settings)
         self._averaged: AveragedModel | None = None

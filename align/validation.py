@@ -1,9 +1,9 @@
-"""Text-to-clip recall on a resident split: the numbers that choose a run's weights."""
+"""Text-to-clip recall on a split: the numbers that choose a run's weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,11 +12,16 @@ import torch
 from torch import Tensor
 
 from ..extract.store import SplitFeatures
-from .batches import TrainingDataError, check_finite
+from .batches import BLOCK_ROWS, TrainingDataError, check_finite, placed
 from .callbacks import Callback, ValidationReport
 from .config import RunConfig
 from .model import AlignmentModel, cpu_weights
-from .task_validation import TASK_METRICS, load_task_validation, task_metrics
+from .task_validation import (
+    TASK_METRICS,
+    TaskValidation,
+    load_task_validation,
+    task_metrics,
+)
 
 # N = clips, S = segments, Q = queries, X = sentences of the segment level
 
@@ -34,7 +39,8 @@ BLOCK_SCORES = 1 << 24
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationSplit:
-    """One split, resident on a device, as queries and what they look for."""
+    """One split as queries and what they look for; features of clips and segments that do not fit
+    on the device are where they were."""
 
     clip_features: Tensor
     """(N, D) float32."""
@@ -65,9 +71,12 @@ def load_validation_split(split: SplitFeatures, *, device: torch.device) -> Vali
     def resident(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(device)
 
+    clip_features, segment_features = placed(
+        split.clip_features, split.segment_features, device=device
+    )
     return ValidationSplit(
-        clip_features=resident(split.clip_features),
-        segment_features=resident(split.segment_features),
+        clip_features=clip_features,
+        segment_features=segment_features,
         segment_counts=resident(np.diff(split.segment_offsets)),
         query_features=resident(split.text_features[queries]),
         query_clips=resident(split.text_clips[queries]),
@@ -99,25 +108,35 @@ def validated_metrics(measured: Collection[str], config: RunConfig) -> tuple[str
     return there
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgedSplit:
+    """A validation split for the levels and for the tasks."""
+
+    levels: ValidationSplit
+    """Queries of both."""
+    tasks: TaskValidation | None
+    """None where no task is trained, or the split has nothing for those that are."""
+
+
+def load_judged_split(
+    split: SplitFeatures, *, config: RunConfig, answers: Sequence[str], device: torch.device
+) -> JudgedSplit:
+    """Put a split on the device. answers: the vocabulary of open-ended questions.
+
+    Raises TrainingDataError when its features are not finite.
+    """
+    return JudgedSplit(
+        levels=load_validation_split(split, device=device),
+        tasks=load_task_validation(split, config=config.tasks, answers=answers, device=device),
+    )
+
+
 class Judge:
     """Validates, and keeps the first weights that reached the highest score."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        split: SplitFeatures,
-        device: torch.device,
-        *,
-        answers: Sequence[str] = (),
-    ) -> None:
-        """answers: the vocabulary of open-ended questions.
-
-        Raises TrainingDataError when the split cannot give the metric that was asked for.
-        """
-        self._split = load_validation_split(split, device=device)
-        self._tasks = load_task_validation(
-            split, config=config.tasks, answers=answers, device=device
-        )
+    def __init__(self, config: RunConfig, split: JudgedSplit) -> None:
+        """Raises TrainingDataError when the split cannot give the metric that was asked for."""
+        self._split, self._tasks = split.levels, split.tasks
         tasks = {} if self._tasks is None else self._tasks.items.by_clip
         measured = [TASK_METRICS[task] for task in tasks]
         measured += ["global_recall_at_1"] if len(self._split.query_clips) else []
@@ -177,21 +196,52 @@ def validate(model: AlignmentModel, split: ValidationSplit) -> dict[str, float]:
     was_training = model.training
     model.eval()
     metrics: dict[str, float] = {}
-    together = None
+    device, together = split.segment_counts.device, None
     if model.sees_segments_together:
-        together = model.encode_videos(
-            split.clip_features, split.segment_features, split.segment_counts
-        )
+        together = _encode_videos(model, split)
     if len(split.query_clips) > 0:
-        clips = together[0] if together else model.encode_clips(split.clip_features)
-        queries = model.encode_texts(split.query_features)
+        clips = (
+            together[0] if together else _in_blocks(model.encode_clips, split.clip_features, device)
+        )
+        queries = _in_blocks(model.encode_texts, split.query_features, device)
         metrics["global_recall_at_1"] = _global_recall(clips, queries, truth=split.query_clips)
     if len(split.sentence_clips) > 0:
-        segments = together[1] if together else model.encode_segments(split.segment_features)
-        sentences = model.encode_sentences(split.sentence_features)
+        segments = (
+            together[1]
+            if together
+            else _in_blocks(model.encode_segments, split.segment_features, device)
+        )
+        sentences = _in_blocks(model.encode_sentences, split.sentence_features, device)
         metrics["segment_recall_at_1"] = _segment_recall(segments, sentences, split)
     model.train(was_training)
     return metrics
+
+
+def _in_blocks(
+    encode: Callable[[Tensor], Tensor], features: Tensor, device: torch.device
+) -> Tensor:
+    """(n, W) on the device: what lies between features and vectors is there for a block only."""
+    blocks = [encode(block.to(device)) for block in torch.split(features, BLOCK_ROWS)]
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+
+def _encode_videos(model: AlignmentModel, split: ValidationSplit) -> tuple[Tensor, Tensor]:
+    """(N, W) and (S, W): clips with their segments, in blocks of clips."""
+    device = split.segment_counts.device
+    ends = split.segment_counts.cumsum(0).cpu()
+    blocks = []
+    first = 0
+    while first < len(ends):
+        begin = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(torch.searchsorted(ends, begin + BLOCK_ROWS, right=True)))
+        clips = split.clip_features[first:last].to(device)
+        segments = split.segment_features[begin : int(ends[last - 1])].to(device)
+        blocks.append(model.encode_videos(clips, segments, split.segment_counts[first:last]))
+        first = last
+    if len(blocks) == 1:
+        return blocks[0]
+    clips_of_blocks, segments_of_blocks = zip(*blocks, strict=True)
+    return torch.cat(clips_of_blocks), torch.cat(segments_of_blocks)
 
 
 def _global_recall(clips: Tensor, queries: Tensor, *, truth: Tensor) -> float:

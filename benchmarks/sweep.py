@@ -28,8 +28,9 @@ import numpy as np
 import torch
 import yaml
 
+from mlalign.align.split_memory import read_splits
 from mlalign.align.sweep_config import Member, load_sweep
-from mlalign.align.trainer import align_on, read_splits
+from mlalign.align.trainer import align_on
 from mlalign.extract.store import FeatureStore
 from mlalign.extract.writer import commit_shard, open_for_writing
 

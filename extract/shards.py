@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .contract import ID_COLUMNS, TABLES, CacheError, Unit, feature_width, shard_path
+
+Allocate = Callable[[tuple[int, int]], np.ndarray]
+"""Gives the (rows, width) float32 array that features are gathered into."""
 
 _MEND = "run the same mlalign-extract again to repair the cache"
 
@@ -64,12 +67,17 @@ def is_intact(cache: Path, shard: str, sha256: str) -> bool:
 
 
 class ShardReader:
-    """Gathers rows of arrays out of shards; a shard is read and checked against its digest once."""
+    """Gathers rows of arrays out of shards, which are checked against their digests when read."""
 
-    def __init__(self, cache: Path, *, settings: Mapping[str, Any]) -> None:
-        """settings: those of cache.json."""
+    def __init__(
+        self, cache: Path, *, settings: Mapping[str, Any], allocate: Allocate | None = None
+    ) -> None:
+        """settings: those of cache.json.   allocate: for features that do not fit in memory; then
+        one shard at a time is in memory, and it is read anew for each array. None: arrays are in
+        memory, and a shard is read once."""
         self._cache = cache
         self._settings = settings
+        self._allocate = allocate
         self._digests: dict[str, str] = {}
         self._features: dict[str, dict[str, np.ndarray]] = {}
 
@@ -85,7 +93,10 @@ class ShardReader:
             self._digests.update(zip(shards, table["shard_sha256"].to_pylist(), strict=True))
         rows = table["row"].to_numpy()
         width = feature_width(self._settings, array.partition("/")[0])
-        gathered = np.empty((len(rows), width), dtype=np.float32)
+        if self._allocate is None:
+            gathered = np.empty((len(rows), width), dtype=np.float32)
+        else:
+            gathered = self._allocate((len(rows), width))
         for shard in sorted(set(shards)):
             chosen = np.flatnonzero(shards == shard)
             try:
@@ -99,6 +110,8 @@ class ShardReader:
         """The feature arrays of a shard but those of frames, which only few readers want in
         memory."""
         if shard not in self._features:
+            if self._allocate is not None:
+                self._features.clear()
             path = shard_path(self._cache, shard)
             try:
                 content = path.read_bytes()

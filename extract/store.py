@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .contract import ID_COLUMNS, CacheError, feature_width, option_counts, read_settings
-from .shards import ShardReader, live_rows, read_index
+from .shards import Allocate, ShardReader, live_rows, read_index
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,8 +136,25 @@ class FeatureStore:
         """Names of the splits that have clips, sorted."""
         return tuple(sorted(pc.unique(self.clips["split"]).to_pylist()))
 
+    def feature_bytes(self, name: str, *, segments: str | None = None) -> int:
+        """Of the features of a split as float32, counted from the index: clips that failed and
+        subtitles among them. Raises CacheError for an unknown rule."""
+        clips = self.clips.filter(pc.equal(self.clips["split"], name))
+        ids = clips["clip_id"]
+        cut = self.segments.filter(pc.equal(self.segments["rule"], self._rule(segments)))
+        questions = _of_clips(self.questions, ids)
+        videos = clips.num_rows + _of_clips(cut, ids).num_rows
+        texts = _of_clips(self.texts, ids).num_rows + questions.num_rows
+        texts += int(option_counts(questions).sum())
+        return 4 * int(videos * self.dim + texts * self.text_dim)
+
     def split(
-        self, name: str | None, *, segments: str | None = None, leave_out_partial: bool = False
+        self,
+        name: str | None,
+        *,
+        segments: str | None = None,
+        leave_out_partial: bool = False,
+        allocate: Allocate | None = None,
     ) -> SplitFeatures:
         """All features of a split (None: of every clip), cut by a segment rule (None: the cache's
         first).
@@ -145,6 +162,8 @@ class FeatureStore:
         Clips are ordered by id, segments by clip and start, texts and questions by id. Texts of
         kind subtitle are left out: the table `texts` has them, but they describe nothing.
         leave_out_partial: whether clips of videos that were cut short are left out.
+        allocate: gives the arrays that features are gathered into, for those that do not fit in
+        memory; shards are then in memory one at a time.
         Raises CacheError for an unknown split or rule, a split without any feature, or a damaged
         shard.
         """
@@ -178,7 +197,7 @@ class FeatureStore:
         # What is said in a clip does not describe it.
         described = self.texts.filter(pc.not_equal(self.texts["kind"], "subtitle"))
         texts = _of_clips(described, ids).sort_by("text_id")
-        reader = ShardReader(self.path, settings=self.settings)
+        reader = ShardReader(self.path, settings=self.settings, allocate=allocate)
         return SplitFeatures(
             cache_key=self.key,
             split=name or "all",

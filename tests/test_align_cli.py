@@ -76,7 +76,12 @@ class SmallStore:
             raise UserError(f"no cache at {path}")
         return cls(path)
 
-    def split(self, name: str, *, segments: str | None, leave_out_partial: bool) -> SplitFeatures:
+    def feature_bytes(self, name: str, *, segments: str | None) -> int:
+        return 0
+
+    def split(
+        self, name: str, *, segments: str | None, leave_out_partial: bool, allocate: None
+    ) -> SplitFeatures:
         if segments not in (None, "spans"):
             raise UserError(f"no segments {segments!r}; there are spans")
         if name == "val":

@@ -1,0 +1,162 @@
+"""Where the features of a run are: in memory or, when they do not fit, in a file that is mapped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from ..data_manifests.errors import SettingsError
+from ..extract.shards import Allocate
+from ..extract.store import FeatureStore
+from .checkpoint import make_run_folder
+from .config import DataConfig
+from .processes import is_first_process, wait_for_all
+from .shared_splits import Splits, SplitsFile, share_splits, shared_splits
+
+FEATURES_FOLDER: Final = ".features"
+"""In a run's or a sweep's folder: the file of features that is mapped. A run's is deleted as soon
+as all of its processes have mapped it, which keep its pages until they end."""
+SHARE_OF_FREE: Final = 0.6
+"""Of the free memory that features may fill: the float16 shards that they are gathered from take
+half as much again while they are read."""
+GIB: Final = 1 << 30
+
+
+@contextmanager
+def splits_of_run(store: FeatureStore, data: DataConfig, out: Path) -> Iterator[Splits]:
+    """The splits of a run with its folder at `out`, in memory or mapped.
+
+    Of several processes on a machine one writes the file that all of them map. Raises CacheError,
+    SettingsError for a missing split, RunError where `out` cannot be a folder.
+    """
+    check_splits(store, data)
+    machine = os.environ.get("GROUP_RANK", "0")
+    is_writer = os.environ.get("LOCAL_RANK", "0") == "0"
+    path = out / FEATURES_FOLDER / f"splits-{machine}"
+    if is_writer:
+        shutil.rmtree(path.parent, ignore_errors=True)  # a killed run left it
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        reason = reason_to_map(store, data, processes=processes)
+        if reason is not None:
+            if is_first_process():
+                print(f"{out.name}: {reason}", file=sys.stderr, flush=True)
+            make_run_folder(out)
+            path.parent.mkdir(exist_ok=True)
+            write_splits(store, data, path, in_memory=False)
+    wait_for_all()
+    try:
+        splits = shared_splits(path) if path.exists() else read_splits(store, data)
+        wait_for_all()
+    finally:
+        if is_writer:
+            shutil.rmtree(path.parent, ignore_errors=True)
+    yield splits
+
+
+def write_splits(store: FeatureStore, data: DataConfig, path: Path, *, in_memory: bool) -> None:
+    """Write the splits so that `shared_splits` maps them. in_memory: whether they fit in memory,
+    which is faster where there are many shards."""
+    if in_memory:
+        share_splits(read_splits(store, data), path)
+        return
+    with SplitsFile(path) as file:
+        file.finish(read_splits(store, data, allocate=file.allocate))
+
+
+def reason_to_map(store: FeatureStore, data: DataConfig, *, processes: int = 1) -> str | None:
+    """Why the features are read through a memory map, as a line for the user; None where they are
+    in memory.
+
+    processes: on this machine, each with features of its own.
+    """
+    needed = feature_bytes(store, data)
+    if data.memory_gib is not None:
+        limit = data.memory_gib * GIB
+        allowed = f"data.memory_gib allows {data.memory_gib:g}"
+    else:
+        free = free_bytes()
+        if free is None:
+            return None
+        limit = SHARE_OF_FREE * free / processes
+        allowed = f"{free / GIB:.1f} GiB are free, data.memory_gib sets another limit"
+    if needed <= limit:
+        return None
+    return f"{needed / GIB:.2f} GiB of features are read through a memory map ({allowed})"
+
+
+def feature_bytes(store: FeatureStore, data: DataConfig) -> int:
+    """Of both splits."""
+    names = [data.train_split, data.validation_split]
+    return sum(store.feature_bytes(n, segments=data.segments) for n in names if n is not None)
+
+
+def free_bytes() -> int | None:
+    """Memory that this process can have without pushing others out, within the limits of its
+    control groups (version 2); None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        (available,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError):
+        return None
+    return min([int(available) * 1024, *_free_in_groups()])
+
+
+def _free_in_groups() -> Iterator[int]:
+    """Of each control group that this process is in and that has a limit."""
+    try:
+        content = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        return
+    own = next((line[3:] for line in content.splitlines() if line.startswith("0::")), "/")
+    root = Path("/sys/fs/cgroup")
+    folder = root / own.lstrip("/")
+    for group in [folder, *folder.parents]:
+        if not group.is_relative_to(root):
+            return
+        try:
+            limit = int((group / "memory.max").read_text())
+            used = int((group / "memory.current").read_text())
+            stat = (group / "memory.stat").read_text().splitlines()
+            cached = sum(int(line.split()[1]) for line in stat if line.startswith("inactive_file "))
+        except (OSError, ValueError):  # "max", or no such file: no limit here
+            continue
+        yield max(0, limit - used + cached)
+
+
+def check_splits(store: FeatureStore, data: DataConfig) -> None:
+    """Raise SettingsError for a split that the cache does not have."""
+    for name, split, way_out in (
+        ("train_split", data.train_split, "one of these"),
+        ("validation_split", data.validation_split, "one of these, or null to do without"),
+    ):
+        if split is not None and split not in store.splits:
+            raise SettingsError(
+                f"data.{name} is {split!r}, but the cache {store.path} has the splits "
+                f"{', '.join(store.splits)}: use --set data.{name}=... with {way_out}"
+            )
+
+
+def read_splits(
+    store: FeatureStore, data: DataConfig, *, allocate: Allocate | None = None
+) -> Splits:
+    """The splits to train and to validate on. allocate: gives the arrays of features; None: they
+    are in memory. Raises SettingsError for a split that the cache does not have."""
+    check_splits(store, data)
+    train, validation = (
+        None
+        if name is None
+        else store.split(
+            name,
+            segments=data.segments,
+            leave_out_partial=data.partial_clips == "leave_out",
+            allocate=allocate,
+        )
+        for name in (data.train_split, data.validation_split)
+    )
+    assert train is not None
+    return train, validation

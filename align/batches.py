@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data_manifests.errors import UserError
 from ..extract.store import SplitFeatures
 from .config import RunConfig, TaskName
-from .pairs import PairMasks, SpanPairs, pair_masks, ragged_rows, span_pairs, word_ids
+from .pairs import SpanPairs, pair_masks, ragged_rows, span_pairs, word_ids
 from .task_items import DrawnItems, ItemsOfClips, TaskItems, draw_items, task_items
 
 BLOCK_ROWS: Final = 1 << 16
@@ -67,6 +67,26 @@ class TrainingSplit:
     """How many of each a clip brings to a batch at most."""
     texts_per_clip: int
     """How many of its global texts a clip brings to a batch at most."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LevelPairs:
+    """One level of a batch as indices: V clips or segments, T texts, P pairs inside the clips."""
+
+    videos: np.ndarray
+    """(V,) int64, rows of clip_features or segment_features."""
+    texts: np.ndarray
+    """(T,) int64, rows of text_features."""
+    in_clip_rows: np.ndarray
+    """(P,) int64, rows of the pairs of which both belong to one clip; all positives are there."""
+    in_clip_columns: np.ndarray
+    """(P,) int64, their columns."""
+    in_clip_positive: np.ndarray
+    """(P,) bool."""
+    column_words: np.ndarray
+    """(T,) int64, word id of each text."""
+    related: tuple[np.ndarray, np.ndarray]
+    """Rows, and the ids of words that are known to hold for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,10 +237,18 @@ def epoch_batches(
     split: TrainingSplit, *, batch_clips: int, seed: int, epoch: int
 ) -> Iterator[Batch]:
     """The batches of an epoch: every clip once, in an order drawn from (seed, epoch) alone."""
+    for clips, rng in epoch_clips(split, batch_clips=batch_clips, seed=seed, epoch=epoch):
+        yield make_batch(split, clips, rng=rng)
+
+
+def epoch_clips(
+    split: TrainingSplit, *, batch_clips: int, seed: int, epoch: int
+) -> Iterator[tuple[np.ndarray, np.random.Generator]]:
+    """The clips of each batch, (B,) int64, and the generator that draws what they bring to it."""
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(split.clips)
     for clips in np.array_split(order, num_batches(len(order), batch_clips=batch_clips)):
-        yield make_batch(split, clips, rng=rng)
+        yield clips, rng
 
 
 def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Generator) -> Batch:
@@ -233,15 +261,19 @@ def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Genera
         clips=clips,
         segments=torch.from_numpy(segments).to(device),
         segment_counts=torch.from_numpy(counts).to(device),
-        global_level=None if split.global_texts is None else _global_level(split, clips, rng),
-        segment_level=None if split.segment_texts is None else _segment_level(split, clips),
+        global_level=_level_batch(split, global_pairs(split, clips, rng=rng)),
+        segment_level=_level_batch(split, segment_pairs(split, clips)),
         drawn=draw_items(split.tasks, clips, most=split.items_per_clip, rng=rng),
     )
 
 
-def _global_level(split: TrainingSplit, clips: np.ndarray, rng: np.random.Generator) -> LevelBatch:
+def global_pairs(
+    split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Generator
+) -> LevelPairs | None:
+    """The clips with the texts that are drawn for them; None where the level is not trained."""
     captions = split.global_texts
-    assert captions is not None
+    if captions is None:
+        return None
     if split.texts_per_clip == 1:
         counts = captions.offsets[clips + 1] - captions.offsets[clips]
         drawn = captions.offsets[clips] + (rng.random(len(clips)) * counts).astype(np.int64)
@@ -252,18 +284,22 @@ def _global_level(split: TrainingSplit, clips: np.ndarray, rng: np.random.Genera
         texts, rows = several.draw(clips, most=split.texts_per_clip, rng=rng)
     # All captions of a clip hold for it, not only those that were drawn.
     known, known_rows = ragged_rows(captions.offsets, clips)
-    masks = pair_masks(
-        num_rows=len(clips),
+    return LevelPairs(
+        videos=clips,
+        texts=texts,
+        in_clip_rows=rows,
+        in_clip_columns=np.arange(len(rows)),
+        in_clip_positive=np.ones(len(rows), dtype=bool),
         column_words=split.text_words[texts],
-        positive=(rows, np.arange(len(rows))),
         related=(known_rows, split.text_words[captions.texts[known]]),
     )
-    return _level_batch(split, clips, texts, masks, in_clip=(rows, np.arange(len(rows))))
 
 
-def _segment_level(split: TrainingSplit, clips: np.ndarray) -> LevelBatch:
+def segment_pairs(split: TrainingSplit, clips: np.ndarray) -> LevelPairs | None:
+    """All segments of the clips with their texts; None where the level is not trained."""
     sentences, pairs = split.segment_texts, split.segment_pairs
-    assert sentences is not None and pairs is not None
+    if sentences is None or pairs is None:
+        return None
     segments, segment_clip = ragged_rows(split.segment_offsets, clips)
     places, text_clip = ragged_rows(sentences.offsets, clips)
     texts = sentences.texts[places]
@@ -272,25 +308,29 @@ def _segment_level(split: TrainingSplit, clips: np.ndarray) -> LevelBatch:
     first_row = np.searchsorted(segment_clip, np.arange(len(clips)))
     shift = split.segment_offsets[clips] - first_row
     rows = pairs.segments[inside] - shift[text_clip[columns]]
-    positive, related = pairs.positive[inside], pairs.related[inside]
-    masks = pair_masks(
-        num_rows=len(segments),
+    related = pairs.related[inside]
+    return LevelPairs(
+        videos=segments,
+        texts=texts,
+        in_clip_rows=rows,
+        in_clip_columns=columns,
+        in_clip_positive=pairs.positive[inside],
         column_words=split.text_words[texts],
-        positive=(rows[positive], columns[positive]),
         related=(rows[related], split.text_words[texts][columns[related]]),
     )
-    return _level_batch(split, segments, texts, masks, in_clip=(rows, columns))
 
 
-def _level_batch(
-    split: TrainingSplit,
-    videos: np.ndarray,
-    texts: np.ndarray,
-    masks: PairMasks,
-    *,
-    in_clip: tuple[np.ndarray, np.ndarray],
-) -> LevelBatch:
-    arrays = (videos, texts, masks.positive, masks.negative, *in_clip)
+def _level_batch(split: TrainingSplit, pairs: LevelPairs | None) -> LevelBatch | None:
+    if pairs is None:
+        return None
+    rows, columns, positive = pairs.in_clip_rows, pairs.in_clip_columns, pairs.in_clip_positive
+    masks = pair_masks(
+        num_rows=len(pairs.videos),
+        column_words=pairs.column_words,
+        positive=(rows[positive], columns[positive]),
+        related=pairs.related,
+    )
+    arrays = (pairs.videos, pairs.texts, masks.positive, masks.negative, rows, columns)
     moved = [torch.from_numpy(array).to(split.device) for array in arrays]
     return LevelBatch(
         videos=moved[0],

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from ..data_manifests.errors import SettingsError
-from ..extract.shards import Allocate
 from ..extract.store import FeatureStore
 from .checkpoint import make_run_folder
 from .config import DataConfig
@@ -65,7 +64,7 @@ def write_splits(store: FeatureStore, data: DataConfig, path: Path, *, in_memory
         share_splits(read_splits(store, data), path)
         return
     with SplitsFile(path) as file:
-        file.finish(read_splits(store, data, allocate=file.allocate))
+        file.finish(read_splits(store, data, file=file))
 
 
 def reason_to_map(store: FeatureStore, data: DataConfig, *, processes: int = 1) -> str | None:
@@ -141,11 +140,9 @@ def check_splits(store: FeatureStore, data: DataConfig) -> None:
             )
 
 
-def read_splits(
-    store: FeatureStore, data: DataConfig, *, allocate: Allocate | None = None
-) -> Splits:
-    """The splits to train and to validate on. allocate: gives the arrays of features; None: they
-    are in memory. Raises SettingsError for a split that the cache does not have."""
+def read_splits(store: FeatureStore, data: DataConfig, *, file: SplitsFile | None = None) -> Splits:
+    """The splits to train and to validate on. file: that their features are gathered into; None:
+    they are in memory. Raises SettingsError for a split that the cache does not have."""
     check_splits(store, data)
     train, validation = (
         None
@@ -154,7 +151,7 @@ def read_splits(
             name,
             segments=data.segments,
             leave_out_partial=data.partial_clips == "leave_out",
-            allocate=allocate,
+            allocate=None if file is None else file.allocate,
         )
         for name in (data.train_split, data.validation_split)
     )

@@ -50,7 +50,7 @@ def test_splits_that_are_mapped_are_those_in_memory(in_memory, small_cache, tmp_
 def test_arrays_that_lie_in_the_file_are_not_written_again(small_cache, tmp_path):
     store = FeatureStore.open(small_cache)
     with SplitsFile(tmp_path / "splits") as file:
-        splits = read_splits(store, DataConfig(), allocate=file.allocate)
+        splits = read_splits(store, DataConfig(), file=file)
         file.finish(splits)
     in_file = (tmp_path / "splits").read_bytes()
     assert in_file.count(splits[0].clip_features.tobytes()) == 1

@@ -75,14 +75,13 @@ def test_a_run_killed_between_shards_is_finished_by_the_same_command(
     scenes, uninterrupted, tmp_path
 ):
     cache = tmp_path / "cache"
-    for count in (1, 5):
-        process = start(scenes, cache)
-        wait_for_shards(process, cache, count)
-        kill(process)
-        committed = len(list(cache.glob("index/clips/*.parquet")))
-        assert committed < NUM_CLIPS / 3, "killed too late to show anything"
-        # What is committed can be read at any time.
-        assert len(FeatureStore.open(cache).clips) == 3 * committed
+    process = start(scenes, cache)
+    wait_for_shards(process, cache, 2)
+    kill(process)
+    committed = len(list(cache.glob("index/clips/*.parquet")))
+    assert committed < NUM_CLIPS / 3, "killed too late to show anything"
+    # What is committed can be read at any time.
+    assert len(FeatureStore.open(cache).clips) == 3 * committed
     finish(scenes, cache)
     assert contents(cache) == contents(uninterrupted)
     assert not list(cache.rglob("*.tmp")), "what killed writers left aside is cleared away"

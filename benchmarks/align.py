@@ -1,4 +1,4 @@
-"""Seconds of a training epoch, against the usual way.
+"""Seconds and memory of a training epoch, against the usual way.
 
     python benchmarks/align.py --out DIR
 
@@ -9,17 +9,22 @@ DataLoader with one worker, float32, eager, one positive in each row. It has no 
 negatives and no pairs inside the clip, so it does less. Ours has batches of 64 clips with all their
 captions (or queries), whose segments are encoded once, and multiplies in bfloat16
 (precision=medium); a second line of MSR-VTT's has 256 clips with one caption each, in float32, as
-the usual way. Both have the same heads. Seconds of ours are of whole epochs (the median after a
-first one), of the usual way of the first batches of one.
+the usual way. Both have the same heads. Each way has a process of its own, in turn; ours takes a
+whole epoch after some steps, the usual way the first batches of one, and its epoch is reckoned from
+them. Peak memory is that of the process, of the usual way its worker's added.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import resource
+import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -37,7 +42,7 @@ from mlalign.extract.store import QuestionFeatures, SplitFeatures
 
 WIDTH, BATCH = 512, 256
 USUAL_BATCHES = 30
-OUR_EPOCHS = 3
+WARM_STEPS = 5
 
 
 def random_features(rng: np.random.Generator, rows: int) -> np.ndarray:
@@ -122,21 +127,27 @@ def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     }
 
 
-def usual_seconds_per_query(split: SplitFeatures, head: str, path: Path) -> float:
-    """Global contrast plus the best segment's, one positive in each row."""
-    if not path.exists():
-        with h5py.File(path, "w") as file:
-            file["clips"], file["texts"] = split.clip_features, split.text_features
-            for clip in range(len(split.clip_ids)):
-                own = slice(split.segment_offsets[clip], split.segment_offsets[clip + 1])
-                file[f"segments/{clip}"] = split.segment_features[own]
+def write_usual_file(split: SplitFeatures, path: Path) -> None:
+    """A dataset of segments for each clip, as features are usually kept."""
+    with h5py.File(path, "w") as file:
+        file["clips"], file["texts"] = split.clip_features, split.text_features
+        file["text_clips"] = split.text_clips
+        for clip in range(len(split.clip_ids)):
+            own = slice(split.segment_offsets[clip], split.segment_offsets[clip + 1])
+            file[f"segments/{clip}"] = split.segment_features[own]
+
+
+def usual_way(head: str, path: Path) -> dict[str, float]:
+    """Global contrast plus the best segment's, one positive in each row; the first batches."""
+    with h5py.File(path) as file:
+        text_clips = file["text_clips"][()]
     model = build_model(config_of(head, "msrvtt"), dim_video=WIDTH, dim_text=WIDTH)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    dataset = UsualDataset(path, split.text_clips)
+    dataset = UsualDataset(path, text_clips)
     loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=1, collate_fn=collate)
     began, done = 0.0, 0
     for number, batch in enumerate(loader):
-        if number == 3:  # the worker has started
+        if number == WARM_STEPS:  # the worker has started, and is ahead no more
             began, done = time.perf_counter(), 0
         clips, texts = model.encode_clips(batch["clip"]), model.encode_texts(batch["text"])
         segments = model.encode_segments(batch["segments"].flatten(0, 1))
@@ -151,7 +162,9 @@ def usual_seconds_per_query(split: SplitFeatures, head: str, path: Path) -> floa
         done += len(clips)
         if number == USUAL_BATCHES:
             break
-    return (time.perf_counter() - began) / done
+    seconds = (time.perf_counter() - began) / done
+    del loader
+    return {"seconds_per_query": seconds, "epoch_seconds": seconds * len(text_clips)}
 
 
 def config_of(head: str, name: str, *, texts_per_clip: int = 1) -> RunConfig:
@@ -168,58 +181,111 @@ def config_of(head: str, name: str, *, texts_per_clip: int = 1) -> RunConfig:
     )
 
 
-def our_seconds(
-    split: SplitFeatures, head: str, name: str, *, texts_per_clip: int, precision: str
-) -> tuple[float, float]:
-    """Seconds of an epoch, and per query that it shows."""
+def our_way(head: str, name: str, *, texts_per_clip: int, precision: str) -> dict[str, float]:
+    """A whole epoch, after some steps of another one."""
     config = config_of(head, name, texts_per_clip=texts_per_clip)
     torch.set_float32_matmul_precision(precision)
-    resident = load_training_split(split, config=config, device=torch.device("cpu"))
+    resident = load_training_split(split_of(name), config=config, device=torch.device("cpu"))
     model = build_model(config, dim_video=WIDTH, dim_text=WIDTH)
     optimiser = build_optimiser(model, config.optimiser)
-    seconds, queries = [], 0
-    for epoch in range(OUR_EPOCHS):
-        began, queries = time.perf_counter(), 0
-        size = config.optimiser.batch_clips
-        for batch in epoch_batches(resident, batch_clips=size, seed=0, epoch=epoch):
+
+    def take_steps(epoch: int, most: int | None) -> int:
+        queries = 0
+        batches = epoch_batches(
+            resident, batch_clips=config.optimiser.batch_clips, seed=0, epoch=epoch
+        )
+        for batch in itertools.islice(batches, most):
             terms = loss_terms(model, resident, batch, config=config, epoch=1)
             optimiser.zero_grad()
             terms["loss"].backward()
             optimiser.step()
             level = batch.global_level or batch.segment_level
             queries += len(level.texts)
-        seconds.append(time.perf_counter() - began)
-    torch.set_float32_matmul_precision("highest")
-    best = float(np.median(seconds[1:]))
-    return best, best / queries
+        return queries
+
+    take_steps(0, WARM_STEPS)
+    began = time.perf_counter()
+    queries = take_steps(1, None)
+    seconds = time.perf_counter() - began
+    return {"seconds_per_query": seconds / queries, "epoch_seconds": seconds}
+
+
+def measured_here(name: str, head: str, way: str, folder: Path) -> dict[str, float]:
+    """One way in this process: its seconds, and the peak of its memory and its worker's."""
+    path = folder / f"{name}.h5"
+    match way.split():
+        case ["write"]:
+            write_usual_file(split_of(name), path)
+            return {}
+        case ["usual"]:
+            found = usual_way(head, path)
+        case [texts, precision]:
+            found = our_way(head, name, texts_per_clip=int(texts), precision=precision)
+    users = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    found["peak_gib"] = sum(resource.getrusage(user).ru_maxrss for user in users) / 2**20
+    return found
+
+
+def measured(*words: str, out: Path) -> dict[str, float]:
+    """The same in a process of its own."""
+    command = [sys.executable, "-P", __file__, "--out", str(out), "--one", *words]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def report(name: str, head: str, out: Path, rounds: int) -> Iterator[str]:
+    """A line for each of our ways: all ways in turn, some rounds, medians."""
+    ways = ["20 medium", "1 highest"] if name == "msrvtt" else ["20 medium"]
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in ("usual", *ways)}
+    for _ in range(rounds):
+        for way, results in found.items():
+            results.append(measured(name, head, way, out=out))
+    usual = found["usual"]
+
+    def median(results: Sequence[dict[str, float]], what: str) -> float:
+        return float(np.median([result[what] for result in results]))
+
+    for way in ways:
+        times = [
+            u["seconds_per_query"] / o["seconds_per_query"]
+            for u, o in zip(usual, found[way], strict=True)
+        ]
+        texts, precision = way.split()
+        yield (
+            f"{name:6} {head:8} {texts:>2} {precision:7}  "
+            f"{median(found[way], 'epoch_seconds'):7.1f} s "
+            f"{1 / median(found[way], 'seconds_per_query'):9,.0f}/s "
+            f"{median(found[way], 'peak_gib'):4.1f} GiB   "
+            f"{median(usual, 'epoch_seconds'):7.0f} s "
+            f"{1 / median(usual, 'seconds_per_query'):7,.0f}/s "
+            f"{median(usual, 'peak_gib'):4.1f} GiB   "
+            f"{np.median(times):5.1f} times ({min(times):.1f} to {max(times):.1f})"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="New or empty folder.")
+    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measured_here(*options.one, options.out)))
+        return
     options.out.mkdir(parents=True, exist_ok=True)
-    lines = [f"{os.cpu_count()} cores, torch {torch.__version__}, batch {BATCH}, width {WIDTH}"]
+    lines = [
+        f"{os.cpu_count()} cores, torch {torch.__version__}, width {WIDTH}, medians of "
+        f"{options.rounds} rounds; load average before: {os.getloadavg()[0]:.1f}",
+        "captions of a clip, precision; then an epoch, queries a second and peak memory of ours, "
+        "and of the usual way",
+    ]
+    print("\n".join(lines), flush=True)
     for name in ("msrvtt", "tvr"):
-        split = split_of(name)
+        measured(name, "linear", "write", out=options.out)
         for head in ("linear", "residual"):
-            usual = usual_seconds_per_query(split, head, options.out / f"{name}.h5")
-            ways = ((20, "medium"), (1, "highest"))
-            for texts, precision in ways if name == "msrvtt" else ways[:1]:
-                epoch, ours = our_seconds(
-                    split, head, name, texts_per_clip=texts, precision=precision
-                )
-                lines.append(
-                    f"{name} {head}, up to {texts} captions of a clip, {precision}: an epoch "
-                    f"{epoch:.1f} s, {1 / ours:,.0f} queries/s; the usual way {1 / usual:,.0f} "
-                    f"queries/s; {usual / ours:.1f} times"
-                )
-                print(lines[-1], flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    lines.append(f"peak memory of both ways and the features of TVR's size: {peak:.1f} GiB")
-    text = "\n".join(lines) + "\n"
-    sys.stdout.write(text)
-    (options.out / "align.txt").write_text(text, encoding="utf-8")
+            for line in report(name, head, options.out, options.rounds):
+                print(line, flush=True)
+                lines.append(line)
+    (options.out / "align.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -42,10 +42,11 @@ first source's, and that of each under ``merged``; its shards may hold rows that
 name.
 
 Of an imported cache (mlalign-extract import) the settings have ``backbone`` "imported: FORMAT",
-``source``, ``text_source``, ``seconds_per_feature`` and the width (and ``text_width`` where texts
-have another one), and neither weights nor preprocessing; a clip's ``source_*`` columns speak of its
-file of features, those of the probe are null, and row k of its frames was taken at k times
-seconds_per_feature.
+``source``, ``text_source``, ``question_source`` (where there is one), ``seconds_per_feature`` and the
+width (and ``text_width`` where texts and questions have another one), and neither weights nor
+preprocessing; a clip's ``source_*`` columns speak of its file of features, those of the probe are
+null, and row k of its frames was taken at k times seconds_per_feature. A question without words may
+have zeros.
 
 A segment row counts when its clip's live row is in its ``clip_shard`` and its rule is in the
 layout. ``resegment`` puts what the clip shards lack by the new rules into segments shards, one per

@@ -14,7 +14,7 @@ from ..data_manifests.command_line import command_errors
 
 if TYPE_CHECKING:
     from .feature_export import Level
-    from .feature_sources import FormatName
+    from .feature_sources import FeatureSource, FormatName
 
 _FORMATS = click.Choice(["npy", "webdataset", "npz", "hdf5"])
 
@@ -37,6 +37,12 @@ _FORMATS = click.Choice(["npy", "webdataset", "npz", "hdf5"])
 @click.option("--texts", type=click.Path(path_type=Path), help="Features of the texts, by text id.")
 @click.option("--text-format", type=_FORMATS, help="[default: what that clearly is]")
 @click.option(
+    "--questions",
+    type=click.Path(path_type=Path),
+    help="Features of the questions (ID_q) and of their options (ID_a0, ID_a1 ...).",
+)
+@click.option("--question-format", type=_FORMATS, help="[default: what that clearly is]")
+@click.option(
     "--segments",
     multiple=True,
     metavar="RULE",
@@ -55,6 +61,8 @@ def import_command(
     seconds_per_feature: str | None,
     texts: Path | None,
     text_format: FormatName | None,
+    questions: Path | None,
+    question_format: FormatName | None,
     segments: tuple[str, ...],
     dtype: str,
     allow_failures: bool,
@@ -66,7 +74,7 @@ def import_command(
     (rows, width) features under each clip's id or its video's name (docs/feature_exchange.md).
     Running again imports what is new or changed.
 
-    Exit code: 0 done, 1 a clip or text has no usable features, 2 wrong usage.
+    Exit code: 0 done, 1 a clip, text or question has no usable features, 2 wrong usage.
     """
     rate = fps or seconds_per_feature
     if rate is None or (fps and seconds_per_feature):
@@ -88,13 +96,21 @@ def import_command(
     foreign = Foreign(
         video=open_source(source, video_format, npz_array="features"),
         video_path=source,
-        text=None if texts is None else open_source(texts, text_format, npz_array="pooler_output"),
+        text=_open_texts(texts, text_format),
         text_path=texts,
+        questions=_open_texts(questions, question_format),
+        questions_path=questions,
     )
     done = import_features(inputs.read(), cache, foreign, settings, inputs=inputs)
     click.echo(json.dumps(asdict(done)) if as_json else "\n".join(done.lines()))
     if done.has_failed and not allow_failures:
         raise SystemExit(1)
+
+
+def _open_texts(path: Path | None, format: FormatName | None) -> FeatureSource | None:
+    from .feature_sources import open_source
+
+    return None if path is None else open_source(path, format, npz_array="pooler_output")
 
 
 @click.command("export")
@@ -115,8 +131,9 @@ def import_command(
 def export_command(cache: Path, out: Path, format: FormatName, level: Level, as_json: bool) -> None:
     """Write the features of CACHE in a format that other tools read.
 
-    OUT gets video (features by clip id), text (by text id), where there are texts, and
-    index.parquet with the seconds of every row. OUT is there whole or not at all.
+    OUT gets video (features by clip id); where there are some, text (by text id) and questions
+    (ID_q, ID_a0 ...); and index.parquet with the seconds of every row. OUT is there whole or not
+    at all.
 
     Exit code: 0 done, 1 the disk refused, 2 wrong usage or a damaged cache.
     """

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .contract import CacheError, shard_path
+from .contract import CacheError, option_counts, shard_path
 from .feature_files import check_names, open_feature_writer
 from .feature_sources import FormatName
 from .shards import is_intact
@@ -49,21 +49,20 @@ class Exported:
     num_rows: int
     num_texts: int
     num_questions: int
-    """Of the cache: no format has a place for them."""
 
     def line(self) -> str:
         """One line for a person."""
         left_out = [f"{self.num_failed_clips} failed clips"] * bool(self.num_failed_clips)
-        left_out += [f"{self.num_questions} questions"] * bool(self.num_questions)
         return (
-            f"{self.num_clips} clips with {self.num_rows} rows, {self.num_texts} texts"
+            f"{self.num_clips} clips with {self.num_rows} rows, {self.num_texts} texts, "
+            f"{self.num_questions} questions"
             + (f" (left out: {', '.join(left_out)})" if left_out else "")
             + f" -> {self.out}"
         )
 
 
 def export_features(cache: Path, out: Path, *, format: FormatName, level: Level) -> Exported:
-    """Write OUT/video, OUT/text and OUT/index.parquet.
+    """Write OUT/video, OUT/text, OUT/questions and OUT/index.parquet.
 
     Features are as the cache has them, type included. Texts have one row each. Raises CacheError
     when the cache is damaged or does not keep the level, an id cannot be a name in the format, or
@@ -76,6 +75,8 @@ def export_features(cache: Path, out: Path, *, format: FormatName, level: Level)
     clips = store.clips.filter(pc.not_equal(store.clips["status"], "failed"))
     check_names(clips["clip_id"].to_pylist(), what="clip", format=format)
     check_names(store.texts["text_id"].to_pylist(), what="text", format=format)
+    asked = [f"{name}_q" for name in store.questions["question_id"].to_pylist()]
+    check_names(asked, what="question", format=format)
     building = out.absolute().parent / f".{out.name}.{os.getpid()}.exporting"
     with disk_errors(out):
         try:
@@ -83,6 +84,8 @@ def export_features(cache: Path, out: Path, *, format: FormatName, level: Level)
             num_rows = _write_videos(store, clips, building, format=format, level=level)
             if store.texts.num_rows:
                 _write_texts(store, building / "text", format)
+            if store.questions.num_rows:
+                _write_questions(store, building / "questions", format)
             if out.is_dir():
                 out.rmdir()
             building.rename(out)
@@ -177,6 +180,19 @@ def _write_texts(store: FeatureStore, out: Path, format: FormatName) -> None:
             features = file["texts/features"][()]
             for row in rows:
                 writer.put(row["text_id"], features[row["row"] : row["row"] + 1])
+
+
+def _write_questions(store: FeatureStore, out: Path, format: FormatName) -> None:
+    """Under the names that `feature_names.question_keys` looks for."""
+    with open_feature_writer(out, format, is_text=True) as writer:
+        for shard, rows in _by_shard(store.path, store.questions):
+            questions, options = shard["questions/features"][()], shard["options/features"][()]
+            counts = option_counts(pa.Table.from_pylist(rows, schema=store.questions.schema))
+            for row, count in zip(rows, counts, strict=True):
+                name, first = row["question_id"], row["first_option_row"]
+                writer.put(f"{name}_q", questions[row["row"] : row["row"] + 1])
+                for k in range(count):
+                    writer.put(f"{name}_a{k}", options[first + k : first + k + 1])
 
 
 def _by_shard(cache: Path, table: pa.Table) -> Iterator[tuple[h5py.File, list[dict[str, Any]]]]:

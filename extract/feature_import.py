@@ -10,25 +10,25 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
 from ..data_manifests.schema import Manifest
 from .clip_shard import Clip, ClipShard
 from .contract import DiskError, digest, feature_width, read_settings, settings_path
-from .feature_names import ClipKey, clip_keys, text_keys
+from .feature_names import ClipKey, clip_keys, question_keys, text_keys
 from .feature_sources import FeatureError
 from .foreign import Foreign, ImportSettings, found_widths
 from .foreign_clips import fill
-from .foreign_texts import import_texts
+from .foreign_texts import import_questions, import_texts, plan_foreign
 from .frames import ClipFailure
 from .import_summary import Imported
 from .inputs import Inputs, official_counts
-from .planning import Committed, Work, plan_clips, plan_rows, read_committed
+from .planning import Work, plan_clips, read_committed
 from .progress import printable
 from .resegment import complete_segments
 from .run_stats import PhaseClock, write_run_stats
@@ -38,7 +38,6 @@ from .spool import Spool
 from .writer import check_new, commit_shard, open_for_writing
 
 SHARD_CLIPS: Final = 128
-SHARD_TEXTS: Final = 4096
 
 
 def import_features(
@@ -56,9 +55,10 @@ def import_features(
     """
     clock = PhaseClock()
     run = _Run(cache, manifest, foreign, inputs=inputs, settings=settings)
-    clips, texts = run.plan()
+    clips, texts, questions = run.plan()
     with clock.phase("texts"):
         run.import_texts(texts)
+        run.import_questions(questions)
     with clock.phase("clips"):
         run.import_clips(clips)
     complete_segments(cache, read_settings(cache)["layout"]["segments"], report=_say)
@@ -67,7 +67,7 @@ def import_features(
     rows = [row for row in live.to_pylist() if row["clip_id"] in wanted]
     statuses = Counter(row["status"] for row in rows)
     used = {place.key for place in run.clip_keys.values()}
-    text_problems = [] if foreign.text is None else foreign.text.problems
+    sources = [foreign.video, foreign.text, foreign.questions]
     done = Imported(
         cache=str(cache),
         clips={status: statuses[status] for status in ("ok", "partial", "failed")},
@@ -79,9 +79,13 @@ def import_features(
         texts_without_features=run.texts_without_features,
         text_failures=run.text_failures,
         num_questions=manifest.questions.num_rows,
-        problems=[*foreign.video.problems, *text_problems],
+        has_questions=foreign.questions is not None,
+        new_questions=sum(len(work.items) for work in questions) - len(run.question_failures),
+        questions_without_features=run.questions_without_features,
+        question_failures=run.question_failures,
+        problems=[problem for source in sources if source for problem in source.problems],
     )
-    if clips or texts:
+    if clips or texts or questions:
         _write_stats(cache, clock, done)
     return done
 
@@ -99,7 +103,9 @@ class _Run:
     rules: tuple[str, ...] = field(init=False)
     clip_keys: dict[str, ClipKey] = field(init=False)
     text_keys: dict[str, str] = field(init=False)
+    question_keys: dict[str, tuple[str | None, ...]] = field(init=False)
     text_failures: dict[str, str] = field(init=False, default_factory=dict)
+    question_failures: dict[str, str] = field(init=False, default_factory=dict)
 
     @property
     def texts_without_features(self) -> list[str]:
@@ -107,12 +113,23 @@ class _Run:
             return []
         return [i for i in self.manifest.texts["text_id"].to_pylist() if i not in self.text_keys]
 
-    def plan(self) -> tuple[list[Work], list[Work]]:
-        """Open the cache; the clips and the texts that are new or changed."""
+    @property
+    def questions_without_features(self) -> list[str]:
+        if self.foreign.questions is None:
+            return []
+        ids = self.manifest.questions["question_id"].to_pylist()
+        return [i for i in ids if i not in self.question_keys]
+
+    def plan(self) -> tuple[list[Work], list[Work], list[Work]]:
+        """Open the cache; the clips, texts and questions that are new or changed."""
         self.clip_keys = clip_keys(self.manifest.clips.to_pylist(), self.foreign.video.files)
         text_ids = self.manifest.texts["text_id"].to_pylist()
         text = self.foreign.text
         self.text_keys = {} if text is None else text_keys(text_ids, text.files)
+        asked = self.foreign.questions
+        self.question_keys = (
+            {} if asked is None else question_keys(self.manifest.questions, asked.files)
+        )
         self._open()
         key = read_settings(self.cache)["key"]
         clips = plan_clips(
@@ -123,8 +140,10 @@ class _Run:
             key=digest([key, self.rules]),
             source_changed=self._has_changed,
         )
-        committed = read_committed(self.cache, "texts", report=_say)
-        return clips, self._plan_texts(committed, key)
+        text_rows = {text_id: (own,) for text_id, own in self.text_keys.items()}
+        plan = partial(plan_foreign, self.manifest, self.cache, key=key, report=_say)
+        texts = plan("texts", text, text_rows)
+        return clips, texts, plan("questions", asked, self.question_keys)
 
     def import_clips(self, works: Sequence[Work]) -> None:
         num_clips = sum(len(work.items) for work in works)
@@ -176,6 +195,18 @@ class _Run:
                 failed=self.text_failures.__setitem__,
             )
 
+    def import_questions(self, works: Sequence[Work]) -> None:
+        if self.foreign.questions is not None:
+            import_questions(
+                works,
+                self.cache,
+                source=self.foreign.questions,
+                keys=self.question_keys,
+                width=feature_width(self.widths, "questions"),
+                dtype=self.settings.dtype,
+                failed=self.question_failures.__setitem__,
+            )
+
     def _open(self) -> None:
         """Make the cache, or check that it was made the same way."""
         settings = {
@@ -195,9 +226,9 @@ class _Run:
             has_spans = pc.any(pc.is_valid(self.manifest.texts["start_seconds"])).as_py()
             rules = rules or (("spans", "uniform:4") if has_spans else ("uniform:4",))
             places = [place.key for place in self.clip_keys.values()]
-            self.widths = found_widths(
-                self.foreign, places, list(self.text_keys.values()), manifest=self.manifest
-            )
+            asked = [key for keys in self.question_keys.values() for key in keys if key is not None]
+            texts = list(self.text_keys.values())
+            self.widths = found_widths(self.foreign, places, texts, asked, manifest=self.manifest)
         self.rules = rules
         open_for_writing(
             self.cache,
@@ -211,20 +242,6 @@ class _Run:
                 **_made(),
             },
         )
-
-    def _plan_texts(self, committed: Committed, key: str) -> list[Work]:
-        if self.foreign.text is None:
-            return []
-        texts = self.manifest.texts
-        texts = texts.filter(pc.is_in(texts["text_id"], pa.array(self.text_keys, pa.string())))
-        # Part of a text's digest, so that a changed file is read again; not kept.
-        facts = {path: source_facts(path) for path in set(self.foreign.text.files.values())}
-        files = [
-            str(facts[self.foreign.text.files[self.text_keys[text_id]]])
-            for text_id in texts["text_id"].to_pylist()
-        ]
-        texts = texts.append_column("source", pa.array(files, pa.string()))
-        return plan_rows(texts, "texts", committed, shard_size=SHARD_TEXTS, key=key)
 
     def _has_changed(self, row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
         """Whether a clip's features are no longer those that were imported; missing ones have not

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+import pyarrow as pa
+
+from .contract import option_counts
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipKey:
@@ -53,6 +57,25 @@ def text_keys(text_ids: Sequence[str], keys: Container[str]) -> dict[str, str]:
         key = _first([text_id, f"qid{text_id}", query_id, f"qid{query_id}"], keys)
         if key is not None:
             found[text_id] = key
+    return found
+
+
+def question_keys(questions: pa.Table, keys: Container[str]) -> dict[str, tuple[str | None, ...]]:
+    """Question id to the keys of its question, and then of its options: ID_q (or ID), ID_a0, ID_a1
+    ..., each with or without "qid" before it, as TVQA's files of features have them.
+
+    The one option of an open-ended question is its answer, where that is known. The key of a
+    question without words is None where it has no features: it needs none. Questions that lack any
+    other key are left out. questions: the table of a manifest.
+    """
+    found = {}
+    columns = (questions["question_id"].to_pylist(), questions["question"].to_pylist())
+    for question_id, question, count in zip(*columns, option_counts(questions), strict=True):
+        names = (question_id, f"qid{question_id}")
+        own = _first([*(f"{name}_q" for name in names), *names], keys)
+        options = [_first([f"{name}_a{k}" for name in names], keys) for k in range(count)]
+        if None not in options and (own is not None or not question):
+            found[question_id] = (own, *options)
     return found
 
 

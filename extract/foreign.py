@@ -53,23 +53,33 @@ class Foreign:
     video_path: Path
     text: FeatureSource | None = None
     text_path: Path | None = None
+    questions: FeatureSource | None = None
+    questions_path: Path | None = None
 
     def settings(self) -> dict[str, Any]:
         """What of it changes the numbers."""
-        return {
+        settings = {
             "backbone": f"imported: {self.video.format}",
             "source": name_text(os.path.abspath(self.video_path)),
             "text_source": self.text_path and name_text(os.path.abspath(self.text_path)),
             "precision": "as imported",
         }
+        if self.questions_path is not None:  # without, caches have the key that they always had
+            settings["question_source"] = name_text(os.path.abspath(self.questions_path))
+        return settings
 
 
 def found_widths(
-    foreign: Foreign, clip_keys: Sequence[str], text_keys: Sequence[str], *, manifest: Manifest
+    foreign: Foreign,
+    clip_keys: Sequence[str],
+    text_keys: Sequence[str],
+    question_keys: Sequence[str],
+    *,
+    manifest: Manifest,
 ) -> dict[str, int]:
-    """The settings width and, where texts have another one, text_width.
+    """The settings width and, where texts (or else questions) have another one, text_width.
 
-    clip_keys, text_keys: of what the manifest has, in its order. Raises CacheError when no feature
+    The keys: of what the manifest has, in its order. Raises CacheError when no feature
     of a clip can be read.
     """
     video = _width(foreign.video, clip_keys, is_text=False)
@@ -79,10 +89,10 @@ def found_widths(
             f"it names them {some(list(foreign.video.files))}, the clips are "
             f"{some(manifest.clips['clip_id'].to_pylist())}"
         )
-    if foreign.text is not None:
-        text = _width(foreign.text, text_keys, is_text=True)
-        if text is not None and text != video:
-            return {"width": video, "text_width": text}
+    for source, keys in ((foreign.text, text_keys), (foreign.questions, question_keys)):
+        text = None if source is None else _width(source, keys, is_text=True)
+        if text is not None:
+            return {"width": video, **({"text_width": text} if text != video else {})}
     return {"width": video}
 
 

@@ -21,6 +21,7 @@ class Imported:
     """Clips of the manifest in the cache by status: ok, partial, failed."""
     new_clips: int
     new_texts: int
+    new_questions: int
     seconds: float
     failures: dict[str, str]
     """clip_id to reason, of every failed clip of the manifest."""
@@ -31,14 +32,21 @@ class Imported:
     text_failures: dict[str, str]
     """text_id to reason, of features that cannot be used."""
     num_questions: int
-    """Of the manifest; features of questions are not imported."""
+    """Of the manifest."""
+    has_questions: bool
+    """Whether features of questions were given."""
+    questions_without_features: list[str]
+    """Question ids, also where options alone lack some; empty where none were given."""
+    question_failures: dict[str, str]
+    """question_id to reason, of features that cannot be used."""
     problems: list[str]
     """Files of the sources that could not be looked through."""
 
     @property
     def has_failed(self) -> bool:
         texts = self.texts_without_features or self.text_failures
-        return bool(self.failures or texts or self.problems)
+        questions = self.questions_without_features or self.question_failures
+        return bool(self.failures or texts or questions or self.problems)
 
     def lines(self) -> list[str]:
         """For a person, safe to print; the summary is the last one."""
@@ -48,12 +56,19 @@ class Imported:
         lines += _named(
             "texts failed", [f"{name}: {reason}" for name, reason in self.text_failures.items()]
         )
-        if self.num_questions:
-            lines.append(f"{self.num_questions} questions have no features: only texts have")
+        lines += _named("questions without features", self.questions_without_features)
+        lines += _named(
+            "questions failed",
+            [f"{name}: {reason}" for name, reason in self.question_failures.items()],
+        )
+        if self.num_questions and not self.has_questions:
+            lines.append(f"{self.num_questions} questions have no features: none were given")
         lines.append(
             f"{sum(self.clips.values())} clips: {self.clips['ok']} ok, "
             f"{self.clips['partial']} partial, {self.clips['failed']} failed; "
-            f"new: {self.new_clips} clips, {self.new_texts} texts in {self.seconds:.1f} s -> "
+            f"new: {self.new_clips} clips, {self.new_texts} texts"
+            + (f", {self.new_questions} questions" if self.has_questions else "")
+            + f" in {self.seconds:.1f} s -> "
             f"{self.cache}"
         )
         return [printable(line) for line in lines]

@@ -29,6 +29,7 @@ def test_what_is_exported_is_imported_unchanged(
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["num_clips"] == 6
     sources = (files_in(out, "video", form), "--texts", files_in(out, "text", form))
+    sources += ("--questions", files_in(out, "questions", form))
     options = ("-o", back, "--manifest", small_scenes, "--fps", "2")
     done = mlalign_extract("import", *sources, *options)
     assert done.exit_code == 0, done.output
@@ -37,6 +38,10 @@ def test_what_is_exported_is_imported_unchanged(
     for name in ("clip_features", "segment_features", "segment_spans", "text_features"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name), err_msg=name)
     assert one.clip_ids == two.clip_ids and one.text_ids == two.text_ids
+    assert one.questions.question_ids == two.questions.question_ids != []
+    for name in ("question_features", "option_features", "option_offsets", "answer_indices"):
+        parts = (getattr(split.questions, name) for split in (one, two))
+        np.testing.assert_array_equal(*parts, err_msg=name)
 
 
 @pytest.mark.parametrize("level", ["frame", "segment", "clip"])

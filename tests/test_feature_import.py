@@ -392,6 +392,99 @@ def test_texts_may_have_another_width_than_videos(importing, tmp_path):
     assert not verify_cache(tmp_path / "cache").problems
 
 
+ASKED = [
+    {"question_id": "1", "kind": "multiple_choice", "options": ["x", "y", "z"], "answer_index": 1},
+    {"question_id": "2", "kind": "open_ended", "answer": "red", "options": None},
+    {"question_id": "3", "kind": "open_ended", "options": None},
+    {"question_id": "4", "kind": "multiple_choice", "question": "", "options": ["x", "y"]},
+]
+PARTS = {"1": ["q", "a0", "a1", "a2"], "2": ["q", "a0"], "3": ["q"], "4": ["a0", "a1"]}
+
+
+def add_questions(manifest):
+    rows = [
+        {"clip_id": "video0", "split": "train", "question": "what?", "answer_index": None} | row
+        for row in ASKED
+    ]
+    (manifest / "questions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def question_source(path, form, parts=PARTS, width=WIDTH):
+    names = [f"{question}_{part}" for question, own in parts.items() for part in own]
+    return text_source(path, form, names, width=width)
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "hdf5"])
+def test_question_and_option_features_come_along(form, importing, manifest, tmp_path):
+    """Of hdf5 as TVQA's features are: QID_q and QID_a0 ..., (words, width) each."""
+    add_questions(manifest)
+    source = write_source(tmp_path / "source", "npy")
+    asked = question_source(tmp_path / "asked", form)
+    done = importing(source, "--questions", asked)
+    assert done.exit_code == 0, done.output
+    found = FeatureStore.open(tmp_path / "cache").split(None).questions
+    assert found.question_ids == ["1", "2", "3", "4"]
+
+    def wanted(question, part):
+        words = features(f"{question}_{part}", rows=4)
+        vector = words.astype(np.float64).mean(axis=0) if form == "hdf5" else words[0]
+        return vector.astype(np.float16)
+
+    options = [wanted(i, part) for i, own in PARTS.items() for part in own if part != "q"]
+    np.testing.assert_array_equal(found.option_features, options)
+    assert found.option_offsets.tolist() == [0, 3, 4, 4, 6]
+    for i, row in zip("123", found.question_features, strict=False):
+        np.testing.assert_array_equal(row, wanted(i, "q"))
+    assert not found.question_features[3].any()  # without words
+    assert verify_cache(tmp_path / "cache").problems == []
+    assert json.loads(importing(source, "--questions", asked).stdout)["new_questions"] == 0
+
+
+def test_a_question_without_all_its_features_is_named_and_the_others_are_there(
+    importing, manifest, tmp_path
+):
+    add_questions(manifest)
+    source = write_source(tmp_path / "source", "npy")
+    asked = question_source(tmp_path / "asked", "npy", {**PARTS, "1": ["q", "a0", "a2"]})
+    np.save(asked / "2_a0.npy", np.full(WIDTH, np.nan))
+    done = importing(source, "--questions", asked)
+    said = json.loads(done.stdout)
+    assert done.exit_code == 1 and said["questions_without_features"] == ["1"]
+    assert list(said["question_failures"]) == ["2"] and "'2_a0'" in said["question_failures"]["2"]
+    assert said["new_questions"] == 2
+    np.save(asked / "1_a1.npy", np.ones(WIDTH))
+    np.save(asked / "2_a0.npy", np.ones(WIDTH))
+    done = importing(source, "--questions", asked)
+    assert done.exit_code == 0 and json.loads(done.stdout)["new_questions"] == 2
+    split = FeatureStore.open(tmp_path / "cache").split(None)
+    assert split.questions.question_ids == ["1", "2", "3", "4"]
+    np.testing.assert_array_equal(split.questions.option_features[1], np.ones(WIDTH))
+
+
+def test_questions_of_another_width_than_texts_are_refused_with_it(importing, manifest, tmp_path):
+    add_questions(manifest)
+    source = write_source(tmp_path / "source", "npy")
+    texts = text_source(tmp_path / "texts", "npy", IDS)
+    asked = question_source(tmp_path / "asked", "npy", width=12)
+    done = importing(source, "--texts", texts, "--questions", asked)
+    assert done.exit_code == 1
+    assert "got (1, 12)" in json.loads(done.stdout)["question_failures"]["1"]
+    done = importing(source, "--questions", asked, cache=tmp_path / "alone")
+    assert done.exit_code == 0, done.output
+    assert FeatureStore.open(tmp_path / "alone").text_dim == 12
+
+
+def test_questions_are_told_to_have_no_features_where_none_were_given(
+    mlalign_extract, manifest, tmp_path
+):
+    add_questions(manifest)
+    source = write_source(tmp_path / "source", "npy")
+    options = ("-o", tmp_path / "cache", "--manifest", manifest, "--fps", "1")
+    done = mlalign_extract("import", source, *options)
+    assert done.exit_code == 0
+    assert "4 questions have no features: none were given" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -42,8 +42,8 @@ first source's, and that of each under ``merged``; its shards may hold rows that
 name.
 
 Of an imported cache (mlalign-extract import) the settings have ``backbone`` "imported: FORMAT",
-``source``, ``text_source``, ``question_source`` (where there is one), ``seconds_per_feature`` and the
-width (and ``text_width`` where texts and questions have another one), and neither weights nor
+``source``, ``text_source``, ``question_source`` (where there is one), ``seconds_per_feature`` and
+the width (and ``text_width`` where texts and questions have another one), and neither weights nor
 preprocessing; a clip's ``source_*`` columns speak of its file of features, those of the probe are
 null, and row k of its frames was taken at k times seconds_per_feature. A question without words may
 have zeros.

@@ -106,7 +106,8 @@ def build_dataset(
     """
     ledger = Ledger()
     rows, files = read_official_files(card, annotations, ledger)
-    counts = rows.counts(QUERY_KINDS[card.queries])
+    counted = rows.counts(QUERY_KINDS[card.queries])
+    counts = {split: counted[split] for split in card.splits if split in counted}
     other_sizes = _other_sizes(card, files.splits, counts)
     if other_sizes and not partial:
         raise ManifestError(

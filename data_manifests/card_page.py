@@ -47,9 +47,12 @@ def _sizes(size: SplitSize) -> str:
 
 
 def _files(card: Card) -> Iterator[str]:
-    for file in card.files.values():
+    replaced = {other: file.names[0] for file in card.files.values() for other in file.instead}
+    for word, file in card.files.items():
         split = "" if file.split is None else f" (split {file.split})"
         optional = "" if file.needed else ", optional"
+        if word in replaced:
+            optional = f", instead of {replaced[word]}"
         yield f"- {' or '.join(file.names)}{split}{optional}: {file.of}".rstrip(": ")
 
 

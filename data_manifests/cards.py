@@ -55,6 +55,9 @@ class OfficialFile:
     """The split that it alone describes; null: several, or all."""
     needed: bool = True
     """Whether its split (without one: anything) cannot be built when it is missing."""
+    instead: tuple[str, ...] = ()
+    """The card's words for files that together say the same. A split does not need it where all of
+    these are there that describe the split."""
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -215,6 +218,11 @@ class Card:
         for word, file in self.files.items():
             if file.split is not None and file.split not in self.splits:
                 faults.append(f"files.{word}.split is {file.split!r}, no split of the card")
+            faults += [
+                f"files.{word}.instead has {other!r}, no file of the card"
+                for other in file.instead
+                if other not in self.files
+            ]
         wanted = {
             "retrieval": ("retrieval",),
             "moments": ("moments",),

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlalign.data_manifests.cards import Card, load_card
+
 BLANKS = "blanks around a text, or line ends in it, taken off"
 
 
@@ -18,6 +20,18 @@ class Fixture:
     files: dict[str, str | bytes]
     mended: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    of: str | None = None
+    """The card, where several fixtures are of one."""
+    own_card: str | None = None
+    """YAML of a card that does not come with mlalign."""
+
+    def card(self, name: str, folder: Path) -> Card:
+        """The card of the fixture, written into the folder if it is its own."""
+        if self.own_card is None:
+            return load_card(self.of or name)
+        path = folder / f"{name}.yaml"
+        path.write_text(f"name: {name}\n{self.own_card}")
+        return load_card(str(path))
 
     def write(self, folder: Path) -> None:
         for name, content in self.files.items():

@@ -107,6 +107,7 @@ DIDEMO = {
 
 # With an extension or without; a video that is not described, and one (of train) not listed.
 DIDEMO_LISTS = {
+    "val_list.txt": "5@N01_6_c.3gp\n",
     "train_list.txt": "12@N00_34_ab.mov\n9@N00_9_gone.mov\n",
     "test_list.txt": "7@N02_8_d",
 }
@@ -157,7 +158,8 @@ FIXTURES: dict[str, Fixture] = {
             SPOKEN: 1,
         },
     ),
-    "didemo-paragraph": Fixture(
+    "didemo-paragraph": Fixture(files=DIDEMO, mended={BLANKS: 1}),
+    "didemo-paragraph-ce": Fixture(
         files={**DIDEMO, **DIDEMO_LISTS},
         mended={BLANKS: 1},
         left_out={

@@ -117,6 +117,18 @@ VIOLIN = {
     )
 }
 
+VIOLIN_VALUE = {
+    f"violin_{split}_release.jsonl": lines(
+        *(
+            {"paired_id": f"clip{n}-0-{k}", "vid_name": f"clip{n}", "statement": text}
+            | {"example_id": 10 * n + k}
+            | ({"answer": 1 - k} if answered else {})
+            for k, text in enumerate(("She smiles.", " She cries."))
+        )
+    )
+    for n, (split, answered) in enumerate((("train", True), ("val", True), ("test_private", False)))
+}
+
 MSRVTT_MC = {
     "msrvtt_mc_test.jsonl": lines(
         {"qid": 0, "clip_name": "video7", "options": ["a", "b", "c ", "d", "e"], "answer": 2},
@@ -126,11 +138,13 @@ MSRVTT_MC = {
 
 TIMES = ("00.00.05.930", "00.00.08.320") * 2
 OPTIONS = ("He waits.", "SOMEONE's \"here", "Night.", "She sits.", "Day. ")
-LSMDC_MC = {
-    f"LSMDC16_multiple_choice_{split}.csv": tabs(f"100{number}_F_1", *TIMES, *OPTIONS, "2")
+LSMDC_MC = {  # training and validation have the right sentence first, and no answer
+    f"LSMDC16_multiple_choice_{split}.csv": tabs(f"100{number}_F_1", *TIMES, *OPTIONS, *answers[0])
     + "\n"
-    + tabs(f"100{number}_F_1", *TIMES, *OPTIONS, "5")
-    for number, split in enumerate(("train", "valid", "test"))
+    + tabs(f"100{number}_F_1", *TIMES, *OPTIONS, *answers[1])
+    for number, (split, answers) in enumerate(
+        {"train": ((), ()), "valid": ((), ()), "test_randomized": (("2",), ("5",))}.items()
+    )
 }
 
 FIXTURES: dict[str, Fixture] = {
@@ -158,4 +172,5 @@ FIXTURES: dict[str, Fixture] = {
         mended={BLANKS: 3},
         left_out={"statements of splits that the card does not have": 4},
     ),
+    "violin-value": Fixture(of="violin", files=VIOLIN_VALUE, mended={BLANKS: 3}),
 }

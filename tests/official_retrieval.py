@@ -34,6 +34,25 @@ def msrvtt(*, mended: int, left_out: dict[str, int], **lists: str) -> Fixture:
     )
 
 
+def in_parts(whole: Fixture) -> Fixture:
+    """MSR-VTT as Microsoft published it: training and validation in one file, test in another."""
+    data = json.loads(whole.files["MSRVTT_data.json"])
+    tests = {video["video_id"] for video in data["videos"] if video["split"] == "test"}
+    files = {
+        name: json.dumps(
+            {
+                key: [row for row in data[key] if (row["video_id"] in tests) == is_test]
+                for key in ("videos", "sentences")
+            }
+        )
+        for name, is_test in (
+            ("train_val_videodatainfo.json", False),
+            ("test_videodatainfo.json", True),
+        )
+    }
+    return Fixture(of="msrvtt-full", files=files, mended=whole.mended, left_out=whole.left_out)
+
+
 MSVD_LISTS = {
     "train_list.txt": "AbC_1_9\nxY-z_0_5",
     "val_list.txt": "v@l_2_3\n",
@@ -128,6 +147,7 @@ FIXTURES: dict[str, Fixture] = {
         **{"MSRVTT_train.7k.csv": "video_id\nvideo0", "MSRVTT_JSFUSION_test.csv": ONE_QUERY},
     ),
     "msrvtt-full": msrvtt(mended=5, left_out={}),
+    "msrvtt-full-parts": in_parts(msrvtt(mended=5, left_out={})),
     "msrvtt-1k-b": msrvtt(
         mended=3,
         left_out={OTHER: 6},
@@ -144,6 +164,12 @@ FIXTURES: dict[str, Fixture] = {
                 protocol=2,
             ),
         },
+        mended={BLANKS: 1},
+        left_out={"captions of clips in none of the splits": 1},
+    ),
+    "msvd-json": Fixture(
+        of="msvd",
+        files={**MSVD_LISTS, "captions_msvd.json": json.dumps(MSVD_CAPTIONS)},
         mended={BLANKS: 1},
         left_out={"captions of clips in none of the splits": 1},
     ),

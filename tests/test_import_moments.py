@@ -263,18 +263,27 @@ def test_the_chosen_chunks_are_those_of_a_loop_in_whole_numbers():
 
 
 def test_a_list_keeps_the_videos_that_it_has_with_extension_or_without(tmp_path):
-    rows = read("didemo-paragraph", tmp_path)
+    rows = read("didemo-paragraph-ce", tmp_path)
     assert set(rows.clips) == {"12@N00_34_ab.mov", "5@N01_6_c.3gp", "7@N02_8_d.mp4"}
 
 
 def test_without_lists_all_videos_of_the_official_files_are_there(tmp_path):
-    Fixture(files=DIDEMO).write(tmp_path)
-    rows, _ = read_official_files(load_card("didemo-paragraph"), tmp_path, Ledger())
-    assert len(rows.clips) == 4
+    assert len(read("didemo-paragraph", tmp_path).clips) == 4
+
+
+def test_an_annotation_of_two_splits_is_two_texts_and_said(tmp_path):
+    ledger = Ledger()
+    one = json.loads(DIDEMO["train_data.json"])[:1]
+    files = {"train_data.json": one, "val_data.json": [one[0] | {"video": "9@N01_1_x.mov"}]}
+    Fixture(files={name: json.dumps(items) for name, items in files.items()}).write(tmp_path)
+    rows, _ = read_official_files(load_card("didemo-moments"), tmp_path, ledger)
+    own = str(one[0]["annotation_id"])
+    assert list(rows.texts) == [own, f"{own}@val"]
+    assert ledger.mended["ids that another split has, too, became ID@SPLIT"].count == 1
 
 
 def test_didemo_videos_are_found_with_and_without_user_and_extension(tmp_path):
-    rows = read("didemo-paragraph", tmp_path)
+    rows = read("didemo-paragraph-ce", tmp_path)
     names = ("12@N00_34_ab.mov", "34_ab.mov", "12@N00_34_ab", "34_ab")
     assert rows.clips["12@N00_34_ab.mov"].video_names == names
     assert rows.texts["12@N00_34_ab.mov"][2] == "a cat jumps it sleeps"

@@ -21,7 +21,8 @@ from mlalign.data_manifests.reader import read_manifest
 
 def read(name: str, folder: Path, **changed: str) -> DatasetRows:
     Fixture(files={**FIXTURES[name].files, **changed}).write(folder)
-    return read_official_files(load_card(name), folder, Ledger())[0]
+    card = FIXTURES[name].card(name, folder)
+    return read_official_files(card, folder, Ledger())[0]
 
 
 def asked(rows: DatasetRows, question_id: str, *names: str) -> tuple[Any, ...]:
@@ -32,7 +33,7 @@ def asked(rows: DatasetRows, question_id: str, *names: str) -> tuple[Any, ...]:
 def test_every_dataset_of_questions_makes_a_sound_manifest(name, tmp_path):
     FIXTURES[name].write(tmp_path / "files")
     build_dataset(
-        load_card(name),
+        FIXTURES[name].card(name, tmp_path),
         annotations=tmp_path / "files",
         videos=None,
         out=tmp_path / "m",
@@ -110,11 +111,23 @@ def test_choices_without_a_question_have_an_empty_one(tmp_path):
 
 def test_lsmdc_answers_count_from_one(tmp_path):
     rows = read("lsmdc-mc", tmp_path)
-    assert asked(rows, "1000_F_1", "answer_index", "answer") == (1, "SOMEONE's \"here")
-    assert asked(rows, "1000_F_1/1", "answer_index") == (4,)
-    bad = FIXTURES["lsmdc-mc"].files["LSMDC16_multiple_choice_train.csv"].replace("\t2\n", "\t0\n")
+    assert asked(rows, "1002_F_1", "answer_index", "answer") == (1, "SOMEONE's \"here")
+    assert asked(rows, "1002_F_1/1", "answer_index") == (4,)
+    name = "LSMDC16_multiple_choice_test_randomized.csv"
+    bad = FIXTURES["lsmdc-mc"].files[name].replace("\t2\n", "\t0\n")
     with pytest.raises(ManifestError, match="the answer is option -1 of 5, counted from 0"):
-        read("lsmdc-mc", tmp_path, **{"LSMDC16_multiple_choice_train.csv": bad})
+        read("lsmdc-mc", tmp_path, **{name: bad})
+
+
+def test_lsmdc_training_does_not_tell_the_answer_by_place(tmp_path):
+    rows = read("lsmdc-mc", tmp_path)
+    asked_about = [q for q in rows.questions.values() if q["clip_id"] != "1002_F_1"]
+    assert len(asked_about) == 4 and all(q["answer"] == "He waits." for q in asked_about)
+    assert all(q["options"][q["answer_index"]] == "He waits." for q in asked_about)
+    assert len({q["answer_index"] for q in asked_about}) > 1
+    unanswered = FIXTURES["lsmdc-mc"].files["LSMDC16_multiple_choice_train.csv"]
+    with pytest.raises(ManifestError, match="expected 11 values in the line, got 10"):
+        read("lsmdc-mc", tmp_path, **{"LSMDC16_multiple_choice_test_randomized.csv": unanswered})
 
 
 def test_tvqa_moments_are_text_or_a_list_or_not_there(tmp_path):
@@ -165,3 +178,20 @@ def test_every_violin_statement_is_a_question_of_its_own(tmp_path):
     assert asked(rows, "clip1-0-0", "question", "answer") == ("She smiles.", "true")
     assert asked(rows, "clip1-0-1", "question", "answer") == ("She cries.", "false")
     assert rows.clips["clip1"].split == "val"
+
+
+def test_the_two_forms_of_violin_have_the_same_statements(tmp_path):
+    official, value = read("violin", tmp_path / "a"), read("violin-value", tmp_path / "b")
+    for name in ("clip0-0-0", "clip0-0-1", "clip1-0-1"):
+        assert value.questions[name] == official.questions[name]
+    assert asked(value, "clip2-0-1", "answer_index", "question") == (None, "She cries.")
+    assert [clip.split for clip in value.clips.values()] == ["train", "val", "test"]
+
+
+def test_of_violin_in_parts_the_splits_that_are_there_are_built(tmp_path):
+    files = dict(FIXTURES["violin-value"].files)
+    del files["violin_val_release.jsonl"]
+    Fixture(files=files).write(tmp_path)
+    _, found = read_official_files(load_card("violin"), tmp_path, Ledger())
+    assert found.splits == ("train", "test")
+    assert found.absent == {"val": ("violin_annotation.json",)}

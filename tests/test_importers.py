@@ -5,20 +5,25 @@ What holds for every importer is here; what each writes is in the tests by kind 
 
 from __future__ import annotations
 
+import csv
+import json
+import pickle
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from importer_fixtures import Fixture
 from official_moments import FIXTURES as MOMENTS
+from official_own import FIXTURES as OWN
 from official_questions import FIXTURES as QUESTIONS
 from official_retrieval import FIXTURES as RETRIEVAL
 
 from mlalign.data_manifests.build import read_official_files
-from mlalign.data_manifests.cards import card_names, load_card
+from mlalign.data_manifests.cards import ImporterName, card_names
 from mlalign.data_manifests.errors import ManifestError
 from mlalign.data_manifests.importers.ledger import Ledger
 
-FIXTURES = {**RETRIEVAL, **MOMENTS, **QUESTIONS}
+FIXTURES = {**RETRIEVAL, **MOMENTS, **QUESTIONS, **OWN}
 STRIDE = 23
 """Every so many bytes a file is cut, or one of its characters changed; the slow tests take all."""
 OTHER_CHARACTERS = '"{[,0\t'
@@ -29,12 +34,18 @@ def test_every_card_has_a_fixture(name: str) -> None:
     assert name in FIXTURES
 
 
+@pytest.mark.parametrize("importer", get_args(ImporterName))
+def test_every_importer_has_a_fixture(importer: str, tmp_path: Path) -> None:
+    cards = [fixture.card(name, tmp_path) for name, fixture in FIXTURES.items()]
+    assert importer in {card.importer for card in cards}
+
+
 @pytest.mark.parametrize("name", FIXTURES)
 def test_every_row_read_is_written_or_reported(name: str, tmp_path: Path) -> None:
     fixture = FIXTURES[name]
     fixture.write(tmp_path)
     ledger = Ledger()
-    rows, _ = read_official_files(load_card(name), tmp_path, ledger)
+    rows, _ = read_official_files(fixture.card(name, tmp_path), tmp_path, ledger)
     for file, read in ledger.read.items():
         outcomes = {kind: counts[file] for kind, counts in ledger.outcomes.items()}
         assert outcomes["refused"] == 0
@@ -44,6 +55,56 @@ def test_every_row_read_is_written_or_reported(name: str, tmp_path: Path) -> Non
     assert {note: counted.count for note, counted in ledger.left_out.items()} == fixture.left_out
     assert {note: counted.count for note, counted in ledger.mended.items()} == fixture.mended
     assert rows.clips
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_no_record_of_a_file_goes_uncounted(name: str, tmp_path: Path) -> None:
+    """Rows read are the records that the files have, counted without the importers."""
+    fixture = FIXTURES[name]
+    fixture.write(tmp_path / "files")
+    ledger = Ledger()
+    read_official_files(fixture.card(name, tmp_path), tmp_path / "files", ledger)
+    files = (path for path in (tmp_path / "files").rglob("*") if path.is_file())
+    assert ledger.read == {path.name: num_records(path) for path in files}
+
+
+def num_records(path: Path) -> int:
+    if path.suffix == ".pkl":
+        return sum(map(len, pickle.loads(path.read_bytes()).values()))
+    text = path.read_text()
+    if path.suffix == ".json":
+        return num_items(json.loads(text))
+    lines = [line for line in text.splitlines() if line.strip()]
+    if path.suffix == ".csv" and "\t" not in text:
+        lines = list(csv.reader(lines))
+        has_header = {"video", "video_id", "id"} & {*lines[0]}
+        return len(lines) - bool(has_header)
+    return len(lines)
+
+
+def num_items(content: Any) -> int:
+    """Of a file's JSON: what the literature counts in it."""
+    match content:
+        case list():
+            return len(content)
+        case {"videos": videos, "sentences": sentences}:
+            return len(videos) + len(sentences)
+        case {"database": videos}:
+            return sum(len(video["annotations"]) for video in videos.values())
+        case {"train": dict(), **splits}:
+            return len(content["train"]) + sum(map(len, splits.values()))
+    counts = []
+    for entry in content.values():
+        match entry:
+            case {"sentences": sentences}:
+                counts.append(len(sentences))
+            case {"statement": pairs}:
+                counts.append(sum(map(len, pairs)))
+            case list():
+                counts.append(len(entry))
+            case _:
+                counts.append(1)
+    return sum(counts)
 
 
 @pytest.mark.parametrize("name", FIXTURES)
@@ -58,7 +119,7 @@ def test_line_ends_and_byte_order_marks_change_nothing(name: str, end: str, tmp_
                 text = path.read_bytes().replace(b"\r\n", b"\n").rstrip(b"\n")
                 ending = end.encode() if mark else b"\n"
                 path.write_bytes(mark + text.replace(b"\n", ending) + ending)
-        rows, _ = read_official_files(load_card(name), folder, Ledger())
+        rows, _ = read_official_files(fixture.card(name, tmp_path), folder, Ledger())
         found.append((rows.clips, rows.texts, rows.questions))
     assert found[0] == found[1]
 
@@ -76,9 +137,9 @@ def test_a_file_cut_or_changed_anywhere_is_read_or_refused(name: str, tmp_path: 
 
 def attack(fixture: Fixture, name: str, folder: Path, *, stride: int) -> None:
     """Cut every file at every `stride` bytes, and change the character there."""
-    card = load_card(name)
-    fixture.write(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    card = fixture.card(name, folder)
+    fixture.write(folder / "files")
+    files = sorted(path for path in (folder / "files").rglob("*") if path.is_file())
     for turn, path in enumerate(files):
         whole = path.read_bytes()
         for place in range(turn % stride, len(whole) + 1, stride):
@@ -86,7 +147,7 @@ def attack(fixture: Fixture, name: str, folder: Path, *, stride: int) -> None:
             for content in (whole[:place], whole[:place] + other + whole[place + 1 :]):
                 path.write_bytes(content)
                 try:
-                    read_official_files(card, folder, Ledger())
+                    read_official_files(card, folder / "files", Ledger())
                 except ManifestError:
                     pass
         path.write_bytes(whole)

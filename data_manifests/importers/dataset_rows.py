@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from .ledger import Ledger, Row
 BEYOND: Final = "moments beyond the clip's end cut there"
 BEFORE: Final = "moments before the clip's start begin at 0"
 EMPTY: Final = "moments that end where they start, or before"
+SHARED_ID: Final = "ids that another split has, too, became ID@SPLIT"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,8 +124,9 @@ class DatasetRows:
         if text_id is None:
             text_id = f"{clip_id}#{self._next_text[clip_id]}"
             self._next_text[clip_id] += 1
-        if text_id in self.texts:
-            row.refuse(f"the text {text_id!r} is there twice")
+        other = self.texts.get(text_id)
+        owner = None if other is None else other[0]
+        text_id = self._own_id(row, "text", text_id, clip_id, owner=owner, taken=self.texts)
         start, end = (None, None) if span is None else span
         self.texts[text_id] = (clip_id, kind, text, start, end, query_id or text_id)
         row.written()
@@ -148,8 +150,11 @@ class DatasetRows:
         span: tuple[float, float] | None = None,
     ) -> None:
         """A question about a clip that is there: multiple choice with options, else open-ended."""
-        if question_id in self.questions:
-            row.refuse(f"the question {question_id!r} is there twice")
+        other = self.questions.get(question_id)
+        owner = None if other is None else other["clip_id"]
+        question_id = self._own_id(
+            row, "question", question_id, clip_id, owner=owner, taken=self.questions
+        )
         if options is not None and answer_index is not None:
             if not 0 <= answer_index < len(options):
                 row.refuse(f"the answer is option {answer_index} of {len(options)}, counted from 0")
@@ -166,6 +171,29 @@ class DatasetRows:
             "end_seconds": None if span is None else span[1],
         }
         row.written()
+
+    def _own_id(
+        self,
+        row: Row,
+        what: str,
+        own_id: str,
+        clip_id: str,
+        *,
+        owner: str | None,
+        taken: Container[str],
+    ) -> str:
+        """The id, or ID@SPLIT where a clip of another split has it; twice in a split is a fault.
+
+        owner: the clip that has the id already.
+        """
+        if owner is None:
+            return own_id
+        split = self.clips[clip_id].split
+        own = f"{own_id}@{split}"
+        if self.clips[owner].split == split or own in taken:
+            row.refuse(f"the {what} {own_id!r} is there twice")
+        row.mend(SHARED_ID, own_id)
+        return own
 
     def paragraphs(self) -> None:
         """Give every clip that has sentences a text CLIP_ID: all of them, in file order."""

@@ -6,26 +6,37 @@ from collections import Counter
 
 from ..cards import Card
 from .dataset_rows import DatasetRows
+from .how2qa import shuffled
 from .ledger import Row
 from .official_files import OfficialFiles
 
 OPTIONS = range(5, 10)
 ANSWER = 10
-"""Counted from 1 in the file."""
+"""Counted from 1 in the file; without it the first option is the right one."""
 
 
 def import_lsmdc_choice(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
-    """A question's id is CLIP, and CLIP/K for further ones of the clip."""
+    """A question's id is CLIP, and CLIP/K for further ones of the clip.
+
+    The files of training and validation have the right sentence first and no answer: their options
+    are shuffled, by the question's id alone.
+    """
     asked: Counter[str] = Counter()
     for split in files.splits:
 
         def take(row: Row, split: str = split) -> None:
             clip_id, options = row.name(0), [row.words(column) for column in OPTIONS]
-            answer = row.integer(ANSWER) - 1
+            question_id = f"{clip_id}/{asked[clip_id]}" if asked[clip_id] else clip_id
+            if len(row.value) > ANSWER:
+                answer = row.integer(ANSWER) - 1
+            else:
+                right = options[0]
+                options = shuffled(options, question_id)
+                answer = options.index(right)
             rows.clip(row, clip_id, split=split)
             rows.question(
                 row,
-                f"{clip_id}/{asked[clip_id]}" if asked[clip_id] else clip_id,
+                question_id,
                 clip_id,
                 question="",
                 options=options,
@@ -33,7 +44,5 @@ def import_lsmdc_choice(card: Card, files: OfficialFiles, rows: DatasetRows) -> 
             )
             asked[clip_id] += 1
 
-        rows.each(
-            files.fields(split, widths=(ANSWER + 1,), delimiter="\t", quoted=False),
-            take,
-        )
+        widths = (ANSWER + 1,) if split == card.test_split else (ANSWER, ANSWER + 1)
+        rows.each(files.fields(split, widths=widths, delimiter="\t", quoted=False), take)

@@ -1,4 +1,4 @@
-"""MSR-VTT: MSRVTT_data.json with its captions, and the list of a split's clips.
+"""MSR-VTT: MSRVTT_data.json with its captions (or its two official parts), and lists of clips.
 
 A variant's files train, val and test are lists of clips: CSV with a column video_id (CLIP4Clip,
 frozen-in-time) or a plain list. The file test may instead have one given caption for each clip, as
@@ -23,10 +23,12 @@ def import_msrvtt(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
     for split in files.splits if has_lists else ():
         is_given = card.queries == "given_caption" and split == card.test_split
         _read_list(files, rows, split, given=given if is_given else None)
-    content = files.json("captions")
-    if not isinstance(content, dict):
-        rows.problem(files.paths["captions"].name, "expected an object with videos and sentences")
-        return
+    parts = ("captions",) if files.has("captions") else card.files["captions"].instead
+    contents = {word: files.json(word) for word in parts if files.has(word)}
+    for word, content in contents.items():
+        if not isinstance(content, dict):
+            rows.problem(files.paths[word].name, "expected an object with videos and sentences")
+            return
     official: dict[str, str] = {}
 
     def take_video(row: Row) -> None:
@@ -50,7 +52,8 @@ def import_msrvtt(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
         rows.text(row, clip_id, row.words("caption"), kind="caption")
 
     for key, take in (("videos", take_video), ("sentences", take_caption)):
-        rows.each(files.rows("captions", files.listed("captions", content.get(key))), take)
+        for word, content in contents.items():
+            rows.each(files.rows(word, files.listed(word, content.get(key))), take)
 
 
 def _read_list(

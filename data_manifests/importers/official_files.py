@@ -36,7 +36,9 @@ class OfficialFiles:
             names = "; ".join(
                 f"{split}: {', '.join(files)}" for split, files in self.absent.items()
             )
-            raise ManifestError(f"{folder} lacks official files of {card.name}: {names}")
+            raise ManifestError(
+                f"{folder} lacks official files of {card.name}: {names}{_elsewhere(card, folder)}"
+            )
 
     def has(self, word: str) -> bool:
         """Whether the file is there."""
@@ -183,6 +185,21 @@ def found_files(files: Mapping[str, OfficialFile], folder: Path) -> dict[str, Pa
     return found
 
 
+def _is_there(word: str, split: str, card: Card, paths: Mapping[str, Path]) -> bool:
+    """Whether the file is there, or what stands for it in the split, or it may be missing."""
+    file = card.files[word]
+    others = [other for other in file.instead if card.files[other].split in (None, split)]
+    is_replaced = bool(others) and all(other in paths for other in others)
+    return not file.needed or word in paths or is_replaced
+
+
+def _elsewhere(card: Card, folder: Path) -> str:
+    """Which folders below, one deep, have some of the files."""
+    below = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    found = [str(path) for path in below if found_files(card.files, path)]
+    return f" (some are in {', '.join(found)})" if found else ""
+
+
 class _PlainUnpickler(pickle._Unpickler):
     """Without classes and functions; in Python, since the C one takes memory that a file claims."""
 
@@ -232,7 +249,7 @@ def _splits(
         missing = tuple(
             file.names[0]
             for word, file in card.files.items()
-            if file.needed and file.split in (None, split) and word not in paths
+            if file.split in (None, split) and not _is_there(word, split, card, paths)
         )
         if missing:
             absent[split] = missing

@@ -1,4 +1,4 @@
-"""VIOLIN: statements about clips, each with a false twin, in one JSON file."""
+"""VIOLIN: statements about clips, each with a false twin; one JSON file, or VALUE's JSON Lines."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ SPLITS: Final = {"validate": "val", "validation": "val", "dev": "val"}
 def import_violin(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
     """Every statement is a question of its own, as the official accuracy counts them.
 
-    Ids are CLIP-K-0 for the true statement of pair K, and CLIP-K-1 for the false one.
+    Ids are CLIP-K-0 for the true statement of pair K, and CLIP-K-1 for the false one, in both
+    forms. VALUE's files are read where the official one is not there.
     """
+    if not files.has("annotations"):
+        for split in files.splits:
+            _read_value(files, rows, split)
+        return
 
     def take(row: Row) -> None:
         clip_id, entry, number, place, statement = row.value
@@ -44,6 +49,24 @@ def import_violin(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
 
     statements = _statements(files.entries("annotations"))
     rows.each(files.rows("annotations", enumerate(statements, start=1)), take)
+
+
+def _read_value(files: OfficialFiles, rows: DatasetRows, split: str) -> None:
+    """A statement in a line, with its answer where it is published."""
+
+    def take(row: Row) -> None:
+        clip_id, text = row.name("vid_name"), row.words("statement")
+        rows.clip(row, clip_id, split=split)
+        rows.question(
+            row,
+            row.name("paired_id" if row.has("paired_id") else "example_id"),
+            clip_id,
+            question=text,
+            options=OPTIONS,
+            answer_index=row.integer("answer") if row.has("answer") else None,
+        )
+
+    rows.each(files.json_lines(split), take)
 
 
 def _statements(entries: list[tuple[str, Any]]) -> Iterator[tuple[str, Any, int, int | None, Any]]:

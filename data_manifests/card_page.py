@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
-from .cards import Card, SplitSize
-from .settings import settings_dict
+from .cards import Card, MomentProtocol, QuestionProtocol, RetrievalProtocol, SplitSize
 
 WIDTH: Final = 100
-PROTOCOLS: Final = ("retrieval", "moments", "questions")
+CAPTIONS: Final = {
+    "captions": "the best own caption, among all captions",
+    "clips": "clips by their best caption",
+}
+MEDIANS: Final = {"mean": "the mean of the middle two", "lower": "the lower of the middle two"}
+TIES: Final = {
+    "against": "all equal scores rank before the right one",
+    "mean": "equal scores share their mean rank",
+    "first": "equal scores rank in the given order",
+}
+DENOMINATORS: Final = {"union": "over the union", "hull": "over the hull of both spans"}
 
 
 def card_table(cards: Sequence[Card]) -> list[str]:
@@ -32,10 +42,13 @@ def card_page(card: Card) -> list[str]:
         "",
         *_paragraph("where", card.where),
         *_paragraph("licence", card.licence),
-        *_paragraph("may be passed on", "yes" if card.redistributable else "no"),
+        *_paragraph(
+            "annotations may be passed on", "yes" if card.redistributable else "no, or not known"
+        ),
         *_section("Official files", _files(card)),
         *_section("Splits", _splits(card)),
         *_section("Protocol", _protocol(card)),
+        *("", "Commands", "--------", *_commands(card)),
         *_section("Published numbers", _references(card)),
         *_section("Before you compare", (f"- {note}" for note in card.notes)),
     ]
@@ -78,29 +91,93 @@ def _splits(card: Card) -> Iterator[str]:
 
 def _protocol(card: Card) -> Iterator[str]:
     yield f"- queries: {card.queries.replace('_', ' ')}"
-    for group in PROTOCOLS:
-        protocol = getattr(card, group)
-        if protocol is not None:
-            for name, value in settings_dict(protocol).items():
-                yield f"- {group}, {name.replace('_', ' ')}: {_said(value)}"
+    if card.retrieval is not None:
+        yield from (f"- retrieval: {line}" for line in _retrieval(card.retrieval))
+    if card.moments is not None:
+        yield from (f"- moments: {line}" for line in _moments(card.moments))
+    if card.questions is not None:
+        yield from (f"- questions: {line}" for line in _questions(card.questions))
+
+
+def _retrieval(protocol: RetrievalProtocol) -> Iterator[str]:
+    directions = " and ".join(way.replace("_", " ") for way in protocol.directions)
+    yield f"{', '.join(protocol.metrics)}; {directions}"
+    if "clip_to_text" in protocol.directions:
+        yield f"of several captions of a clip: {CAPTIONS[protocol.several_captions]}"
+    yield f"ties: {TIES[protocol.ties]}; median of an even number: {MEDIANS[protocol.median]}"
+
+
+def _moments(protocol: MomentProtocol) -> Iterator[str]:
+    where = "in all clips of the split" if protocol.corpus else "in its own clip"
+    yield f"{', '.join(protocol.metrics)}; {where}"
+    thresholds = ", ".join(f"{value:g}" for value in protocol.iou_thresholds)
+    overlap = DENOMINATORS[protocol.iou_denominator]
+    yield f"a hit has IoU {protocol.iou_comparison} {thresholds}, {overlap}"
+    if protocol.nms_iou is None:
+        yield "no suppression of overlapping predictions"
+    else:
+        yield f"of predictions that overlap by more than {protocol.nms_iou:g} the best one stays"
+    if protocol.max_predictions is not None:
+        yield f"the best {protocol.max_predictions} predictions of a query count"
+
+
+def _questions(protocol: QuestionProtocol) -> Iterator[str]:
+    yield f"{', '.join(protocol.metrics)}; of all, and of each type where there are types"
+    for group in protocol.groups:
+        yield f"{group.name} has the types {', '.join(group.types)}"
+    if protocol.vocabulary is not None:
+        count, least = protocol.vocabulary.most_frequent, protocol.vocabulary.min_count
+        which = "all" if count is None else f"the {count:,} most frequent"
+        often = f" that occur {least} times or more" if least > 1 else ""
+        yield f"possible answers: {which} of training{often}; others count as wrong"
+
+
+def _commands(card: Card) -> Iterator[str]:
+    yield f"mlalign-manifest build {card.name} --annotations DIR --videos DIR -o DATASET"
+    yield "mlalign-extract --manifest DATASET -o CACHE"
+    if card.train_split is not None:
+        yield from _command("mlalign-align CACHE -o RUN", training_settings(card))
+    run = "" if card.train_split is None else " --run RUN"
+    yield from _command(f"mlalign-evaluate CACHE{run} -o REPORT", evaluation_settings(card))
+
+
+def _command(start: str, settings: dict[str, str]) -> Iterator[str]:
+    """As a shell takes it, a setting in a line."""
+    lines = [start, *(f"  --set {shlex.quote(f'{k}={v}')}" for k, v in settings.items())]
+    yield from (f"{line} \\" for line in lines[:-1])
+    yield lines[-1]
+
+
+def training_settings(card: Card) -> dict[str, str]:
+    """Which splits `mlalign-align` takes."""
+    return {
+        "data.train_split": card.train_split or "null",
+        "data.validation_split": card.validation_split or "null",
+    }
+
+
+def evaluation_settings(card: Card) -> dict[str, str]:
+    """What of the protocol are settings of `mlalign-evaluate`, as it takes them."""
+    settings = {"split": card.test_split, "validation_split": card.validation_split or "null"}
+    if card.retrieval is not None:
+        settings["directions"] = _list(card.retrieval.directions)
+        settings["recall_ks"] = _list(card.retrieval.recall_ks)
+    if card.moments is not None:
+        settings["moments.recall_ks"] = _list(card.moments.recall_ks)
+        settings["moments.iou_thresholds"] = _list(card.moments.iou_thresholds)
+        settings["moments.iou_comparison"] = f'"{card.moments.iou_comparison}"'
+    return settings
+
+
+def _list(values: Sequence[object]) -> str:
+    return f"[{','.join(map(str, values))}]"
 
 
 def _references(card: Card) -> Iterator[str]:
     for reference in card.references:
-        numbers = ", ".join(f"{name} {value:g}" for name, value in reference.numbers.items())
+        numbers = "; ".join(f"{name}: {value:g}" for name, value in reference.numbers.items())
         doubt = "" if reference.checked else "; from memory, not checked"
         yield f"- {reference.method}: {numbers} [{reference.source}{doubt}]"
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name.replace('_', ' ')} {_said(item)}" for name, item in value.items())
-    if isinstance(value, list):
-        separator = "; " if any(isinstance(item, dict) for item in value) else ", "
-        return separator.join(map(_said, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else str(value).replace("_", " ")
 
 
 def _paragraph(name: str, text: str) -> list[str]:

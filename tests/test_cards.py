@@ -7,10 +7,18 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from mlalign.data_manifests.card_page import card_page, card_table
+from mlalign.align.config import RunConfig
+from mlalign.data_manifests.card_page import (
+    card_page,
+    card_table,
+    evaluation_settings,
+    training_settings,
+)
 from mlalign.data_manifests.cards import card_names, load_card
 from mlalign.data_manifests.cli import main
 from mlalign.data_manifests.errors import SettingsError
+from mlalign.data_manifests.settings import load_settings
+from mlalign.evaluate.config import EvaluationConfig
 
 
 @pytest.mark.parametrize("name", card_names())
@@ -20,6 +28,29 @@ def test_every_card_reads_and_has_a_page(name):
     assert card.title in page
     assert all(file.names[0] in page for file in card.files.values())
     assert all(len(line) <= 100 for line in page.splitlines())
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_the_commands_of_a_page_have_settings_that_their_programs_take(name):
+    card = load_card(name)
+    said = [f"{key}={value}" for key, value in evaluation_settings(card).items()]
+    evaluation = load_settings(EvaluationConfig, None, said)
+    assert (evaluation.split, evaluation.validation_split) == (
+        card.test_split,
+        card.validation_split,
+    )
+    if card.moments is not None:
+        assert evaluation.moments.iou_comparison == card.moments.iou_comparison
+        assert evaluation.moments.iou_thresholds == card.moments.iou_thresholds
+    if card.retrieval is not None:
+        assert evaluation.directions == card.retrieval.directions
+    if card.train_split is not None:
+        said = [f"{key}={value}" for key, value in training_settings(card).items()]
+        data = load_settings(RunConfig, None, said).data
+        assert (data.train_split, data.validation_split) == (
+            card.train_split,
+            card.validation_split,
+        )
 
 
 def test_an_unknown_card_is_answered_with_those_there_are():

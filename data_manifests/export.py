@@ -139,13 +139,17 @@ def _clip4clip(clips: Mapping[str, Row], texts: Sequence[Row], left_out: list[st
 
 
 def _qvhighlights(clips: Mapping[str, Row], texts: Sequence[Row], left_out: list[str]) -> _Files:
-    """One line per query, the spans of one text of one clip together. No saliency scores: a
-    manifest has none, and nothing is made up."""
+    """One line per query, the spans of one text of one clip together; a query whose moment is not
+    known has no windows, as in the official test file. No saliency scores: a manifest has none,
+    and nothing is made up."""
     queries: dict[tuple[str, str], list[Row]] = {}
+    without = 0
     for row in texts:
-        if row["start_seconds"] is not None:
+        if row["start_seconds"] is None and row["kind"] != "query":
+            without += 1
+        else:
             queries.setdefault((row["clip_id"], row["text"]), []).append(row)
-    if without := sum(row["start_seconds"] is None for row in texts):
+    if without:
         left_out.append(f"{without} texts of whole clips, which have no window")
     left_out.append("saliency_scores, which a manifest does not have")
     asked = {clip_id: clips[clip_id] for clip_id, _ in queries}
@@ -158,15 +162,17 @@ def _qvhighlights(clips: Mapping[str, Row], texts: Sequence[Row], left_out: list
     lines: dict[str, list[str]] = {}
     for number, ((clip_id, text), rows) in zip(numbers, queries.items(), strict=True):
         clip = clips[clip_id]
-        windows = sorted({(row["start_seconds"], row["end_seconds"]) for row in rows})
+        spans = {(row["start_seconds"], row["end_seconds"]) for row in rows}
+        windows = sorted(spans - {(None, None)})
         query = {
             "qid": number,
             "query": text,
             "duration": _plain(clip["end_seconds"] - (clip["start_seconds"] or 0.0)),
             "vid": clip_id,
-            "relevant_windows": [[_plain(start), _plain(end)] for start, end in windows],
-            "relevant_clip_ids": _clip_numbers(windows),
         }
+        if windows:
+            query["relevant_windows"] = [[_plain(start), _plain(end)] for start, end in windows]
+            query["relevant_clip_ids"] = _clip_numbers(windows)
         lines.setdefault(rows[0]["split"], []).append(json.dumps(query, ensure_ascii=False))
     return {
         f"highlight_{_file_part(split)}_release.jsonl": ("\n".join(own) + "\n", len(own))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .cards import Card, Queries
+from .cards import Card, Queries, SplitSize
 from .errors import ManifestError
 from .importers.dataset_rows import DatasetRows
 from .importers.ledger import Counted, Ledger
@@ -133,7 +133,7 @@ def build_dataset(
         clips=clips,
         texts=texts,
         questions=questions,
-        official=counts,
+        official={split: _official(card.splits[split], own) for split, own in counts.items()},
     )
     write_manifest(manifest, out)
     found = [splits[clip_id] for clip_id in paths]
@@ -186,6 +186,15 @@ def _other_sizes(
             if wanted is not None and wanted != found:
                 lines.append(f"{split}: {found:,} {what}, expected {wanted:,}")
     return lines
+
+
+def _official(size: SplitSize, own: SplitCounts) -> SplitCounts:
+    """The sizes that the card gives, since the files may be a part; else those of the files."""
+    return SplitCounts(
+        clips=own.clips if size.clips is None else size.clips,
+        texts=own.texts if size.texts is None else size.texts,
+        questions=own.questions if size.questions is None else size.questions,
+    )
 
 
 def _file_rows(ledger: Ledger) -> dict[str, FileRows]:

@@ -90,7 +90,8 @@ class Manifest:
     questions: pa.Table
     """One row per question, schema QUESTIONS."""
     official: Mapping[str, SplitCounts] = field(default_factory=dict)
-    """Of a benchmark, by split: what its official files have, videos or not."""
+    """Of a benchmark, by split: the sizes that its card gives, else those of the files that it was
+    built of; videos or not."""
 
     def __post_init__(self) -> None:
         for name, schema in TABLES.items():

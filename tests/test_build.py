@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from importer_fixtures import Fixture
@@ -114,6 +115,46 @@ def test_without_a_folder_of_videos_every_clip_is_written(tmp_path):
         "c.mp4",
     ]
     assert report.clips_found is None
+
+
+def test_the_official_numbers_are_the_cards_where_the_files_are_a_part(tmp_path):
+    folder = annotations(tmp_path / "files", **{"train.csv": TRAIN.replace("b,a dog,y\n", "")})
+    build(tmp_path, own_card(tmp_path), folder, partial=True)
+    manifest = read_manifest(tmp_path / "m")
+    assert manifest.texts.num_rows == 3
+    assert manifest.official["train"] == SplitCounts(clips=2, texts=3, questions=0)
+
+
+def test_evaluation_says_how_many_of_the_official_clips_were_found(
+    tmp_path, videos, mlalign_extract
+):
+    """From official files to the report: two of three test clips have a video, one of them features
+    that can be used."""
+    from mlalign.evaluate.cli import main as evaluate
+
+    card = own_card(tmp_path, OWN_CARD.replace("{clips: 1, texts: 1}", "{clips: 3, texts: 3}"))
+    test = TEST + "other,a tree\ngone,a cloud\n"
+    folder = annotations(tmp_path / "files", **{"test.csv": test})
+    report = build(tmp_path, card, folder, videos=videos)
+    assert report.clips_found == {"train": 2, "test": 2}
+    clips = read_manifest(tmp_path / "m").clips["clip_id"].to_pylist()
+    rng = np.random.default_rng(0)
+    for name in ("features", "texts"):
+        (tmp_path / name).mkdir()
+    for name in clips:
+        values = rng.normal(size=(3, 8)) * (np.nan if name == "other" else 1.0)
+        np.save(tmp_path / "features" / f"{name}.npy", values)
+    for name in read_manifest(tmp_path / "m").texts["text_id"].to_pylist():
+        np.save(tmp_path / "texts" / f"{name}.npy", rng.normal(size=8))
+    cache = str(tmp_path / "cache")
+    given = ("--manifest", tmp_path / "m", "--texts", tmp_path / "texts", "--fps", "1")
+    source = tmp_path / "features"
+    done = mlalign_extract("import", source, "-o", cache, *given, "--allow-failures")
+    assert done.exit_code == 0, done.output
+    settings = ["--set", "validation_split=null", "--set", "bootstrap_samples=10"]
+    done = CliRunner().invoke(evaluate, [cache, "-o", str(tmp_path / "report"), *settings])
+    assert done.exit_code == 0, done.output
+    assert "Split test: 1 clips found of 3 official (1 without features left out)" in done.stdout
 
 
 @pytest.mark.parametrize("train", [TRAIN + "a,more,x\n", TRAIN.replace("b,a dog,y\n", "")])

@@ -33,8 +33,11 @@ def card_table(cards: Sequence[Card]) -> list[str]:
     return [f"{name:{widths[0]}}  {task:{widths[1]}}  {sizes}" for name, task, sizes in rows]
 
 
-def card_page(card: Card) -> list[str]:
-    """The lines of a page that says all that the card says."""
+def card_page(card: Card, asked: str | None = None) -> list[str]:
+    """The lines of a page that says all that the card says.
+
+    asked: what the card was asked for by, a file perhaps; None: its name.
+    """
     return [
         card.title,
         "=" * len(card.title),
@@ -48,7 +51,7 @@ def card_page(card: Card) -> list[str]:
         *_section("Official files", _files(card)),
         *_section("Splits", _splits(card)),
         *_section("Protocol", _protocol(card)),
-        *("", "Commands", "--------", *_commands(card)),
+        *("", "Commands", "--------", *_commands(card, asked or card.name)),
         *_section("Published numbers", _references(card)),
         *_section("Before you compare", (f"- {note}" for note in card.notes)),
     ]
@@ -132,8 +135,8 @@ def _questions(protocol: QuestionProtocol) -> Iterator[str]:
         yield f"possible answers: {which} of training{often}; others count as wrong"
 
 
-def _commands(card: Card) -> Iterator[str]:
-    yield f"mlalign-manifest build {card.name} --annotations DIR --videos DIR -o DATASET"
+def _commands(card: Card, asked: str) -> Iterator[str]:
+    yield f"mlalign-manifest build {shlex.quote(asked)} --annotations DIR --videos DIR -o DATASET"
     yield "mlalign-extract --manifest DATASET -o CACHE"
     if card.train_split is not None:
         yield from _command("mlalign-align CACHE -o RUN", training_settings(card))

@@ -52,7 +52,7 @@ def show(name: str, as_json: bool) -> None:
     from .settings import settings_dict
 
     card = load_card(name)
-    click.echo(json.dumps(settings_dict(card)) if as_json else "\n".join(card_page(card)))
+    click.echo(json.dumps(settings_dict(card)) if as_json else "\n".join(card_page(card, name)))
 
 
 @main.command()

@@ -7,6 +7,7 @@ import json
 from importer_fixtures import BLANKS, Fixture, lines
 
 BEYOND = "moments beyond the clip's end cut there"
+NO_LENGTH = "queries whose moment has no length, kept without it"
 EMPTY = "moments that end where they start, or before"
 QUOTED = "numbers in quotes read as numbers"
 SPOKEN = "subtitles of clips that no split has"
@@ -169,5 +170,5 @@ FIXTURES: dict[str, Fixture] = {
     ),
     "didemo-moments": Fixture(files=DIDEMO, mended={BLANKS: 1}),
     "tacos": Fixture(files=TACOS, mended={BLANKS: 3, BEYOND: 1}, left_out={EMPTY: 1}),
-    "how2r": Fixture(files=HOW2R, mended={BLANKS: 1, BEYOND: 1}, left_out={EMPTY: 1}),
+    "how2r": Fixture(files=HOW2R, mended={BLANKS: 1, BEYOND: 1, NO_LENGTH: 1}),
 }

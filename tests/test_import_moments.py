@@ -72,7 +72,6 @@ def test_lists_of_other_lengths_are_refused(tmp_path):
         ("activitynet-moments", {"train.json": json.dumps({"v_a": ONE_EMPTY, "v_b": CAPTION})}),
         ("charades-sta", {"charades_sta_train.txt": "v_a 5.0 5.0##x.\nv_b 0.0 5.0##x."}),
         ("tacos", {"train.json": json.dumps({"v_a": ONE_EMPTY, "v_b": CAPTION})}),
-        ("how2r", {"how2R_train_release.csv": "a,[0:60],[70:80],x\nb,[0:60],[0:5],x"}),
     ],
 )
 def test_a_video_of_which_no_moment_has_a_length_is_a_clip_without_queries(name, changed, tmp_path):
@@ -320,6 +319,13 @@ def test_how2r_moments_become_seconds_of_the_clip(tmp_path):
     assert spans(rows)["ab_c-1_10_70.5#0"] == (2.5, 10.0)
     assert spans(rows)["ab_c-1_10_70.5#1"] == (50.0, 60.5)
     assert rows.texts["ab_c-1_10_70.5#0"][2] == 'mix, "well"'
+
+
+def test_a_how2r_query_whose_moment_has_no_length_still_counts(tmp_path):
+    """The official sizes are those of the files' lines."""
+    rows = read("how2r", tmp_path)
+    assert rows.texts["d_0_60#0"][1:5] == ("query", "wait", None, None)
+    assert rows.counts(frozenset({"query"}))["val"].texts == 2
 
 
 def test_clips_that_differ_in_a_late_digit_are_two(tmp_path):

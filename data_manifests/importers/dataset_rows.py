@@ -16,6 +16,7 @@ from .ledger import Ledger, Row
 BEYOND: Final = "moments beyond the clip's end cut there"
 BEFORE: Final = "moments before the clip's start begin at 0"
 EMPTY: Final = "moments that end where they start, or before"
+NO_MOMENT: Final = "queries whose moment has no length, kept without it"
 SHARED_ID: Final = "ids that another split has, too, became ID@SPLIT"
 
 
@@ -269,6 +270,17 @@ def usable_span(
     """The moment inside its clip; a row whose moment has no length there is left out."""
     span = span_inside(row, start, end, duration_seconds=duration_seconds)
     return row.leave_out(EMPTY, (start, end)) if span is None else span
+
+
+def span_or_none(
+    row: Row, start: float, end: float, *, duration_seconds: float | None
+) -> tuple[float, float] | None:
+    """The moment inside its clip; None, counted as a mend, where it has no length there: the query
+    counts among the dataset's, and finds its clip."""
+    span = span_inside(row, start, end, duration_seconds=duration_seconds)
+    if span is None:
+        row.mend(NO_MOMENT, (start, end))
+    return span
 
 
 def span_inside(

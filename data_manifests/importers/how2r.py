@@ -6,7 +6,7 @@ import re
 
 from ..cards import Card
 from ..faults import shown
-from .dataset_rows import DatasetRows, usable_span
+from .dataset_rows import DatasetRows, span_or_none
 from .ledger import Row
 from .official_files import OfficialFiles
 
@@ -33,12 +33,12 @@ def import_how2r(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
                 row,
                 clip_id,
                 split=split,
-                video_names=(video, clip_id),
+                video_names=(video,),
                 start_seconds=first,
                 end_seconds=last,
                 duration_seconds=length,
             )
-            span = usable_span(row, start - first, end - first, duration_seconds=length)
+            span = span_or_none(row, start - first, end - first, duration_seconds=length)
             rows.text(row, clip_id, query, kind="query", span=span)
 
         rows.each(files.fields(split, widths=(4, 5)), take)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..cards import Card
 from ..faults import shown
-from .dataset_rows import DatasetRows, usable_span
+from .dataset_rows import DatasetRows, span_or_none
 from .ledger import Row
 from .official_files import OfficialFiles
 from .subtitles import import_subtitles
@@ -47,7 +47,7 @@ def import_tvr(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
             clip_id = row.name("vid_name")
             duration = row.number("duration")
             start, end = row.pair(row.get("ts"), "ts")
-            span = usable_span(row, start, end, duration_seconds=duration)
+            span = span_or_none(row, start, end, duration_seconds=duration)
             rows.clip(row, clip_id, split=split, duration_seconds=duration)
             rows.text(row, clip_id, query, kind="query", text_id=query_id, span=span)
 

@@ -46,7 +46,8 @@ def card_page(card: Card, asked: str | None = None) -> list[str]:
         *_paragraph("where", card.where),
         *_paragraph("licence", card.licence),
         *_paragraph(
-            "annotations may be passed on", "yes" if card.redistributable else "no, or not known"
+            "annotations may be passed on",
+            "yes, under that licence" if card.redistributable else "no, or not known",
         ),
         *_section("Official files", _files(card)),
         *_section("Splits", _splits(card)),

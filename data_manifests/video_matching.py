@@ -17,12 +17,13 @@ def match_videos(root: Path, names: Mapping[str, Sequence[str]]) -> dict[str, st
     A file matches in whatever folder it lies and whatever its extension, with or without "v_" in
     front. Other case matches, too, but never a file that another clip's name has exactly: YouTube
     has videos whose ids differ in case alone. Of files of one name the one in the fewest folders
-    is taken. Raises ManifestError when the folder does not exist or has no videos.
+    is taken. A folder of frame images is a video, too, where no file has the name. Raises
+    ManifestError when the folder does not exist or has no videos.
     """
     if not root.is_dir():
         raise ManifestError(f"the folder of the videos does not exist: {root}")
-    paths = find_videos(root).table["video_path"].to_pylist()
-    paths.sort(key=lambda path: (path.count("/"), path))
+    paths = find_videos(root, image_folders=True).table["video_path"].to_pylist()
+    paths.sort(key=lambda path: (not _is_video(path), path.count("/"), path))
     exact, folded = _by_name(paths, str), _by_name(paths, str.casefold)
     found = {clip_id: _first(exact, _spellings(own)) for clip_id, own in names.items()}
     taken = set(found.values())
@@ -35,13 +36,16 @@ def match_videos(root: Path, names: Mapping[str, Sequence[str]]) -> dict[str, st
 
 def bare_name(name: str) -> str:
     """The name without the extension of a video; dots that are part of it stay."""
-    path = PurePosixPath(name)
-    return path.stem if path.suffix.lower() in VIDEO_EXTENSIONS else name
+    return PurePosixPath(name).stem if _is_video(name) else name
 
 
 def default_path(names: Sequence[str]) -> str:
     """Where the video is expected to lie when nobody has looked: NAME.mp4, or as it is called."""
     return names[0] if bare_name(names[0]) != names[0] else f"{names[0]}.mp4"
+
+
+def _is_video(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in VIDEO_EXTENSIONS
 
 
 def _by_name(paths: Iterable[str], fold: Callable[[str], str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from mlalign.data_manifests.cli import main
 from mlalign.data_manifests.errors import ManifestError
 from mlalign.data_manifests.reader import read_manifest
 from mlalign.data_manifests.schema import SplitCounts
+from mlalign.data_manifests.video_matching import match_videos
 
 OWN_CARD = """\
 name: own
@@ -218,6 +219,16 @@ def test_a_video_in_other_case_is_not_taken_from_the_clip_that_has_its_name(tmp_
     clips = read_manifest(tmp_path / "m").clips
     assert clips["clip_id"].to_pylist() == ["AbC", "ONLY"]
     assert report.clips_found["train"] == 2
+
+
+def test_a_folder_of_frames_is_a_video_where_no_file_has_the_name(tmp_path):
+    """TVR's and TVQA's videos are given out as frames."""
+    for path in ("bb/clip_1/00001.jpg", "bb/clip_2/00001.jpg", "deep/er/clip_2.mp4"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    names = {name: (name,) for name in ("clip_1", "clip_2", "clip_3")}
+    found = match_videos(tmp_path, names)
+    assert found == {"clip_1": "bb/clip_1", "clip_2": "deep/er/clip_2.mp4"}
 
 
 def test_questions_of_ones_own_may_have_options_or_not(tmp_path):

@@ -221,6 +221,18 @@ def test_subtitles_may_be_a_folder_of_srt_files(tmp_path):
     assert ledger.left_out["subtitles of clips that no split has"].count == 2
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+def test_srt_files_are_utf_8_or_as_their_authors_read_them(encoding, tmp_path):
+    ledger = Ledger()
+    files = {name: text for name, text in TVR.items() if "subtitles" not in name}
+    srt = "1\n00:00:01,500 --> 00:00:02,750\nCafé déjà\n".encode(encoding)
+    Fixture(files={**files, "tvqa_subtitles/s_01_clip_00.srt": srt}).write(tmp_path)
+    rows, _ = read_official_files(load_card("tvr"), tmp_path, ledger)
+    assert rows.texts["s_01_clip_00@0"][2] == "Café déjà"
+    note = "files of subtitles that are no UTF-8 text, read as Latin-1 or UTF-16"
+    assert (note in ledger.mended) == (encoding in ("latin-1", "utf-16"))
+
+
 def test_a_broken_srt_block_is_refused_with_its_line(tmp_path):
     files = {name: text for name, text in TVR.items() if "subtitles" not in name}
     srt = "1\n00:00:01,500 --> 00:00:02,750\nHello\n\n2\n00:01 -> 02\nBye\n"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 from typing import Final
 
-from ..text_tables import decoded_text
 from .dataset_rows import DatasetRows, span_inside
-from .ledger import Ledger, Row
+from .ledger import Counted, Ledger, Row
 from .official_files import OfficialFiles
 
 OTHER_CLIPS: Final = "subtitles of clips that no split has"
 NO_LENGTH: Final = "subtitles that end where they start, or before, or say nothing"
+OTHER_ENCODING: Final = "files of subtitles that are no UTF-8 text, read as Latin-1 or UTF-16"
 TIMES: Final = re.compile(
     r"(\d+):(\d\d):(\d\d)[,.](\d{1,3}) *--> *(\d+):(\d\d):(\d\d)[,.](\d{1,3}).*"
 )
@@ -47,7 +48,7 @@ def import_subtitles(files: OfficialFiles, rows: DatasetRows, word: str = "subti
 def _import_srt(path: Path, rows: DatasetRows) -> None:
     """Blocks of a number, START --> END, and lines of text, with blank lines between."""
     ledger: Ledger = rows.ledger
-    text = decoded_text(path, ledger.faults)
+    text = _decoded(path, ledger)
     blocks, line = list[tuple[int, str]](), 1
     for block in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n")):
         if block.strip():
@@ -71,6 +72,23 @@ def _import_srt(path: Path, rows: DatasetRows) -> None:
         _add(rows, row, path.stem, next(places), spoken, (start, end))
 
     rows.each(ledger.rows(path.name, blocks), take)
+
+
+def _decoded(path: Path, ledger: Ledger) -> str:
+    """The text of an .srt file. TVQA's are a mixture; its authors read them as Latin-1."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        ledger.fault(path.name, f"cannot be read: {error.strerror}")
+        return ""
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        if not is_utf16:
+            return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass
+    ledger.mended.setdefault(OTHER_ENCODING, Counted()).add(path.name)
+    return data.decode("utf-16" if is_utf16 else "latin-1", errors="replace")
 
 
 def _add(

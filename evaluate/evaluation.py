@@ -15,21 +15,14 @@ from ..data_manifests.errors import UserError
 from ..extract.store import FeatureStore, SplitFeatures
 from .answers import AnswerTask, answer_task, score_answers
 from .clip_places import ClipPlaces, clip_places
+from .comparisons import Comparison, compare, with_holm
 from .config import EvaluationConfig
 from .grounding import GroundingTask, grounding_task, score_grounding
 from .index_effect import IndexEffect
 from .moments import MomentTask, moment_task, score_moments_of
 from .queries import Scored, TaskQueries
 from .questions import ChoiceTask, choice_task, score_choices
-from .results import (
-    Comparison,
-    FusedWeight,
-    RowOutcome,
-    RunOutcome,
-    ScoreSummary,
-    compare,
-    summarise,
-)
+from .results import FusedWeight, RowOutcome, RunOutcome, ScoreSummary, summarise
 from .retrieval import (
     RetrievalTask,
     effect_of_index,
@@ -131,6 +124,12 @@ def evaluate(
         samples=config.bootstrap_samples, confidence=config.confidence, seed=config.seed
     )
     baseline = next(row for row in outcomes if row.name == config.baseline)
+    comparisons = [
+        comparison
+        for row in outcomes
+        if row is not baseline
+        for comparison in compare(row, baseline, tasks.queries, bootstrap)
+    ]
     return Evaluation(
         config=config,
         cache=cache,
@@ -141,12 +140,7 @@ def evaluate(
         rows=outcomes,
         encoders={row.name: row.runs[0].model if row.runs else None for row in rows},
         summaries={row.name: summarise(row, tasks.queries, bootstrap) for row in outcomes},
-        comparisons=[
-            comparison
-            for row in outcomes
-            if row is not baseline
-            for comparison in compare(row, baseline, tasks.queries, bootstrap)
-        ],
+        comparisons=with_holm(comparisons, tasks.queries),
     )
 
 

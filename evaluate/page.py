@@ -57,7 +57,12 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "rows": [row.name for row in evaluation.rows],
         "best": best.name,
         "tables": [_table(evaluation, task) for task in evaluation.tasks],
-        "comparisons": _comparisons(evaluation),
+        "comparisons": [item for item in evaluation.comparisons if item.p_holm is not None],
+        "number": _number,
+        "bounds": lambda metric, interval: (
+            f"{_number(metric, interval.low)}–{_number(metric, interval.high)}"
+        ),
+        "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
         "weights": {row.name: [run.weight for run in row.runs] for row in evaluation.rows},
         "effects": [
             (row.name, run.index_effect)
@@ -175,13 +180,9 @@ def _best_values(of_rows: Any, metric: str) -> dict[str, float]:
     return best
 
 
-def _comparisons(evaluation: Evaluation) -> list[Any]:
-    main = {task.name: task.main_metric for task in evaluation.tasks}
-    return [
-        comparison
-        for comparison in evaluation.comparisons
-        if comparison.subset is None and comparison.metric == main[comparison.task]
-    ]
+def _number(metric: str, value: float) -> str:
+    """MRR is from 0 to 1; the others are percent or ranks."""
+    return f"{value:.4f}" if metric == "MRR" else f"{value:.1f}"
 
 
 def _type_bars(evaluation: Evaluation) -> str | None:

@@ -9,9 +9,14 @@ results.json (numbers: R@K, accuracy, mIoU in percent; MdR, MnR from 1; MRR from
                                 segment_recall_at_10, weight, exact {R@K: number},
                                 approximate {R@K: number}}}]               exact index: null
            scores [{task, subset, score, num_queries, num_tied [per run],
-                    metrics {name: {value, low, high, per_seed [..], seed_deviation}}}]}]
-    comparisons [{row, baseline, task, subset, score, metric, num_queries,
-                  difference, low, high, p_value}]
+                    metrics {name: {value, low, high, with_seeds {low, high},
+                                    per_seed [..], seed_deviation}}}]}]
+           low, high: over queries; with_seeds: over queries and seeds, null for one seed
+    comparisons [{row, baseline, task, subset, score, metric, num_queries, num_clips,
+                  difference, low, high, with_seeds {low, high}, p_bootstrap, p_permutation,
+                  mcnemar {gained, lost, p_value}, p_holm}]
+           p_holm: p_permutation corrected over the main metrics of all tasks, scores and rows;
+           null for other metrics and subsets. mcnemar: null for means over seeds and other values
 
 queries.parquet, a line per row, run, task, score and query
     row, run (folder; null for zero-shot), seed, task, score, query_id, clip_id (the query's clip)
@@ -33,11 +38,13 @@ import pyarrow.parquet as pq
 from ..data_manifests.errors import UserError
 from ..data_manifests.settings import save_settings, settings_dict
 from ..data_manifests.whole_files import write_whole
+from .comparisons import Comparison
 from .evaluation import Evaluation
 from .index_lists import offsets_of
 from .queries import Scored, TaskQueries
-from .results import Comparison, RowOutcome, RunOutcome, ScoreSummary
+from .results import RowOutcome, RunOutcome, ScoreSummary
 from .shown import Shown
+from .significance import Interval
 
 FORMAT: Final = 1
 RESULTS_FILE: Final = "results.json"
@@ -126,6 +133,7 @@ def _score_json(score: ScoreSummary) -> dict[str, Any]:
     metrics = {
         name: {
             **asdict(metric.interval),
+            "with_seeds": _bounds_json(metric.with_seeds),
             "per_seed": list(metric.per_seed),
             "seed_deviation": metric.seed_deviation,
         }
@@ -144,7 +152,12 @@ def _score_json(score: ScoreSummary) -> dict[str, Any]:
 def _comparison_json(comparison: Comparison) -> dict[str, Any]:
     content: dict[str, Any] = asdict(comparison)
     difference: dict[str, float] = content.pop("difference")
+    content["with_seeds"] = _bounds_json(comparison.with_seeds)
     return {**content, "difference": difference.pop("value"), **difference}
+
+
+def _bounds_json(interval: Interval | None) -> dict[str, float] | None:
+    return None if interval is None else {"low": interval.low, "high": interval.high}
 
 
 def _write_queries(evaluation: Evaluation, path: Path) -> None:

@@ -1,9 +1,9 @@
-"""From the queries' values to the numbers of the report: means, intervals, seeds, comparisons."""
+"""From the queries' values to the numbers of the report: means, intervals, seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,8 @@ import numpy as np
 from .index_effect import IndexEffect
 from .metrics import one_based
 from .queries import Scored, TaskQueries
-from .significance import (
-    Bootstrap,
-    Difference,
-    Interval,
-    Sample,
-    mean_intervals,
-    median_interval,
-    paired_differences,
-)
+from .seed_variance import mean_intervals_with_seeds, median_interval_with_seeds
+from .significance import Bootstrap, Interval, Sample, mean_intervals, median_interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +58,9 @@ class Metric:
     """One number of a row."""
 
     interval: Interval
-    """The mean over the seeds, with its bootstrap interval."""
+    """The mean over the seeds, with its bootstrap interval over queries."""
+    with_seeds: Interval | None
+    """The same with an interval over queries and seeds; None for one seed."""
     per_seed: tuple[float, ...]
     """The number of each run."""
 
@@ -93,21 +88,6 @@ class ScoreSummary:
     """By name: R@K, accuracy and mIoU in percent; MdR and MnR count from 1; MRR from 0 to 1."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """A row against the baseline, paired by query."""
-
-    row: str
-    baseline: str
-    task: str
-    subset: str | None
-    score: str
-    metric: str
-    num_queries: int
-    difference: Difference
-    """Row less baseline, in the metric's unit."""
-
-
 def summarise(
     row: RowOutcome, tasks: Sequence[TaskQueries], bootstrap: Bootstrap
 ) -> list[ScoreSummary]:
@@ -115,39 +95,12 @@ def summarise(
     return [
         _summary(row, task, subset=subset, rows=rows, score=score, bootstrap=bootstrap)
         for task in tasks
-        for subset, rows in _subsets(task)
-        for score in row.runs[0].scored[task.name]
+        for subset, rows in subsets_of(task)
+        for score in row.runs[0].scored.get(task.name, {})
     ]
 
 
-def compare(
-    row: RowOutcome, baseline: RowOutcome, tasks: Sequence[TaskQueries], bootstrap: Bootstrap
-) -> list[Comparison]:
-    """Paired differences of every metric that is a mean (all but MdR)."""
-    found = []
-    for task in tasks:
-        for subset, rows in _subsets(task):
-            for score in row.runs[0].scored[task.name]:
-                names, first = _sample(row, task, rows=rows, score=score)
-                _, second = _sample(baseline, task, rows=rows, score=score)
-                differences = paired_differences(first, second, bootstrap)
-                found += [
-                    Comparison(
-                        row=row.name,
-                        baseline=baseline.name,
-                        task=task.name,
-                        subset=subset,
-                        score=score,
-                        metric=metric,
-                        num_queries=len(rows),
-                        difference=difference,
-                    )
-                    for metric, difference in zip(names, differences, strict=True)
-                ]
-    return found
-
-
-def _subsets(task: TaskQueries) -> list[tuple[str | None, np.ndarray]]:
+def subsets_of(task: TaskQueries) -> list[tuple[str | None, np.ndarray]]:
     return [(None, np.arange(len(task.query_ids))), *task.subsets.items()]
 
 
@@ -160,20 +113,29 @@ def _summary(
     score: str,
     bootstrap: Bootstrap,
 ) -> ScoreSummary:
-    names, sample = _sample(row, task, rows=rows, score=score)
+    names, sample = sample_of(row, task, rows=rows, score=score)
     scored = [run.scored[task.name][score] for run in row.runs]
+    with_seeds: Sequence[Interval | None] = [None] * len(names)
+    if len(row.runs) > 1:
+        by_run = sample_by_seed(row, task, rows=rows, score=score)
+        with_seeds = mean_intervals_with_seeds(by_run, bootstrap)
+    intervals = zip(mean_intervals(sample, bootstrap), with_seeds, strict=True)
     metrics = {
         name: Metric(
             interval=interval,
+            with_seeds=wider,
             per_seed=tuple(float(run.values[name][rows].mean()) for run in scored),
         )
-        for name, interval in zip(names, mean_intervals(sample, bootstrap), strict=True)
+        for name, (interval, wider) in zip(names, intervals, strict=True)
     }
     if task.kind == "retrieval":
         ranks = np.stack([one_based(run.ranks.ranks[rows]) for run in scored], axis=1)
         by_seed = Sample(query_ids=sample.query_ids, clusters=sample.clusters, values=ranks)
         metrics["MdR"] = Metric(
             interval=median_interval(by_seed, bootstrap),
+            with_seeds=median_interval_with_seeds(by_seed, bootstrap)
+            if len(row.runs) > 1
+            else None,
             per_seed=tuple(float(median) for median in np.median(ranks, axis=0)),
         )
     return ScoreSummary(
@@ -186,16 +148,26 @@ def _summary(
     )
 
 
-def _sample(
+def sample_of(
     row: RowOutcome, task: TaskQueries, *, rows: np.ndarray, score: str
 ) -> tuple[list[str], Sample]:
     """The metrics' names, and per query their means over the row's seeds."""
-    scored = [run.scored[task.name][score] for run in row.runs]
-    names = list(scored[0].values)
-    by_metric = [np.mean([run.values[name][rows] for run in scored], axis=0) for name in names]
-    sample = Sample(
-        query_ids=[task.query_ids[query] for query in rows],
-        clusters=task.clips[rows],
-        values=np.stack(by_metric, axis=1),
-    )
-    return names, sample
+    by_seed = sample_by_seed(row, task, rows=rows, score=score)
+    values = np.mean([sample.values for sample in by_seed], axis=0)
+    names = list(row.runs[0].scored[task.name][score].values)
+    return names, replace(by_seed[0], values=values)
+
+
+def sample_by_seed(
+    row: RowOutcome, task: TaskQueries, *, rows: np.ndarray, score: str
+) -> list[Sample]:
+    """Per run of the row, the values of the metrics of each query."""
+    query_ids = [task.query_ids[query] for query in rows]
+    return [
+        Sample(
+            query_ids=query_ids,
+            clusters=task.clips[rows],
+            values=np.stack([values[rows] for values in scored.values.values()], axis=1),
+        )
+        for scored in (run.scored[task.name][score] for run in row.runs)
+    ]

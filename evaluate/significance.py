@@ -3,7 +3,7 @@
 Queries that share a clip are no independent evidence, so whole clips are drawn, with all their
 queries (cluster bootstrap; Efron and Tibshirani 1993). Intervals are percentiles of the resamples.
 Where a row has several seeds, a query's value is its mean over the seeds: the interval then speaks
-about the choice of queries, and the seeds' standard deviation beside it about training.
+about the choice of queries alone; `seed_variance` has the intervals that draw the seeds as well.
 """
 
 from __future__ import annotations
@@ -65,22 +65,23 @@ class Difference:
     value: float
     low: float
     high: float
-    p_value: float
+    p_bootstrap: float
+    """Twice the share of resamples on the other side of zero."""
 
 
 def mean_intervals(sample: Sample, bootstrap: Bootstrap) -> list[Interval]:
     """The mean over queries of each of the M columns."""
     values = sample.values.mean(axis=0)
     return [
-        _interval(float(value), replicates, bootstrap)
-        for value, replicates in zip(values, _resampled_means(sample, bootstrap).T, strict=True)
+        interval_of(float(value), replicates, bootstrap)
+        for value, replicates in zip(values, resampled_means(sample, bootstrap).T, strict=True)
     ]
 
 
 def median_interval(sample: Sample, bootstrap: Bootstrap) -> Interval:
     """The median over queries, averaged over the M columns (the seeds of a row)."""
     value = float(np.median(sample.values, axis=0).mean())
-    return _interval(value, _resampled_medians(sample, bootstrap).mean(axis=1), bootstrap)
+    return interval_of(value, resampled_medians(sample, bootstrap).mean(axis=1), bootstrap)
 
 
 def paired_differences(first: Sample, second: Sample, bootstrap: Bootstrap) -> list[Difference]:
@@ -89,6 +90,20 @@ def paired_differences(first: Sample, second: Sample, bootstrap: Bootstrap) -> l
     The p-value is twice the share of resamples on the other side of zero (counting the observed
     one, so never below 2 / (samples + 1)). Raises UserError when the queries are not the same.
     """
+    paired = paired_sample(first, second)
+    differences = []
+    for column, replicates in enumerate(resampled_means(paired, bootstrap).T):
+        around = interval_of(float(paired.values[:, column].mean()), replicates, bootstrap)
+        other_side = min((replicates <= ZERO).sum(), (replicates >= -ZERO).sum())
+        p_value = min(1.0, 2.0 * (1 + int(other_side)) / (len(replicates) + 1))
+        differences.append(
+            Difference(value=around.value, low=around.low, high=around.high, p_bootstrap=p_value)
+        )
+    return differences
+
+
+def paired_sample(first: Sample, second: Sample) -> Sample:
+    """first - second, query by query; UserError when queries or the clips they share differ."""
     if list(first.query_ids) != list(second.query_ids):
         unlike = len(set(first.query_ids) ^ set(second.query_ids))
         raise UserError(
@@ -96,35 +111,37 @@ def paired_differences(first: Sample, second: Sample, bootstrap: Bootstrap) -> l
             f"{len(first.query_ids)} and {len(second.query_ids)} with {unlike} not in both: "
             f"evaluate both on the same split of the same cache"
         )
-    paired = Sample(
+    if not np.array_equal(first.clusters, second.clusters):
+        raise UserError(
+            f"a paired comparison needs each query in the same clip, got "
+            f"{int((first.clusters != second.clusters).sum())} of {len(first.clusters)} "
+            f"in another: evaluate both on the same split of the same dataset"
+        )
+    return Sample(
         query_ids=first.query_ids, clusters=first.clusters, values=first.values - second.values
     )
-    differences = []
-    for column, replicates in enumerate(_resampled_means(paired, bootstrap).T):
-        around = _interval(float(paired.values[:, column].mean()), replicates, bootstrap)
-        other_side = min((replicates <= ZERO).sum(), (replicates >= -ZERO).sum())
-        p_value = min(1.0, 2.0 * (1 + int(other_side)) / (len(replicates) + 1))
-        differences.append(
-            Difference(value=around.value, low=around.low, high=around.high, p_value=p_value)
-        )
-    return differences
 
 
-def _resampled_means(sample: Sample, bootstrap: Bootstrap) -> np.ndarray:
-    """(samples, M): of each resample the sum over the drawn clips divided by their queries."""
+def cluster_sums(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """(clusters, M) sums of the values, (clusters,) float64 numbers of queries."""
     cluster_of, num_clusters = _clusters(sample)
     sums = np.zeros((num_clusters, sample.values.shape[1]))
     np.add.at(sums, cluster_of, sample.values)
-    sizes = np.bincount(cluster_of, minlength=num_clusters).astype(np.float64)
+    return sums, np.bincount(cluster_of, minlength=num_clusters).astype(np.float64)
+
+
+def resampled_means(sample: Sample, bootstrap: Bootstrap) -> np.ndarray:
+    """(samples, M): of each resample the sum over the drawn clips divided by their queries."""
+    sums, sizes = cluster_sums(sample)
 
     def means(counts: np.ndarray) -> np.ndarray:
         drawn = counts.astype(np.float64)
         return np.asarray((drawn @ sums) / (drawn @ sizes)[:, None])
 
-    return _replicates(means, num_clusters, num_clusters, bootstrap)
+    return _replicates(means, len(sums), len(sums), bootstrap)
 
 
-def _resampled_medians(sample: Sample, bootstrap: Bootstrap) -> np.ndarray:
+def resampled_medians(sample: Sample, bootstrap: Bootstrap) -> np.ndarray:
     """(samples, M): weighted medians, from the running count of draws along the sorted values."""
     cluster_of, num_clusters = _clusters(sample)
     orders = np.argsort(sample.values, axis=0, kind="stable")
@@ -169,7 +186,8 @@ def _draw_counts(num_clusters: int, bootstrap: Bootstrap, *, at_once: int) -> It
         yield counts.reshape(num, num_clusters)
 
 
-def _interval(value: float, replicates: np.ndarray, bootstrap: Bootstrap) -> Interval:
+def interval_of(value: float, replicates: np.ndarray, bootstrap: Bootstrap) -> Interval:
+    """The percentiles of the resamples, stretched to hold the value itself."""
     tail = (1 - bootstrap.confidence) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail])
     return Interval(value=value, low=min(float(low), value), high=max(float(high), value))

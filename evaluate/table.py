@@ -10,9 +10,11 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from .comparisons import Comparison
 from .evaluation import Evaluation
 from .ranks import SCORE_RESOLUTION
-from .results import Comparison, Metric, RowOutcome
+from .results import Metric, RowOutcome
+from .significance import Interval
 
 WIDTH: Final = 100
 """Columns of the output: where it is no terminal, and at most. Short row names need 80."""
@@ -67,7 +69,7 @@ def print_tables(evaluation: Evaluation, console: Console | None = None) -> None
 
 
 def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
-    counts, baseline = evaluation.counts, evaluation.config.baseline
+    counts = evaluation.counts
     left_out = counts["failed_clips_left_out"]
     failed = f" ({left_out} without features left out)" if left_out else ""
     yield f"\nSplit {evaluation.features.split}: {_clips(counts)}{failed}"
@@ -78,11 +80,15 @@ def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
     yield ""
     for note in _notes(evaluation):
         yield Text(note, style="dim")
-    for row in evaluation.rows:
-        if row.name != baseline and (columns := _there(evaluation, HEADLINE + TASKS)):
-            yield ""
-            yield Text(f"{row.name} vs {baseline}, paired on the same queries:")
-            yield _comparisons(evaluation, row.name, columns)
+    pairs = dict.fromkeys((item.row, item.baseline) for item in evaluation.comparisons)
+    for row, baseline in pairs:
+        yield ""
+        yield Text(f"{row} vs {baseline}, paired on the same queries:")
+        yield _comparisons(evaluation, row, baseline)
+    if pairs:
+        yield ""
+        for note in _notes_on_tests(evaluation):
+            yield Text(note, style="dim")
 
 
 def _clips(counts: Mapping[str, int]) -> str:
@@ -186,24 +192,50 @@ def _ties(evaluation: Evaluation, row: RowOutcome) -> int:
     return max((max(num_tied) for num_tied in of_task), default=0)
 
 
-def _comparisons(evaluation: Evaluation, row: str, columns: Sequence[Column]) -> Table:
+def _comparisons(evaluation: Evaluation, row: str, baseline: str) -> Table:
+    """A line for each main metric that the tables have."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
-    for justify in ("left", "right", "right", "left", "left"):
+    for justify in ("left", "right", "right", "right", "left", "left"):
         table.add_column(justify="right" if justify == "right" else "left", no_wrap=True)
     found = {
         (item.task, item.score, item.metric): item
         for item in evaluation.comparisons
-        if item.row == row and item.subset is None
+        if (item.row, item.baseline) == (row, baseline) and item.p_holm is not None
     }
-    for column in columns:
-        item = found[column.task, column.score, column.metric]
-        name = f"  {column.title} {column.score} {column.metric}:"
-        table.add_row(name, *_difference(item))
+    for column in HEADLINE + MORE + TASKS:
+        item = found.get((column.task, column.score, column.metric))
+        if item is not None:
+            name = f"  {column.title} {column.score} {column.metric}:"
+            table.add_row(name, *_difference(item))
     return table
 
 
-def _difference(item: Comparison) -> tuple[str, str, str, str]:
+def _difference(item: Comparison) -> tuple[str, str, str, str, str]:
+    assert item.p_holm is not None
+    seeds = "" if item.with_seeds is None else f"seeds {_bounds(item.with_seeds)}"
+    p_value = "p < 0.001" if item.p_holm < 0.001 else f"p = {item.p_holm:.3f}"
     difference = item.difference
-    p_value = "p < 0.001" if difference.p_value < 0.001 else f"p = {difference.p_value:.3f}"
-    bounds = f"[{difference.low:+.1f}, {difference.high:+.1f}],"
-    return f"{difference.value:+.1f} points", bounds, p_value, f"({item.num_queries} queries)"
+    around = Interval(value=difference.value, low=difference.low, high=difference.high)
+    return (
+        f"{difference.value:+.1f}",
+        _bounds(around),
+        seeds,
+        p_value,
+        f"({item.num_queries} queries)",
+    )
+
+
+def _bounds(interval: Interval) -> str:
+    return f"[{interval.low:+.1f}, {interval.high:+.1f}]"
+
+
+def _notes_on_tests(evaluation: Evaluation) -> Iterator[str]:
+    """What stands beside the differences."""
+    family = [item for item in evaluation.comparisons if item.p_holm is not None]
+    seeds = any(item.with_seeds is not None for item in family)
+    drawn = "; after seeds: the seeds drawn as well" if seeds else ""
+    yield (
+        f"Points; in brackets the {100 * evaluation.config.confidence:g} % interval over "
+        f"queries{drawn}. p: sign flips of whole clips, after Holm over the {len(family)} tests of "
+        f"this report (the main metric of every task, score and row)."
+    )

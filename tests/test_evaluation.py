@@ -413,7 +413,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> None:
         name, _, seed = path.name.partition("-seed")
         if not seed:
             raise RunError(f"no run folder at {path}")
-        levels = {"global": 3.0, "both": 1.0, "foreign": 1.0}
+        levels = {"global": 3.0, "both": 1.0, "one": 2.0, "foreign": 1.0}
         key = "f" * 16 if name == "foreign" else KEY
         return fake_run(path, seed=int(seed), level=levels[name], key=key)
 
@@ -464,6 +464,36 @@ def test_the_report_holds_rows_seeds_intervals_and_comparisons(tmp_path: Path) -
         "R@1",
     )
     assert np.isclose(first["difference"], values["zero-shot"] - values["global"])
+
+
+@pytest.mark.usefixtures("runs")
+def test_tests_of_a_report_are_corrected_together_and_seeds_have_a_wider_interval(
+    tmp_path: Path,
+) -> None:
+    assert command(*FOUR_RUNS, "--run=runs/one-seed0", "-o", str(tmp_path)).exit_code == 0
+    content = json.loads((tmp_path / "results.json").read_text())
+    main = {"R@1", "accuracy", "R@1 IoU 0.5"}
+    family = [item for item in content["comparisons"] if item["p_holm"] is not None]
+    assert len(family) == 3 * 14, "three rows, and the tasks by each of their scores"
+    for item in content["comparisons"]:
+        is_member = item["subset"] is None and item["metric"] in main
+        assert (item["p_holm"] is not None) == is_member
+        assert (item["with_seeds"] is None) == (item["row"] == "one")
+        if item["row"] == "one" and item["metric"] in main:
+            counts = item["mcnemar"]
+            assert item["difference"] * item["num_queries"] / 100 == pytest.approx(
+                counts["gained"] - counts["lost"]
+            )
+    smallest = min(family, key=lambda item: item["p_permutation"])
+    assert smallest["p_holm"] == pytest.approx(len(family) * smallest["p_permutation"])
+    sentences = [item for item in family if item["task"] == "sentence_to_clip"]
+    assert all(item["num_clips"] == 50 < item["num_queries"] for item in sentences)
+    for row in content["rows"]:
+        for score in row["scores"]:
+            for metric in score["metrics"].values():
+                wider = metric["with_seeds"]
+                assert (wider is None) == (row["name"] in ("zero-shot", "one"))
+                assert wider is None or wider["low"] <= metric["value"] <= wider["high"]
 
 
 @pytest.mark.usefixtures("runs")

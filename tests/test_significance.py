@@ -64,8 +64,8 @@ def test_resamples_agree_with_a_loop_over_draws() -> None:
         drawn = np.concatenate([np.flatnonzero(clusters == names[name]) for name in draw])
         means.append(values[drawn].mean(axis=0))
         medians.append(np.median(values[drawn], axis=0))
-    assert np.allclose(significance._resampled_means(one, bootstrap), means)
-    assert np.allclose(significance._resampled_medians(one, bootstrap), medians)
+    assert np.allclose(significance.resampled_means(one, bootstrap), means)
+    assert np.allclose(significance.resampled_medians(one, bootstrap), medians)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
@@ -77,7 +77,7 @@ def test_a_row_differs_from_itself_by_nothing() -> None:
     values = sample(np.random.default_rng(6).normal(size=(50, 3)))
     for difference in paired_differences(values, values, BOOTSTRAP):
         assert (difference.value, difference.low, difference.high) == (0, 0, 0)
-        assert difference.p_value == 1
+        assert difference.p_bootstrap == 1
 
 
 def test_a_paired_comparison_sees_what_unpaired_intervals_hide() -> None:
@@ -86,12 +86,12 @@ def test_a_paired_comparison_sees_what_unpaired_intervals_hide() -> None:
     first, second = sample(hard + 1 + 0.1 * rng.normal(size=200)), sample(hard)
     (difference,) = paired_differences(first, second, BOOTSTRAP)
     assert 0.9 < difference.low < difference.value < difference.high < 1.1
-    assert difference.p_value == 2 / 1001
+    assert difference.p_bootstrap == 2 / 1001
     (interval,) = mean_intervals(first, BOOTSTRAP)
     assert interval.high - interval.low > 2
     (opposite,) = paired_differences(second, first, BOOTSTRAP)
     assert np.isclose(opposite.value, -difference.value)
-    assert opposite.p_value == difference.p_value
+    assert opposite.p_bootstrap == difference.p_bootstrap
 
 
 def test_a_paired_comparison_draws_whole_clips_too() -> None:
@@ -103,14 +103,14 @@ def test_a_paired_comparison_draws_whole_clips_too() -> None:
         sample(copies, clusters), sample(np.zeros(600), clusters), BOOTSTRAP
     )
     assert np.allclose([once.low, once.high], [clustered.low, clustered.high])
-    assert once.p_value == clustered.p_value
+    assert once.p_bootstrap == clustered.p_bootstrap
 
 
 def test_rare_false_alarms_without_a_difference() -> None:
     rng = np.random.default_rng(8)
     first, second = 100.0 * (rng.random((2, 150, 200)) < 0.3)
     found = paired_differences(sample(first), sample(second), BOOTSTRAP)
-    alarms = np.mean([difference.p_value < 0.05 for difference in found])
+    alarms = np.mean([difference.p_bootstrap < 0.05 for difference in found])
     assert 0.01 < alarms < 0.11
 
 
@@ -118,4 +118,11 @@ def test_other_queries_are_no_pair() -> None:
     first = sample(np.zeros(3))
     second = Sample(query_ids=["q0", "q1", "x"], clusters=np.arange(3), values=np.zeros((3, 1)))
     with pytest.raises(UserError, match="same queries .* 2 not in both"):
+        paired_differences(first, second, BOOTSTRAP)
+
+
+def test_the_same_queries_in_other_clips_are_no_pair() -> None:
+    """As from a dataset of the same ids cut otherwise."""
+    first, second = sample(np.zeros(3), np.array([0, 0, 1])), sample(np.zeros(3))
+    with pytest.raises(UserError, match="in the same clip, got 2 of 3 in another"):
         paired_differences(first, second, BOOTSTRAP)

@@ -55,10 +55,10 @@ def compare(
 
 
 def with_holm(comparisons: Sequence[Comparison], tasks: Sequence[TaskQueries]) -> list[Comparison]:
-    """The comparisons, the p-values of the family corrected for their number.
+    """The comparisons, the p-values of their family corrected for their number.
 
-    The family: the main metric of every task by every score, over all queries, of every row. The
-    other metrics and the subsets follow from the same queries and are there to look at.
+    The family: the main metric of every task by every score, over all queries, of every row here.
+    The other metrics and the subsets follow from the same queries and are there to look at.
     """
     main = {task.name: task.main_metric for task in tasks}
     members = [

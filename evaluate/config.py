@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 Direction = Literal["text_to_clip", "clip_to_text"]
 Pooling = Literal["max", "top_mean", "softmax"]
+NormalisationName = Literal["qb_norm", "dual_softmax"]
 
 EXACT: Final = "Flat"
 """The factory string of the index that compares with everything."""
@@ -92,6 +93,15 @@ class EvaluationConfig:
     """a in a * global + (1 - a) * segment where no validation split can choose it."""
     recall_ks: tuple[int, ...] = (1, 5, 10)
     """The K of R@K."""
+    normalisations: tuple[NormalisationName, ...] = ()
+    """Retrieval rows more: each row once again with its scores relative to a bank of training
+    queries (qb_norm) or to all test queries (dual_softmax)."""
+    bank_split: str = "train"
+    """Whose texts and clips are the bank of qb_norm; never the evaluated split."""
+    qb_norm_beta: float = 20.0
+    """Scale of the cosines in qb_norm; the paper's 20."""
+    dual_softmax_temperature: float = 0.01
+    """Of the softmax over the test queries; 0.01 is CLIP's largest logit scale, 100."""
     bootstrap_samples: int = 2000
     """Resamples behind every interval and p-value."""
     confidence: float = 0.95
@@ -115,6 +125,18 @@ class EvaluationConfig:
             faults.append(f"recall_ks must have 1, the K of comparisons, got {self.recall_ks}")
         if not 0 <= self.fused_weight <= 1:
             faults.append(f"fused_weight must be between 0 and 1, got {self.fused_weight}")
+        if len(set(self.normalisations)) < len(self.normalisations):
+            faults.append(f"normalisations must name each once, got {self.normalisations}")
+        if "qb_norm" in self.normalisations and self.split in (None, self.bank_split):
+            faults.append(
+                f"qb_norm needs queries of another split than the evaluated one, got bank_split "
+                f"{self.bank_split!r} and split {self.split!r}"
+            )
+        if not (self.qb_norm_beta > 0 and self.dual_softmax_temperature > 0):
+            faults.append(
+                f"qb_norm_beta and dual_softmax_temperature must be > 0, got "
+                f"{self.qb_norm_beta} and {self.dual_softmax_temperature}"
+            )
         if self.bootstrap_samples < 1:
             faults.append(f"bootstrap_samples must be at least 1, got {self.bootstrap_samples}")
         if not 0 < self.confidence < 1:

@@ -20,6 +20,7 @@ from .config import EvaluationConfig
 from .grounding import GroundingTask, grounding_task, score_grounding
 from .index_effect import IndexEffect
 from .moments import MomentTask, moment_task, score_moments_of
+from .normalised_rows import Asked, normalised_row, read_bank
 from .queries import Scored, TaskQueries
 from .questions import ChoiceTask, choice_task, score_choices
 from .results import FusedWeight, RowOutcome, RunOutcome, ScoreSummary, summarise
@@ -30,7 +31,7 @@ from .retrieval import (
     retrieval_tasks,
     score_retrieval,
 )
-from .rows import ZERO_SHOT, check_baseline, check_cache_keys, table_rows
+from .rows import ZERO_SHOT, Row, check_baseline, check_cache_keys, table_rows
 from .scoring import Encoder, embed
 from .significance import Bootstrap
 
@@ -84,7 +85,12 @@ class Evaluation:
     summaries: dict[str, list[ScoreSummary]] = field(default_factory=dict)
     """By row name."""
     comparisons: list[Comparison] = field(default_factory=list)
-    """Of every row but the baseline with the baseline."""
+    """Of every row but the baseline with the baseline; of normalised ones with their own row."""
+
+    @property
+    def plain_rows(self) -> list[RowOutcome]:
+        """Those whose scores are as they are."""
+        return [row for row in self.rows if row.normalised is None]
 
 
 def evaluate(
@@ -110,6 +116,7 @@ def evaluate(
     features = _read_split(store, config)
     tasks = find_tasks(features, config, [run.model for run in runs])
     validation = _read_validation(store, config)
+    bank = read_bank(store, tasks.retrieval, config)
 
     outcomes = []
     for row in rows:
@@ -119,17 +126,11 @@ def evaluate(
             scored_runs.append(_score_run(run, features, validation, tasks, config, cache))
         outcomes.append(RowOutcome(name=row.name, runs=tuple(scored_runs)))
 
+    outcomes += _normalised_rows(outcomes, rows, features, bank, tasks, config, progress)
     progress(f"resampling {config.bootstrap_samples} times")
     bootstrap = Bootstrap(
         samples=config.bootstrap_samples, confidence=config.confidence, seed=config.seed
     )
-    baseline = next(row for row in outcomes if row.name == config.baseline)
-    comparisons = [
-        comparison
-        for row in outcomes
-        if row is not baseline
-        for comparison in compare(row, baseline, tasks.queries, bootstrap)
-    ]
     return Evaluation(
         config=config,
         cache=cache,
@@ -140,7 +141,7 @@ def evaluate(
         rows=outcomes,
         encoders={row.name: row.runs[0].model if row.runs else None for row in rows},
         summaries={row.name: summarise(row, tasks.queries, bootstrap) for row in outcomes},
-        comparisons=with_holm(comparisons, tasks.queries),
+        comparisons=_comparisons(outcomes, tasks, config, bootstrap),
     )
 
 
@@ -299,6 +300,41 @@ def _score_run(
         scored=scored,
         index_effect=effect,
     )
+
+
+def _comparisons(
+    rows: Sequence[RowOutcome], tasks: Tasks, config: EvaluationConfig, bootstrap: Bootstrap
+) -> list[Comparison]:
+    """Rows with the baseline, then normalised ones with their own row: two families of tests."""
+    by_name = {row.name: row for row in rows}
+    of_rows, of_normalised = [], []
+    for row in rows:
+        if row.normalised is not None:
+            baseline = by_name[row.normalised.row]
+            of_normalised += compare(row, baseline, tasks.queries, bootstrap)
+        elif row.name != config.baseline:
+            of_rows += compare(row, by_name[config.baseline], tasks.queries, bootstrap)
+    return [*with_holm(of_rows, tasks.queries), *with_holm(of_normalised, tasks.queries)]
+
+
+def _normalised_rows(
+    outcomes: Sequence[RowOutcome],
+    rows: Sequence[Row],
+    features: SplitFeatures,
+    bank: Asked | None,
+    tasks: Tasks,
+    config: EvaluationConfig,
+    progress: Callable[[str], None],
+) -> list[RowOutcome]:
+    """Of every row for every normalisation that is asked for."""
+    asked = Asked(features=features, tasks=tasks.retrieval)
+    found = []
+    for name in config.normalisations if tasks.retrieval else ():
+        for outcome, row in zip(outcomes, rows, strict=True):
+            progress(f"normalising {row.name}: {name}")
+            encoders: Sequence[Encoder | None] = [run.model for run in row.runs] or (None,)
+            found.append(normalised_row(name, outcome, encoders, asked, bank, config))
+    return found
 
 
 def _index_effect(

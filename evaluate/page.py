@@ -12,7 +12,9 @@ import jinja2
 import numpy as np
 
 from ..data_manifests.whole_files import write_whole
+from .comparisons import Comparison
 from .evaluation import Evaluation
+from .normalised_rows import assumptions
 from .page_figures import Curve, bars, lines, rank_histogram, recall_curves, timeline
 from .page_queries import disagreements, gallery
 from .queries import TaskQueries
@@ -57,20 +59,21 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "rows": [row.name for row in evaluation.rows],
         "best": best.name,
         "tables": [_table(evaluation, task) for task in evaluation.tasks],
-        "comparisons": [item for item in evaluation.comparisons if item.p_holm is not None],
+        "families": _families(evaluation),
         "number": _number,
         "bounds": lambda metric, interval: (
             f"{_number(metric, interval.low)}–{_number(metric, interval.high)}"
         ),
         "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
-        "weights": {row.name: [run.weight for run in row.runs] for row in evaluation.rows},
+        "weights": {row.name: [run.weight for run in row.runs] for row in evaluation.plain_rows},
+        "assumptions": assumptions(evaluation.rows),
         "effects": [
             (row.name, run.index_effect)
             for row in evaluation.rows
             for run in row.runs
             if run.index_effect is not None
         ],
-        "training": training_figure(evaluation.rows),
+        "training": training_figure(evaluation.plain_rows),
         "types": _type_bars(evaluation),
         "searched": None,
         "moments": _moments(evaluation, best),
@@ -78,7 +81,7 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
     if searched is not None:
         ranks = {
             row.name: [run.scored[searched.name]["fused"].ranks.ranks for run in row.runs]
-            for row in evaluation.rows
+            for row in evaluation.plain_rows
         }
         gains, losses = disagreements(searched, run, features)
         is_shown = run.scored[searched.name]["fused"].shown is not None
@@ -110,7 +113,7 @@ def best_row(evaluation: Evaluation) -> RowOutcome:
         ]
         return found[-1]
 
-    return max(evaluation.rows, key=value)
+    return max(evaluation.plain_rows, key=value)
 
 
 def training_figure(rows: Sequence[RowOutcome]) -> str | None:
@@ -166,7 +169,9 @@ def _table(evaluation: Evaluation, task: TaskQueries) -> dict[str, Any]:
             for name, found in of_rows.items()
             for summary in found
         ],
-        "best": _best_values(of_rows.values(), task.main_metric),
+        "best": _best_values(
+            [of_rows[row.name] for row in evaluation.plain_rows], task.main_metric
+        ),
     }
 
 
@@ -178,6 +183,16 @@ def _best_values(of_rows: Any, metric: str) -> dict[str, float]:
             value = summary.metrics[metric].interval.value
             best[summary.score] = max(value, best.get(summary.score, value))
     return best
+
+
+def _families(evaluation: Evaluation) -> dict[str, list[Comparison]]:
+    """By title, the comparisons that are corrected together."""
+    plain = {row.name for row in evaluation.plain_rows}
+    tested = [item for item in evaluation.comparisons if item.p_holm is not None]
+    return {
+        f"Against {evaluation.config.baseline}": [item for item in tested if item.row in plain],
+        "What normalising does": [item for item in tested if item.row not in plain],
+    }
 
 
 def _number(metric: str, value: float) -> str:
@@ -200,7 +215,7 @@ def _type_bars(evaluation: Evaluation) -> str | None:
         }
         return [by_type[group] for group in groups]
 
-    values = {row.name: heights(evaluation.summaries[row.name]) for row in evaluation.rows}
+    values = {row.name: heights(evaluation.summaries[row.name]) for row in evaluation.plain_rows}
     return bars(groups, values, y_label="accuracy, percent")
 
 

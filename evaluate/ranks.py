@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,10 @@ stands; without the tolerance a duplicated caption would win or lose by luck."""
 
 BLOCK_BYTES: Final = 64 * 2**20
 """Bound of one block of similarities; the rest of the working memory is a few times that."""
+
+
+Normalise = Callable[[np.ndarray], np.ndarray]
+"""A block of scores (queries, items), with all items of its queries, to those that rank instead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,26 +72,51 @@ def retrieval_ranks(
     direction: Direction,
     weights: Sequence[float],
     segment_score: SegmentScoreConfig,
+    normalise: Sequence[Normalise] | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> list[Ranks]:
     """Ranks under a * global + (1 - a) * segment for each weight a; 1 is global, 0 is segment.
 
-    correct: for text_to_clip each text's clips, for clip_to_text each clip's texts. Each block
-    holds all items of its queries: a right item's score and its rivals' come from one product.
+    correct: for text_to_clip each text's clips, for clip_to_text each clip's texts.
+    normalise: for each weight what to do to its scores before they are compared.
     """
-    queries = texts if direction == "text_to_clip" else clips
-    items = clips if direction == "text_to_clip" else texts
     found: list[list[Ranks]] = [[] for _ in weights]
+    for start, stop, by_weight in score_blocks(
+        texts,
+        clips,
+        direction=direction,
+        weights=weights,
+        segment_score=segment_score,
+        block_bytes=block_bytes,
+    ):
+        for k, scores_QI in enumerate(by_weight):
+            ranked = scores_QI if normalise is None else normalise[k](scores_QI)
+            found[k].append(ranks_of_correct(ranked, correct.slice(start, stop)))
+    return [_join(parts) for parts in found]
+
+
+def score_blocks(
+    texts: TwoLevelVectors,
+    clips: TwoLevelVectors,
+    *,
+    direction: Direction,
+    weights: Sequence[float],
+    segment_score: SegmentScoreConfig,
+    block_bytes: int = BLOCK_BYTES,
+) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
+    """Ranges of queries, start to stop, with their (queries, items) scores for each weight.
+
+    Each block holds all items of its queries: a right item's score and its rivals' come from one
+    product.
+    """
+    queries, items = (texts, clips) if direction == "text_to_clip" else (clips, texts)
     for start, stop in blocks(queries, items, block_bytes=block_bytes):
         if direction == "text_to_clip":
             levels = level_scores(texts.slice(start, stop), clips, config=segment_score)
         else:
             by_text = level_scores(texts, clips.slice(start, stop), config=segment_score)
             levels = by_text[0].T, by_text[1].T
-        for ranks, weight in zip(found, weights, strict=True):
-            scores_QI = fuse(*levels, weight=weight)
-            ranks.append(ranks_of_correct(scores_QI, correct.slice(start, stop)))
-    return [_join(parts) for parts in found]
+        yield start, stop, (fuse(*levels, weight=weight) for weight in weights)
 
 
 def blocks(

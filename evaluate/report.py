@@ -4,6 +4,7 @@ results.json (numbers: R@K, accuracy, mIoU in percent; MdR, MnR from 1; MRR from
     format, settings, cache {path, key}, split, segment_rule, counts {what: number}
     tasks [{name, kind, num_queries, chance}]      chance: expected R@1 or accuracy of guessing
     rows [{name,
+           normalised {row, name, assumption},                 scores as they are: null
            runs [{path, seed, fused_weight {value, chosen_on, reason},     zero-shot: path null
                   index_effect {factory, search, num_segments, num_bytes, build_seconds,
                                 segment_recall_at_10, weight, exact {R@K: number},
@@ -15,8 +16,9 @@ results.json (numbers: R@K, accuracy, mIoU in percent; MdR, MnR from 1; MRR from
     comparisons [{row, baseline, task, subset, score, metric, num_queries, num_clips,
                   difference, low, high, with_seeds {low, high}, p_bootstrap, p_permutation,
                   mcnemar {gained, lost, p_value}, p_holm}]
-           p_holm: p_permutation corrected over the main metrics of all tasks, scores and rows;
-           null for other metrics and subsets. mcnemar: null for means over seeds and other values
+           p_holm: p_permutation corrected over the main metrics of all tasks, scores and rows,
+           rows as they are and normalised ones (against their own row) apart; null for other
+           metrics and subsets. mcnemar: null for means over seeds and other values
 
 queries.parquet, a line per row, run, task, score and query
     row, run (folder; null for zero-shot), seed, task, score, query_id, clip_id (the query's clip)
@@ -109,6 +111,7 @@ def results_json(evaluation: Evaluation) -> dict[str, Any]:
         "rows": [
             {
                 "name": row.name,
+                "normalised": None if row.normalised is None else asdict(row.normalised),
                 "runs": [_run_json(run) for run in row.runs],
                 "scores": [_score_json(score) for score in evaluation.summaries[row.name]],
             }
@@ -166,7 +169,7 @@ def _write_queries(evaluation: Evaluation, path: Path) -> None:
         for row in evaluation.rows:
             for run in row.runs:
                 for task in evaluation.tasks:
-                    for score, scored in run.scored[task.name].items():
+                    for score, scored in run.scored.get(task.name, {}).items():
                         writer.write_table(_query_table(evaluation, row, run, task, score, scored))
 
 

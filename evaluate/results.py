@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .config import NormalisationName
 from .index_effect import IndexEffect
 from .metrics import one_based
 from .queries import Scored, TaskQueries
@@ -44,6 +45,17 @@ class RunOutcome:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NormalisedFrom:
+    """What was done to the scores of a row after the fact."""
+
+    row: str
+    """The row whose scores they were."""
+    name: NormalisationName
+    assumption: str
+    """What must be so for the numbers to mean something."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RowOutcome:
     """The runs of one row."""
 
@@ -51,6 +63,8 @@ class RowOutcome:
     """Of the row."""
     runs: tuple[RunOutcome, ...]
     """One per seed, at least one."""
+    normalised: NormalisedFrom | None = None
+    """None for scores as they are; otherwise only tasks of retrieval are there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,10 +73,10 @@ class Metric:
 
     interval: Interval
     """The mean over the seeds, with its bootstrap interval over queries."""
-    with_seeds: Interval | None
-    """The same with an interval over queries and seeds; None for one seed."""
     per_seed: tuple[float, ...]
     """The number of each run."""
+    with_seeds: Interval | None = None
+    """The mean over the seeds, with an interval over queries and seeds; None for one seed."""
 
     @property
     def seed_deviation(self) -> float | None:

@@ -10,6 +10,7 @@ people's annotations of the clip from leaking into the query.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from .index_effect import IndexEffect, index_effect
 from .index_lists import IndexLists
 from .metrics import one_based, recall_at, reciprocal_rank
 from .queries import Scored, TaskQueries
-from .ranks import retrieval_ranks
+from .ranks import Normalise, retrieval_ranks
 from .scoring import Embeddings, TwoLevelVectors, clip_vectors, text_vectors
 from .shown import show_neighbours
 
@@ -83,10 +84,14 @@ def score_retrieval(
     *,
     weight: float,
     config: EvaluationConfig,
+    normalise: Sequence[Normalise] | None = None,
 ) -> dict[str, Scored]:
-    """The scores global, segment and fused (weight * global + (1 - weight) * segment)."""
-    texts, clips = _sides(task, features, embeddings)
-    weights = {"global": 1.0, "segment": 0.0, "fused": weight}
+    """The scores global, segment and fused (weight * global + (1 - weight) * segment).
+
+    normalise: for each of these what to do to it; what is shown stays by the scores themselves.
+    """
+    texts, clips = sides(task, features, embeddings)
+    weights = score_weights(weight)
     ranks = retrieval_ranks(
         texts,
         clips,
@@ -94,6 +99,7 @@ def score_retrieval(
         direction=task.direction,
         weights=list(weights.values()),
         segment_score=config.segment_score,
+        normalise=normalise,
     )
     shown = show_neighbours(
         texts,
@@ -118,7 +124,7 @@ def recall_at_1_by_weight(
     config: EvaluationConfig,
 ) -> np.ndarray:
     """(weights,) R@1 in percent of each fused score."""
-    texts, clips = _sides(task, features, embeddings)
+    texts, clips = sides(task, features, embeddings)
     ranks = retrieval_ranks(
         texts,
         clips,
@@ -141,7 +147,7 @@ def effect_of_index(
 ) -> IndexEffect:
     """What config.index does to a text to clip task by the fused score."""
     assert task.direction == "text_to_clip"
-    texts, clips = _sides(task, features, embeddings)
+    texts, clips = sides(task, features, embeddings)
     return index_effect(
         texts,
         clips,
@@ -202,9 +208,15 @@ def _clip_to_text(
     )
 
 
-def _sides(
+def score_weights(weight: float) -> dict[str, float]:
+    """Weights of the global score by the name of the score; `weight` is that of the fused one."""
+    return {"global": 1.0, "segment": 0.0, "fused": weight}
+
+
+def sides(
     task: RetrievalTask, features: SplitFeatures, embeddings: Embeddings
 ) -> tuple[TwoLevelVectors, TwoLevelVectors]:
+    """The texts and the clips of the task in the shared space."""
     clips = clip_vectors(features, embeddings)
     if len(task.clips) < len(clips):
         clips = clips.take(task.clips)

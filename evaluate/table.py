@@ -12,6 +12,7 @@ from rich.text import Text
 
 from .comparisons import Comparison
 from .evaluation import Evaluation
+from .normalised_rows import assumptions
 from .ranks import SCORE_RESOLUTION
 from .results import Metric, RowOutcome
 from .significance import Interval
@@ -80,15 +81,18 @@ def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
     yield ""
     for note in _notes(evaluation):
         yield Text(note, style="dim")
-    pairs = dict.fromkeys((item.row, item.baseline) for item in evaluation.comparisons)
+    plain = {row.name for row in evaluation.plain_rows}
+    family = [
+        item for item in evaluation.comparisons if item.row in plain and item.p_holm is not None
+    ]
+    pairs = dict.fromkeys((item.row, item.baseline) for item in family)
     for row, baseline in pairs:
         yield ""
         yield Text(f"{row} vs {baseline}, paired on the same queries:")
-        yield _comparisons(evaluation, row, baseline)
+        yield _comparisons([item for item in family if item.row == row])
     if pairs:
         yield ""
-        for note in _notes_on_tests(evaluation):
-            yield Text(note, style="dim")
+        yield Text(_note_on_tests(family, evaluation.config.confidence), style="dim")
 
 
 def _clips(counts: Mapping[str, int]) -> str:
@@ -119,7 +123,13 @@ def _table(evaluation: Evaluation, columns: Sequence[Column]) -> Table:
             for summary in evaluation.summaries[row.name]
             if summary.subset is None
         }
-        cells = [_cell(metrics[column.task, column.score][column.metric]) for column in columns]
+        found = [metrics.get((column.task, column.score), {}) for column in columns]
+        cells = [
+            _cell(by_name[column.metric]) if column.metric in by_name else Text()
+            for by_name, column in zip(found, columns, strict=True)
+        ]
+        if row.normalised is not None and not any(cell.plain for cell in cells):
+            continue
         table.add_row(Text(row.name, style="bold"), *cells)
     chance = {(task.name, task.main_metric): _number(task.chance) for task in evaluation.tasks}
     of_chance = [chance.get((column.task, column.metric), "") for column in columns]
@@ -147,7 +157,9 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
         f"Percent (MdR: rank); {spread}below it the {100 * config.confidence:g} % bootstrap "
         f"interval over queries ({config.bootstrap_samples} resamples of whole clips)."
     )
-    weights = ", ".join(f"{row.name} {_weights(row)}" for row in evaluation.rows)
+    for label, assumption in assumptions(evaluation.rows).items():
+        yield f"{label}: {assumption}. Not comparable with rows without it."
+    weights = ", ".join(f"{row.name} {_weights(row)}" for row in evaluation.plain_rows)
     yield f"fused = a * global + (1 - a) * segment; a: {weights}."
     reasons = sorted({run.weight.reason for row in evaluation.rows for run in row.runs})
     yield f"a is {'; '.join(reasons)}."
@@ -192,16 +204,12 @@ def _ties(evaluation: Evaluation, row: RowOutcome) -> int:
     return max((max(num_tied) for num_tied in of_task), default=0)
 
 
-def _comparisons(evaluation: Evaluation, row: str, baseline: str) -> Table:
+def _comparisons(comparisons: Sequence[Comparison]) -> Table:
     """A line for each main metric that the tables have."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
     for justify in ("left", "right", "right", "right", "left", "left"):
         table.add_column(justify="right" if justify == "right" else "left", no_wrap=True)
-    found = {
-        (item.task, item.score, item.metric): item
-        for item in evaluation.comparisons
-        if (item.row, item.baseline) == (row, baseline) and item.p_holm is not None
-    }
+    found = {(item.task, item.score, item.metric): item for item in comparisons}
     for column in HEADLINE + MORE + TASKS:
         item = found.get((column.task, column.score, column.metric))
         if item is not None:
@@ -229,13 +237,12 @@ def _bounds(interval: Interval) -> str:
     return f"[{interval.low:+.1f}, {interval.high:+.1f}]"
 
 
-def _notes_on_tests(evaluation: Evaluation) -> Iterator[str]:
+def _note_on_tests(family: Sequence[Comparison], confidence: float) -> str:
     """What stands beside the differences."""
-    family = [item for item in evaluation.comparisons if item.p_holm is not None]
     seeds = any(item.with_seeds is not None for item in family)
-    drawn = "; after seeds: the seeds drawn as well" if seeds else ""
-    yield (
-        f"Points; in brackets the {100 * evaluation.config.confidence:g} % interval over "
-        f"queries{drawn}. p: sign flips of whole clips, after Holm over the {len(family)} tests of "
-        f"this report (the main metric of every task, score and row)."
+    drawn = '; after "seeds" that over queries and seeds' if seeds else ""
+    return (
+        f"Points; in brackets the {100 * confidence:g} % interval over queries{drawn}. p: sign "
+        f"flips of whole clips, after Holm over {len(family)} tests (the main metric of every "
+        f"task, score and row)."
     )

@@ -384,7 +384,7 @@ class FakeStore:
     """Stands for a cache with the splits test and val."""
 
     key = KEY
-    splits = ("test", "val")
+    splits = ("test", "train", "val")
     record: ClassVar = {
         "videos_root": "/nowhere",
         "official": {"test": {"clips": 61, "texts": 99, "questions": 0}},
@@ -402,7 +402,8 @@ class FakeStore:
         return cls(path)
 
     def split(self, name: str | None, *, segments: str | None = None) -> SplitFeatures:
-        return random_split(7 if name == "val" else 8, 50, noise=1.5, name=name or "all")
+        seed = {"val": 7, "train": 9}.get(name or "all", 8)
+        return random_split(seed, 50, noise=1.5, name=name or "all")
 
 
 @pytest.fixture
@@ -563,8 +564,13 @@ def test_json_output_is_the_results_file(tmp_path: Path) -> None:
         ),
         (
             ["--set", "split=dev"],
-            "Error: cache has no split 'dev'; it has test, val: choose one with --set split=NAME, "
-            "or all clips with --set split=null",
+            "Error: cache has no split 'dev'; it has test, train, val: choose one with --set "
+            "split=NAME, or all clips with --set split=null",
+        ),
+        (
+            ["--set", "normalisations=[qb_norm]", "--set", "bank_split=bank"],
+            "Error: qb_norm needs a bank of training queries, but cache has no split 'bank'; it "
+            "has test, train, val: choose one with --set bank_split=NAME",
         ),
         (["--set", "index.factory=Flatt"], "Error: cannot build the index 'Flatt' of 50 vectors"),
     ],
@@ -592,6 +598,63 @@ def test_a_file_in_the_reports_place_is_refused(tmp_path: Path) -> None:
     path.write_text("mine")
     result = command("-o", str(path))
     assert (result.exit_code, path.read_text()) == (2, "mine")
+
+
+@pytest.mark.usefixtures("runs")
+def test_normalised_scores_are_rows_of_their_own_against_their_row(tmp_path: Path) -> None:
+    settings = ["--set", "normalisations=[qb_norm,dual_softmax]"]
+    output = command(*FOUR_RUNS, "-o", str(tmp_path), *settings).stdout
+    content = json.loads((tmp_path / "results.json").read_text())
+    plain = ["zero-shot", "global", "both"]
+    labels = {"qb_norm": "QB-Norm", "dual_softmax": "dual softmax"}
+    rows = {row["name"]: row for row in content["rows"]}
+    assert list(rows) == [*plain, *(f"{row} + {name}" for name in labels.values() for row in plain)]
+    tasks = {"text_to_clip", "sentence_to_clip", "clip_to_text"}
+    for row in plain:
+        assert rows[row]["normalised"] is None
+        for name, label in labels.items():
+            found = rows[f"{row} + {label}"]
+            assert (found["normalised"]["row"], found["normalised"]["name"]) == (row, name)
+            assert {score["task"] for score in found["scores"]} == tasks
+            assert [run["seed"] for run in found["runs"]] == [
+                run["seed"] for run in rows[row]["runs"]
+            ]
+    pairs = {(item["row"], item["baseline"]) for item in content["comparisons"]}
+    assert pairs == {("global", "zero-shot"), ("both", "zero-shot")} | {
+        (f"{row} + {label}", row) for row in plain for label in labels.values()
+    }
+    for kind in (False, True):
+        family = [
+            item
+            for item in content["comparisons"]
+            if item["p_holm"] is not None and ("+" in item["row"]) == kind
+        ]
+        smallest = min(family, key=lambda item: item["p_permutation"])
+        expected = min(1, len(family) * smallest["p_permutation"])
+        assert smallest["p_holm"] == pytest.approx(expected), "two families, corrected apart"
+    lines = pq.read_table(tmp_path / "queries.parquet").to_pandas()
+    assert set(lines["row"]) == set(rows)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for text in ("split train, beta 20", "temperature 0.01"):
+        assert text in page and text in " ".join(output.split())
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_bank_without_queries_of_a_task_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FakeStore.split
+
+    def without_texts(self: FakeStore, name: str | None, **options: Any) -> SplitFeatures:
+        features = whole(self, name, **options)
+        if name == "train":
+            return split([[np.ones(16)]], [("a", 0, np.ones(16), (0, 1))], name="train")
+        return features
+
+    monkeypatch.setattr(FakeStore, "split", without_texts)
+    result = command("-o", str(tmp_path / "report"), "--set", "normalisations=[qb_norm]")
+    assert result.exit_code == 2
+    assert "split 'train' has none of text_to_clip, clip_to_text" in result.stderr
 
 
 @pytest.mark.usefixtures("runs")

@@ -40,7 +40,7 @@ def main() -> None:
     "report",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder for report.html, results.json, queries.parquet and config.yaml.",
+    help="Folder for report.html, results.json, table.csv, table.tex and queries.parquet.",
 )
 @click.option("--baseline", metavar="NAME", help="Row to compare with [default: zero-shot].")
 @config_options

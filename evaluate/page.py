@@ -18,7 +18,7 @@ from .normalised_rows import assumptions
 from .page_figures import Curve, bars, lines, rank_histogram, recall_curves, timeline
 from .page_queries import disagreements, gallery
 from .queries import TaskQueries
-from .results import RowOutcome, ScoreSummary
+from .results import RowOutcome, ScoreSummary, metric_text
 from .scoring import embed
 
 PAGE_FILE: Final = "report.html"
@@ -60,9 +60,9 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "best": best.name,
         "tables": [_table(evaluation, task) for task in evaluation.tasks],
         "families": _families(evaluation),
-        "number": _number,
+        "number": metric_text,
         "bounds": lambda metric, interval: (
-            f"{_number(metric, interval.low)}–{_number(metric, interval.high)}"
+            f"{metric_text(metric, interval.low)}–{metric_text(metric, interval.high)}"
         ),
         "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
         "weights": {row.name: [run.weight for run in row.runs] for row in evaluation.plain_rows},
@@ -193,11 +193,6 @@ def _families(evaluation: Evaluation) -> dict[str, list[Comparison]]:
         f"Against {evaluation.config.baseline}": [item for item in tested if item.row in plain],
         "What normalising does": [item for item in tested if item.row not in plain],
     }
-
-
-def _number(metric: str, value: float) -> str:
-    """MRR is from 0 to 1; the others are percent or ranks."""
-    return f"{value:.4f}" if metric == "MRR" else f"{value:.1f}"
 
 
 def _type_bars(evaluation: Evaluation) -> str | None:

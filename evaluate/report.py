@@ -1,4 +1,5 @@
-"""What an evaluation leaves on disk: results.json, queries.parquet and the resolved settings.
+"""What an evaluation leaves on disk: results.json, queries.parquet and the resolved settings
+(and table.csv and table.tex, by `table_files`).
 
 results.json (numbers: R@K, accuracy, mIoU in percent; MdR, MnR from 1; MRR from 0 to 1)
     format, settings, cache {path, key}, split, segment_rule, counts {what: number}
@@ -47,6 +48,7 @@ from .queries import Scored, TaskQueries
 from .results import RowOutcome, RunOutcome, ScoreSummary
 from .shown import Shown
 from .significance import Interval
+from .table_files import write_tables
 
 FORMAT: Final = 1
 RESULTS_FILE: Final = "results.json"
@@ -81,10 +83,11 @@ def check_report_folder(folder: Path) -> None:
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:
-    """Write the three files, each replaced at once or not at all; results.json comes last."""
+    """Write all files but the page, each replaced at once or not at all; results.json is last."""
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps(results_json(evaluation), indent=2, allow_nan=False) + "\n"
     save_settings(evaluation.config, folder / CONFIG_FILE)
+    write_tables(evaluation, folder)
     write_whole(folder / QUERIES_FILE, lambda path: _write_queries(evaluation, path))
     write_whole(folder / RESULTS_FILE, lambda path: path.write_text(content, encoding="utf-8"))
 

@@ -102,6 +102,11 @@ class ScoreSummary:
     """By name: R@K, accuracy and mIoU in percent; MdR and MnR count from 1; MRR from 0 to 1."""
 
 
+def metric_text(metric: str, value: float) -> str:
+    """The number as reports print it: four decimals from 0 to 1, else one."""
+    return f"{value:.4f}" if metric == "MRR" else f"{value:.1f}"
+
+
 def summarise(
     row: RowOutcome, tasks: Sequence[TaskQueries], bootstrap: Bootstrap
 ) -> list[ScoreSummary]:

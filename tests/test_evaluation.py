@@ -439,6 +439,8 @@ def test_the_report_holds_rows_seeds_intervals_and_comparisons(tmp_path: Path) -
         "queries.parquet",
         "report.html",
         "results.json",
+        "table.csv",
+        "table.tex",
     ]
     content = json.loads((out / "results.json").read_text())
     assert [row["name"] for row in content["rows"]] == ["zero-shot", "global", "both"]

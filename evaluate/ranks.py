@@ -17,6 +17,9 @@ SCORE_RESOLUTION: Final = 1e-6
 of unit vectors values up to 3e-7 apart (measured, width 64 and 512), by where in the matrix it
 stands; without the tolerance a duplicated caption would win or lose by luck."""
 
+CACHED_SCORES: Final = 2**18
+"""Scores that are counted at once, 1 MiB: they are read from memory once for both thresholds."""
+
 BLOCK_BYTES: Final = 64 * 2**20
 """Bound of one block of similarities; the rest of the working memory is a few times that."""
 
@@ -48,20 +51,54 @@ def ranks_of_correct(
     correct_scores = scores_QI[rows, correct.indices]
     best_Q = np.maximum.reduceat(correct_scores, starts) if len(correct) else np.zeros(0)
 
-    def wrong_items(threshold_Q: np.ndarray) -> np.ndarray:
-        # Bits: counting bytes along an axis takes half as long again (27,763 x 670, one core).
-        at_least = np.packbits(scores_QI >= threshold_Q[:, None], axis=1)
-        every = np.bitwise_count(at_least).sum(axis=1, dtype=np.int64)
-        right: np.ndarray = np.add.reduceat(
-            (correct_scores >= threshold_Q[rows]).astype(np.int64), starts
-        )
-        return np.asarray(every - right)
-
     if len(correct) == 0:
         return Ranks(ranks=np.zeros(0, dtype=np.int64), tied=np.zeros(0, dtype=bool))
     resolution_32 = scores_QI.dtype.type(resolution)
-    ranks = wrong_items(best_Q - resolution_32)
-    return Ranks(ranks=ranks, tied=wrong_items(best_Q + resolution_32) < ranks)
+    thresholds_2Q = np.stack([best_Q - resolution_32, best_Q + resolution_32])
+    right_2Q = np.add.reduceat(
+        (correct_scores >= thresholds_2Q[:, rows]).astype(np.int64), starts, axis=1
+    )
+    ranks, above = num_at_least(scores_QI, thresholds_2Q) - right_2Q
+    return Ranks(ranks=ranks, tied=above < ranks)
+
+
+def num_at_least(scores_QI: np.ndarray, thresholds_KQ: np.ndarray) -> np.ndarray:
+    """(K, Q) int64: for each threshold of each query, how many of its items reach it.
+
+    scores_QI: (queries, items), in either order in memory.   thresholds_KQ: (K, queries).
+    """
+    counts_KQ = np.zeros(thresholds_KQ.shape, dtype=np.int64)
+    if scores_QI.strides[0] < scores_QI.strides[1]:
+        _count_by_item(scores_QI.T, thresholds_KQ, counts_KQ)
+    else:
+        _count_by_query(scores_QI, thresholds_KQ, counts_KQ)
+    return counts_KQ
+
+
+def _count_by_query(
+    scores_QI: np.ndarray, thresholds_KQ: np.ndarray, counts_KQ: np.ndarray
+) -> None:
+    num_queries, num_items = scores_QI.shape
+    at_once = max(1, CACHED_SCORES // max(1, num_items))
+    # Bits of whole words: counting bytes takes half as long again (27,763 x 670, one core).
+    reached = np.zeros((min(at_once, num_queries), -(-num_items // 64) * 64), dtype=bool)
+    for start in range(0, num_queries, at_once):
+        rows = slice(start, min(start + at_once, num_queries))
+        padded = reached[: rows.stop - start]
+        for k, thresholds_Q in enumerate(thresholds_KQ):
+            np.greater_equal(scores_QI[rows], thresholds_Q[rows, None], out=padded[:, :num_items])
+            words = np.packbits(padded).view(np.uint64).reshape(len(padded), -1)
+            counts_KQ[k, rows] = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+
+
+def _count_by_item(scores_IQ: np.ndarray, thresholds_KQ: np.ndarray, counts_KQ: np.ndarray) -> None:
+    """The same where the scores of an item lie side by side: bytes of several items are added."""
+    num_items, num_queries = scores_IQ.shape
+    at_once = min(np.iinfo(np.uint8).max, max(1, CACHED_SCORES // max(1, num_queries)))
+    for start in range(0, num_items, at_once):
+        for k, thresholds_Q in enumerate(thresholds_KQ):
+            reached = scores_IQ[start : start + at_once] >= thresholds_Q
+            counts_KQ[k] += np.add.reduce(reached.view(np.uint8), axis=0, dtype=np.uint8)
 
 
 def retrieval_ranks(

@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mlalign.evaluate import ranks as ranks_module
 from mlalign.evaluate.config import Direction, SegmentScoreConfig
 from mlalign.evaluate.index_lists import IndexLists
-from mlalign.evaluate.ranks import SCORE_RESOLUTION, ranks_of_correct, retrieval_ranks
+from mlalign.evaluate.ranks import (
+    SCORE_RESOLUTION,
+    num_at_least,
+    ranks_of_correct,
+    retrieval_ranks,
+)
 from mlalign.evaluate.scoring import TwoLevelVectors
 
 MAX = SegmentScoreConfig()
@@ -77,6 +83,24 @@ def test_ranks_do_not_depend_on_the_order_of_items() -> None:
     order = rng.permutation(20)
     mixed = ranks_of_correct(scores[:, order], IndexLists.singles(np.argsort(order)[truth]))
     assert np.array_equal(mixed.ranks, ranks_of_correct(scores, IndexLists.singles(truth)).ranks)
+
+
+@pytest.mark.parametrize("cached_scores", [1, 1000, 2**18])
+@pytest.mark.parametrize("by_item", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1), (40, 64), (7, 1000), (600, 65)])
+def test_counts_are_those_of_whole_rows_whatever_lies_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], by_item: bool, cached_scores: int
+) -> None:
+    """Also of more than 255 items, which do not fit in the byte that they are first counted in."""
+    monkeypatch.setattr(ranks_module, "CACHED_SCORES", cached_scores)
+    rng = np.random.default_rng(4)
+    scores = rng.integers(0, 9, shape).astype(np.float32)
+    scores = np.asarray(scores, order="F" if by_item else "C")
+    thresholds = np.stack([np.zeros(len(scores)), rng.integers(0, 9, len(scores))]).astype("f4")
+    expected = np.stack([(scores >= of_each[:, None]).sum(axis=1) for of_each in thresholds])
+    assert np.array_equal(num_at_least(scores, thresholds), expected)
+    half = len(scores) // 2 + 1
+    assert np.array_equal(num_at_least(scores[:half], thresholds[:, :half]), expected[:, :half])
 
 
 @pytest.mark.parametrize("direction", ["text_to_clip", "clip_to_text"])

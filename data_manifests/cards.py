@@ -98,6 +98,25 @@ class RetrievalProtocol:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Chunks:
+    """Moments that are whole runs of chunks, each placed by several people (DiDeMo)."""
+
+    seconds: float = 5.0
+    """Of a chunk."""
+    number: int = 6
+    """Of the chunks from a clip's start; every run of them is a candidate (21 of 6)."""
+    best_annotators: int = 3
+    """People whose choices agree best with a prediction, over whom ranks and IoUs are averaged."""
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.number < 1 or self.best_annotators < 1:
+            raise ValueError(
+                f"expected seconds > 0, number and best_annotators of at least 1, got "
+                f"{self.seconds}, {self.number} and {self.best_annotators}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MomentProtocol:
     """How the retrieval of moments is scored."""
 
@@ -117,6 +136,10 @@ class MomentProtocol:
     """How many of a query's predictions count; null: all."""
     corpus: bool = False
     """Whether the clip must be found, too."""
+    average_precision: bool = False
+    """Whether mAP over the windows of a query is a metric, by their length, too (QVHighlights)."""
+    chunks: Chunks | None = None
+    """The candidates, where they are chunks; null: spans of segments."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,6 +172,9 @@ class QuestionProtocol:
     """Reported beside each type."""
     vocabulary: Vocabulary | None = None
     """Of open-ended questions; an answer outside counts as wrong."""
+    moments: bool = False
+    """Whether the moment of the answer is scored, too: mIoU over the hull, and ASA, the right
+    answers whose moment reaches IoU 0.5 (TVQA+)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,15 +21,24 @@ from .whole_files import write_whole
 T = TypeVar("T")
 
 
-def load_settings(cls: type[T], config: Path | None, overrides: Sequence[str] = ()) -> T:
+def load_settings(
+    cls: type[T],
+    config: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    below: Mapping[str, Any] | None = None,
+) -> T:
     """An instance of the dataclass `cls` from a YAML file, with overrides on top.
 
     config: a YAML mapping, or None for the defaults.   overrides: "a.b=value", value in YAML.
+    below: settings that hold where neither of them says anything, instead of the defaults.
     Raises SettingsError with every fault at once: unknown keys (with the nearest right name),
     wrong types, missing required settings, and the ValueErrors of each `__post_init__`.
     """
     faults: list[str] = []
     tree = {} if config is None else _read_yaml(config)
+    if below is not None:
+        tree = _laid_over(tree, below)
     for override in overrides:
         _apply(override, tree, faults)
     source = "the settings" if config is None else f"the settings ({config})"
@@ -120,6 +129,15 @@ def _read_yaml(config: Path) -> dict[Any, Any]:
     if not isinstance(tree, dict):
         raise SettingsError(f"{config}: expected settings as 'name: value', got {_shown(tree)}")
     return tree
+
+
+def _laid_over(tree: Mapping[Any, Any], below: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The settings of `tree`, and of `below` those that it lacks, group by group."""
+    merged = {**below, **tree}
+    for name in set(tree) & set(below):
+        if isinstance(tree[name], Mapping) and isinstance(below[name], Mapping):
+            merged[name] = _laid_over(tree[name], below[name])
+    return merged
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..align.model import AlignmentModel
+from ..data_manifests.cards import TypeGroup
 from ..extract.store import SplitFeatures
 from .metrics import recall_at
-from .queries import Scored, TaskQueries
+from .queries import Scored, TaskQueries, type_subsets
 from .ranks import SCORE_RESOLUTION, Ranks
 from .scoring import Embeddings
 
@@ -39,10 +40,15 @@ class AnswerTask:
     """(Q,) int64, place of the right answer in the vocabulary; -1 where it is not in it."""
 
 
-def answer_task(features: SplitFeatures, runs: Sequence[AlignmentModel]) -> AnswerTask | None:
+def answer_task(
+    features: SplitFeatures,
+    runs: Sequence[AlignmentModel],
+    groups: Sequence[TypeGroup] = (),
+) -> AnswerTask | None:
     """The task, or None without such questions or without a run that has an answer head.
 
     All rows choose among the first such run's vocabulary. Answers outside it count as wrong.
+    groups: question types that are reported together.
     """
     asked = features.questions
     rows = [
@@ -62,7 +68,7 @@ def answer_task(features: SplitFeatures, runs: Sequence[AlignmentModel]) -> Answ
         query_ids=[asked.question_ids[row] for row in rows],
         clips=asked.clips[rows],
         chance=100.0 / len(vocabulary),
-        subsets={str(name): np.flatnonzero(types == name) for name in np.unique(types) if name},
+        subsets=type_subsets(types, groups),
     )
     return AnswerTask(
         queries=queries,
@@ -73,7 +79,6 @@ def answer_task(features: SplitFeatures, runs: Sequence[AlignmentModel]) -> Answ
     )
 
 
-@torch.no_grad()
 def score_answers(
     task: AnswerTask,
     features: SplitFeatures,
@@ -84,12 +89,7 @@ def score_answers(
 
     A run whose head has another vocabulary chooses among its own answers.
     """
-    vocabulary, raw = task.vocabulary, task.answer_features
-    has_head = encoder is not None and encoder.answer_head is not None
-    if encoder is not None and has_head:
-        assert encoder.answer_features is not None
-        vocabulary, raw = encoder.answers, encoder.answer_features
-    answers_AW = F.normalize(raw, dim=-1) if encoder is None else encoder.encode_texts(raw)
+    vocabulary, answers_AW = answer_vectors(task, encoder)
     truth = task.truth
     if vocabulary != task.vocabulary:
         places = {answer: place for place, answer in enumerate(vocabulary)}
@@ -97,15 +97,10 @@ def score_answers(
         truth = np.array([places.get(answer, -1) for answer in known])
     ranks = np.full(len(truth), len(vocabulary), dtype=np.int64)
     tied = np.zeros(len(truth), dtype=bool)
-    for first in range(0, len(truth), QUESTIONS_AT_ONCE):
-        block = slice(first, first + QUESTIONS_AT_ONCE)
-        clips = task.queries.clips[block]
-        if encoder is not None and has_head:
-            rows = task.questions[block]
-            found_KW = _asked(encoder, features, embeddings, rows, clips)
-        else:
-            found_KW = torch.from_numpy(embeddings.clips[clips])
-        scores_KA = (found_KW @ answers_AW.T).numpy()
+    for block, scores_KA in scores_of_answers(
+        task.questions, answers_AW, features, embeddings, encoder
+    ):
+        first = block.start
         inside = np.flatnonzero(truth[block] >= 0)
         own = scores_KA[inside, truth[block][inside]][:, None]
         above = (scores_KA[inside] > own + SCORE_RESOLUTION).sum(axis=1)
@@ -113,6 +108,38 @@ def score_answers(
         ranks[first + inside], tied[first + inside] = at_least, above < at_least
     values = {"accuracy": recall_at(ranks, 1)}
     return {SCORE: Scored(ranks=Ranks(ranks=ranks, tied=tied), values=values)}
+
+
+@torch.no_grad()
+def answer_vectors(
+    task: AnswerTask, encoder: AlignmentModel | None
+) -> tuple[tuple[str, ...], Tensor]:
+    """What a row chooses from, a head's own vocabulary or the task's, and its (A, W) vectors."""
+    vocabulary, raw = task.vocabulary, task.answer_features
+    if encoder is not None and encoder.answer_head is not None:
+        assert encoder.answer_features is not None
+        vocabulary, raw = encoder.answers, encoder.answer_features
+    return vocabulary, F.normalize(raw, dim=-1) if encoder is None else encoder.encode_texts(raw)
+
+
+@torch.no_grad()
+def scores_of_answers(
+    questions: np.ndarray,
+    answers_AW: Tensor,
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    encoder: AlignmentModel | None,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Ranges of the questions (rows of the split's), and (K, A) scores of every answer."""
+    for first in range(0, len(questions), QUESTIONS_AT_ONCE):
+        block = slice(first, first + QUESTIONS_AT_ONCE)
+        rows = questions[block]
+        clips = features.questions.clips[rows]
+        if encoder is not None and encoder.answer_head is not None:
+            found_KW = _asked(encoder, features, embeddings, rows, clips)
+        else:
+            found_KW = torch.from_numpy(embeddings.clips[clips])
+        yield block, (found_KW @ answers_AW.T).numpy()
 
 
 def _asked(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -43,6 +43,12 @@ def main() -> None:
     help="Folder for report.html, results.json, table.csv, table.tex and queries.parquet.",
 )
 @click.option("--baseline", metavar="NAME", help="Row to compare with [default: zero-shot].")
+@click.option("--card", metavar="NAME|FILE", help="Whose rules hold [default: the cache's own].")
+@click.option(
+    "--annotations",
+    metavar="PATH",
+    help="Official files, for annotators (DiDeMo) and saliency (QVHighlights).",
+)
 @config_options
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @command_errors
@@ -51,6 +57,8 @@ def run(
     runs: tuple[Path, ...],
     report: Path,
     baseline: str | None,
+    card: str | None,
+    annotations: str | None,
     config: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
@@ -58,19 +66,17 @@ def run(
     """Score zero-shot and RUNs on CACHE; the word "run" may be left out."""
     import dataclasses
 
-    from ..data_manifests.settings import load_settings
-    from .config import EvaluationConfig
-
-    settings = load_settings(EvaluationConfig, config, overrides)
-    if baseline is not None:
-        settings = dataclasses.replace(settings, baseline=baseline)
-
-    from .evaluation import evaluate
+    from .evaluation import cache_record, evaluate
     from .page import write_page
+    from .protocols import load_protocol
     from .report import check_report_folder, results_json, write_report
     from .table import print_tables
 
     check_report_folder(report)
+    settings = load_protocol(lambda: cache_record(cache), config, overrides, card=card)
+    given = {"baseline": baseline, "annotations": annotations}
+    flags: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    settings = dataclasses.replace(settings, **flags)
     evaluation = evaluate(cache, runs, settings, progress=lambda line: click.echo(line, err=True))
     write_report(evaluation, report)
     page = write_page(evaluation, report)
@@ -82,6 +88,46 @@ def run(
 
 
 @main.command()
+@click.argument("cache", type=click.Path(path_type=Path))
+@click.option(
+    "--run", "run_path", type=click.Path(path_type=Path), help="Folder of a run [default: none]."
+)
+@click.option("--card", metavar="NAME|FILE", help="Whose format it is [default: the cache's own].")
+@click.option("--split", help="Whose answers may be unknown [default: the card's test split].")
+@click.option(
+    "-o", "--output", "folder", type=click.Path(path_type=Path), required=True, help="A folder."
+)
+@config_options
+@command_errors
+def predict(
+    cache: Path,
+    run_path: Path | None,
+    card: str | None,
+    split: str | None,
+    folder: Path,
+    config: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Write predictions for a split of CACHE in the official format of its benchmark.
+
+    Without --run the backbone as it is predicts. Prints the files' paths.
+    """
+    import dataclasses
+
+    from .evaluation import cache_record
+    from .predictions import write_predictions
+    from .protocols import load_protocol
+    from .report import check_report_folder
+
+    check_report_folder(folder)
+    settings = load_protocol(lambda: cache_record(cache), config, overrides, card=card)
+    if split is not None:
+        settings = dataclasses.replace(settings, split=split)
+    for path in write_predictions(cache, run_path, settings, folder):
+        click.echo(path)
+
+
+@main.command()
 @click.argument("dataset")
 @click.option("--predictions", required=True, type=click.Path(path_type=Path), help="A file.")
 @click.option(
@@ -90,22 +136,23 @@ def run(
     type=click.Path(path_type=Path),
     help="The official file of the split, or the folder that has it.",
 )
-@click.option("--split", default="val", show_default=True, help="Which file of a folder.")
+@click.option("--split", help="Which file of a folder [default: val; a matrix: the card's].")
 @click.option(
     "--ties",
     type=click.Choice(["against", "mean", "first"]),
-    default="against",
-    show_default=True,
-    help="Retrieval: where equal scores rank.",
+    help="Retrieval: where equal scores rank [default: the card's, or against].",
 )
 @click.option(
     "--captions",
     type=click.Choice(["clips", "captions"]),
-    default="captions",
-    show_default=True,
-    help="Retrieval: a video's captions as one, ranked among videos, or the best among captions.",
+    help="Retrieval: a video's captions as one, ranked among videos, or the best among captions "
+    "[default: the card's, or captions].",
 )
-@click.option("--lower-median", is_flag=True, help="Retrieval: the lower of the middle two ranks.")
+@click.option(
+    "--lower-median/--mean-median",
+    default=None,
+    help="Retrieval: the lower of the middle two ranks, or their mean [default: the card's].",
+)
 @click.option(
     "--vocabulary",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -119,10 +166,10 @@ def score(
     dataset: str,
     predictions: Path,
     annotations: Path,
-    split: str,
-    ties: Literal["against", "mean", "first"],
-    captions: Literal["clips", "captions"],
-    lower_median: bool,
+    split: str | None,
+    ties: Literal["against", "mean", "first"] | None,
+    captions: Literal["clips", "captions"] | None,
+    lower_median: bool | None,
     nms: float | None,
     vocabulary: Path | None,
     output: Path | None,
@@ -132,13 +179,19 @@ def score(
 
     Exit code: 0 done, 2 a file that cannot be scored, with all its faults.
     """
-    from .score import dataset_scorers, score_lines, score_predictions, write_scores
-    from .score_matrix import RetrievalRules
+    from .score import (
+        dataset_scorers,
+        retrieval_rules,
+        score_lines,
+        score_predictions,
+        write_scores,
+    )
 
-    rules = RetrievalRules(ties=ties, captions=captions, lower_median=lower_median)
-    scorers = dataset_scorers(rules, nms=nms, vocabulary=vocabulary)
+    rules = retrieval_rules(dataset, ties=ties, captions=captions, lower_median=lower_median)
+    scorers = dataset_scorers(dataset, rules, nms=nms, vocabulary=vocabulary, split=split)
     if dataset not in scorers:
-        raise click.UsageError(f"no scorer for {dataset!r}; there are {', '.join(scorers)}")
+        names = f"{', '.join(scorers)}, and the cards of retrieval (mlalign-manifest list)"
+        raise click.UsageError(f"no scorer for {dataset!r}; there are {names}")
     scores = score_predictions(scorers[dataset], predictions, annotations, split=split)
     if output is not None:
         write_scores(scores, output)

@@ -6,9 +6,13 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from ..data_manifests.cards import Chunks, TypeGroup
+
 Direction = Literal["text_to_clip", "clip_to_text"]
 Pooling = Literal["max", "top_mean", "softmax"]
 NormalisationName = Literal["qb_norm", "dual_softmax"]
+TiePolicy = Literal["against", "mean", "first"]
+CaptionRule = Literal["clips", "captions"]
 
 EXACT: Final = "Flat"
 """The factory string of the index that compares with everything."""
@@ -42,14 +46,41 @@ class MomentConfig:
     """Overlaps that make a hit."""
     iou_comparison: Literal[">", ">="] = ">="
     """Whether an overlap that equals the threshold is a hit."""
+    iou_denominator: Literal["union", "hull"] = "union"
+    """hull: from the earlier start to the later end, larger than the union of spans apart."""
+    nms_iou: float | None = None
+    """Of two predictions that overlap more, the lower one is dropped before scoring; null: none."""
+    max_predictions: int | None = None
+    """How many of a query's predictions count; null: the largest of recall_ks."""
+    average_precision: bool = False
+    """Whether mAP over the windows of a query is a metric, by their length, too (QVHighlights)."""
+    chunks: Chunks | None = None
+    """The candidates, where they are chunks (DiDeMo); null: spans of segments."""
+    corpus: bool = False
+    """Whether moments are searched in all clips of the split, too."""
+    corpus_clips: int = 100
+    """Clips per query, the best by the fused score, whose moments are searched."""
+    corpus_clip_factor: float = 20.0
+    """With a moment head, a moment's score is exp(this times the clip's) times its probability."""
 
     def __post_init__(self) -> None:
+        if self.nms_iou is not None and not 0 <= self.nms_iou <= 1:
+            raise ValueError(f"nms_iou must be between 0 and 1, got {self.nms_iou}")
+        if self.max_predictions is not None and self.max_predictions < 1:
+            raise ValueError(f"max_predictions must be at least 1, got {self.max_predictions}")
+        if self.corpus_clips < 1:
+            raise ValueError(f"corpus_clips must be at least 1, got {self.corpus_clips}")
         if not self.recall_ks or min(self.recall_ks) < 1 or 1 not in self.recall_ks:
             raise ValueError(
                 f"recall_ks must be numbers from 1 on, 1 among them, got {self.recall_ks}"
             )
         if not self.iou_thresholds or not all(0 < value <= 1 for value in self.iou_thresholds):
             raise ValueError(f"iou_thresholds must be in (0, 1], got {self.iou_thresholds}")
+
+    @property
+    def num_predictions(self) -> int:
+        """How many predictions of a query count."""
+        return max(self.recall_ks) if self.max_predictions is None else self.max_predictions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +108,11 @@ class IndexConfig:
 class EvaluationConfig:
     """Settings of `mlalign-evaluate`."""
 
+    card: str | None = None
+    """Whose rules hold where nothing else is said: a card's name, or its file; null: none."""
+    annotations: str | None = None
+    """The official files of the card, a folder or the split's file, for what the tables have no
+    place for: all annotators of DiDeMo, saliency scores of QVHighlights."""
     split: str | None = "test"
     """The split whose clips and texts are scored; null: all clips of the cache."""
     validation_split: str | None = "val"
@@ -89,6 +125,10 @@ class EvaluationConfig:
     """The segment score of a text with a clip."""
     moments: MomentConfig = field(default_factory=MomentConfig)
     """Where a text happens in its clip."""
+    groups: tuple[TypeGroup, ...] = ()
+    """Question types that are reported together, beside each type."""
+    answer_moments: bool = False
+    """Whether the moment of the answer is scored, too: mIoU over the hull, and ASA (TVQA+)."""
     fused_weight: float = 0.5
     """a in a * global + (1 - a) * segment where no validation split can choose it."""
     recall_ks: tuple[int, ...] = (1, 5, 10)
@@ -102,6 +142,12 @@ class EvaluationConfig:
     """Scale of the cosines in qb_norm; the paper's 20."""
     dual_softmax_temperature: float = 0.01
     """Of the softmax over the test queries; 0.01 is CLIP's largest logit scale, 100."""
+    several_captions: CaptionRule = "captions"
+    """clip_to_text: the best own caption among all captions, or clips ranked by their best one."""
+    median: Literal["mean", "lower"] = "mean"
+    """Of an even number of ranks: the mean of the middle two, or the lower one."""
+    ties: TiePolicy = "against"
+    """Where equal scores rank: all before the right one, at their mean, or in the given order."""
     bootstrap_samples: int = 2000
     """Resamples behind every interval and p-value."""
     confidence: float = 0.95

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..align.checkpoint import Run, load_run
 from ..align.model import AlignmentModel
+from ..data_manifests.cards import load_card
 from ..data_manifests.errors import UserError
 from ..extract.store import FeatureStore, SplitFeatures
 from .answers import AnswerTask, answer_task, score_answers
+from .card_fit import check_tasks, vocabulary_counts
 from .clip_places import ClipPlaces, clip_places
 from .comparisons import Comparison, compare, with_holm
 from .config import EvaluationConfig
 from .grounding import GroundingTask, grounding_task, score_grounding
 from .index_effect import IndexEffect
-from .moments import MomentTask, moment_task, score_moments_of
+from .moment_tasks import MomentTasks, moment_tasks, score_moment_tasks
 from .normalised_rows import Asked, normalised_row, read_bank
+from .official_truth import official_records
 from .queries import Scored, TaskQueries
 from .questions import ChoiceTask, choice_task, score_choices
 from .results import FusedWeight, RowOutcome, RunOutcome, ScoreSummary, summarise
@@ -47,7 +51,7 @@ class Tasks:
     """Empty without texts."""
     grounding: GroundingTask | None
     """None without segment texts."""
-    moments: MomentTask | None
+    moments: MomentTasks | None
     """None without segment texts."""
     choice: ChoiceTask | None
     """None without labelled multiple-choice questions."""
@@ -58,8 +62,10 @@ class Tasks:
     def queries(self) -> list[TaskQueries]:
         """The queries of every task there is, in the order of the report."""
         found = [task.queries for task in self.retrieval]
-        others = (self.grounding, self.moments, self.choice, self.answers)
-        return found + [task.queries for task in others if task is not None]
+        found += [] if self.grounding is None else [self.grounding.queries]
+        found += [] if self.moments is None else self.moments.queries
+        asked = (self.choice, self.answers)
+        return found + [task.queries for task in asked if task is not None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,9 +119,12 @@ def evaluate(
         config = _without_zero_shot(store, runs, config)
     rows = table_rows(runs, has_zero_shot=has_zero_shot)
     check_baseline(config.baseline, rows)
-    features = _read_split(store, config)
+    features = read_split(store, config)
     tasks = find_tasks(features, config, [run.model for run in runs])
-    validation = _read_validation(store, config)
+    card = None if config.card is None else load_card(config.card)
+    if card is not None:
+        check_tasks(card, [task.name for task in tasks.queries], features)
+    validation = read_validation(store, config)
     bank = read_bank(store, tasks.retrieval, config)
 
     outcomes = []
@@ -137,12 +146,26 @@ def evaluate(
         features=features,
         places=clip_places(store, features.clip_ids),
         tasks=tasks.queries,
-        counts={**count_items(features, tasks), **_official_counts(store, config)},
+        counts={
+            **count_items(features, tasks),
+            **_official_counts(store, config),
+            **({} if card is None else vocabulary_counts(card, store.questions, features.split)),
+        },
         rows=outcomes,
         encoders={row.name: row.runs[0].model if row.runs else None for row in rows},
-        summaries={row.name: summarise(row, tasks.queries, bootstrap) for row in outcomes},
+        summaries={
+            row.name: summarise(
+                row, tasks.queries, bootstrap, lower_median=config.median == "lower"
+            )
+            for row in outcomes
+        },
         comparisons=_comparisons(outcomes, tasks, config, bootstrap),
     )
+
+
+def cache_record(cache: Path) -> Mapping[str, Any]:
+    """cache.json, which says what dataset the cache is of; CacheError when there is no cache."""
+    return FeatureStore.open(cache).record
 
 
 def _without_zero_shot(
@@ -169,9 +192,9 @@ def find_tasks(
     tasks = Tasks(
         retrieval=retrieval_tasks(features, config),
         grounding=grounding_task(features),
-        moments=moment_task(features, config.moments),
-        choice=choice_task(features),
-        answers=answer_task(features, models),
+        moments=moment_tasks(features, config, _official_records(features, config)),
+        choice=choice_task(features, config.groups),
+        answers=answer_task(features, models, config.groups),
     )
     if not tasks.queries:
         raise UserError(
@@ -199,11 +222,11 @@ def score_tasks(
         scored["grounding"] = score_grounding(tasks.grounding, features, embeddings)
     if tasks.choice is not None:
         scored["multiple_choice"] = score_choices(
-            tasks.choice, features, embeddings, weight=weight, config=config
+            tasks.choice, features, embeddings, weight=weight, config=config, encoder=encoder
         )
     if tasks.moments is not None:
-        scored["moments"] = score_moments_of(
-            tasks.moments, features, embeddings, encoder, config=config.moments
+        scored |= score_moment_tasks(
+            tasks.moments, features, embeddings, encoder, weight=weight, config=config
         )
     if tasks.answers is not None:
         scored["answers"] = score_answers(tasks.answers, features, embeddings, encoder)
@@ -337,6 +360,18 @@ def _normalised_rows(
     return found
 
 
+def _official_records(
+    features: SplitFeatures, config: EvaluationConfig
+) -> dict[str, dict[str, Any]] | None:
+    """Of the split, by query; None where no official files are given."""
+    if config.annotations is None:
+        return None
+    if config.card is None:
+        raise UserError("annotations are read by a card: name one with --card")
+    card = load_card(config.card)
+    return official_records(card, Path(config.annotations), split=features.split)
+
+
 def _index_effect(
     features: SplitFeatures,
     encoder: Encoder | None,
@@ -355,7 +390,8 @@ def _index_effect(
     )
 
 
-def _read_split(store: FeatureStore, config: EvaluationConfig) -> SplitFeatures:
+def read_split(store: FeatureStore, config: EvaluationConfig) -> SplitFeatures:
+    """The split of the settings; UserError when the cache has no such split."""
     if config.split is not None and config.split not in store.splits:
         raise UserError(
             f"{store.path} has no split {config.split!r}; it has {', '.join(store.splits)}: choose "
@@ -364,7 +400,7 @@ def _read_split(store: FeatureStore, config: EvaluationConfig) -> SplitFeatures:
     return store.split(config.split, segments=config.segment_rule)
 
 
-def _read_validation(store: FeatureStore, config: EvaluationConfig) -> SplitFeatures | None:
+def read_validation(store: FeatureStore, config: EvaluationConfig) -> SplitFeatures | None:
     """The validation split, when it is there and shares no clip with the evaluated one."""
     name = config.validation_split
     if name is None or config.split in (None, name) or name not in store.splits:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import assert_never
 
 import numpy as np
 
-TiePolicy = Literal["against", "mean", "first"]
-CaptionRule = Literal["clips", "captions"]
+from .config import CaptionRule, TiePolicy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,16 +20,21 @@ class MatrixRanks:
     """Queries of which a wrong item scores as the right one does."""
 
 
-def item_ranks(scores_QI: np.ndarray, truth_Q: np.ndarray, *, ties: TiePolicy) -> MatrixRanks:
+def item_ranks(
+    scores_QI: np.ndarray, truth_Q: np.ndarray, *, ties: TiePolicy, resolution: float = 0.0
+) -> MatrixRanks:
     """Rank of each query's right item.
 
     scores_QI: (queries, items), higher is closer.   truth_Q: (queries,) item index.
     ties: against us, the mean of the tied ranks (CE, frozen-in-time), or the items' order, as a
     stable descending sort leaves them (X-Pool, LAVIS).
+    resolution: scores that are no farther apart are equal.
     """
     own_Q1 = np.take_along_axis(scores_QI, truth_Q[:, None], axis=1)
-    above_Q = np.count_nonzero(scores_QI > own_Q1, axis=1)
-    equal_QI = scores_QI == own_Q1
+    step = np.asarray(resolution, dtype=own_Q1.dtype)
+    above_QI = scores_QI > own_Q1 + step
+    above_Q = np.count_nonzero(above_QI, axis=1)
+    equal_QI = (scores_QI >= own_Q1 - step) & ~above_QI
     others_Q = np.count_nonzero(equal_QI, axis=1) - 1
     match ties:
         case "against":
@@ -46,7 +50,12 @@ def item_ranks(scores_QI: np.ndarray, truth_Q: np.ndarray, *, ties: TiePolicy) -
 
 
 def video_to_text_ranks(
-    scores_TV: np.ndarray, video_of_T: np.ndarray, *, captions: CaptionRule, ties: TiePolicy
+    scores_TV: np.ndarray,
+    video_of_T: np.ndarray,
+    *,
+    captions: CaptionRule,
+    ties: TiePolicy,
+    resolution: float = 0.0,
 ) -> MatrixRanks:
     """Ranks of the videos' own captions (trap 2).
 
@@ -60,14 +69,14 @@ def video_to_text_ranks(
     starts = np.searchsorted(video_of_T[order], np.arange(num_videos))
     by_video_VV = np.maximum.reduceat(scores_TV[order], starts, axis=0).T
     if captions == "clips":
-        return item_ranks(by_video_VV, np.arange(num_videos), ties=ties)
+        return item_ranks(by_video_VV, np.arange(num_videos), ties=ties, resolution=resolution)
     ranks_V, num_tied = np.empty(num_videos), 0
     for video, best in enumerate(np.diagonal(by_video_VV)):
         own_T = video_of_T == video
         wrong = np.where(own_T, -np.inf, scores_TV[:, video])
         first = int(np.flatnonzero(own_T & (scores_TV[:, video] == best))[0])
         wrong[first] = best
-        found = item_ranks(wrong[None], np.array([first]), ties=ties)
+        found = item_ranks(wrong[None], np.array([first]), ties=ties, resolution=resolution)
         ranks_V[video] = found.ranks[0]
         num_tied += found.num_tied
     return MatrixRanks(ranks=ranks_V, num_tied=num_tied)

@@ -37,6 +37,26 @@ def discounted_gain(ranks: np.ndarray, k: int = 10) -> np.ndarray:
     return np.where(ranks < k, 1.0 / np.log2(ranks + 2.0), 0.0)
 
 
+def discounted_gains(places: np.ndarray, offsets: np.ndarray, k: int = 10) -> np.ndarray:
+    """(Q,) nDCG@K of queries with several right items: their gains over those of the first places.
+
+    places: 0-based, of all right items, queries end to end.   offsets: (Q + 1,), of the queries.
+    """
+    gains = np.add.reduceat(discounted_gain(places, k), offsets[:-1])
+    ideal = np.cumsum(discounted_gain(np.arange(k), k))
+    return np.asarray(gains / ideal[np.minimum(np.diff(offsets), k) - 1])
+
+
+def average_precisions(places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(Q,) whose mean is mAP, from 0 to 1: the mean over right items of the precision at each.
+
+    places: 0-based, of all right items, queries end to end and best first.   offsets: (Q + 1,).
+    """
+    counts = np.diff(offsets)
+    found = np.arange(len(places)) - np.repeat(offsets[:-1], counts) + 1
+    return np.asarray(np.add.reduceat(found / (places + 1.0), offsets[:-1]) / counts)
+
+
 def median_rank(ranks: np.ndarray, *, lower: bool) -> float:
     """MdR from 1: numpy's mean of the middle two, or torch's lower one (CLIP4Clip)."""
     if lower:
@@ -44,6 +64,6 @@ def median_rank(ranks: np.ndarray, *, lower: bool) -> float:
     return float(np.median(ranks)) + 1.0
 
 
-def geometric_mean(values: np.ndarray) -> float:
-    """Of R@1, R@5 and R@10, as CE reports it; 0 where one of them is 0."""
-    return float(np.prod(values) ** (1.0 / len(values)))
+def geometric_mean(values: np.ndarray) -> np.ndarray:
+    """Of R@1, R@5 and R@10 along the last axis, as CE reports it; 0 where one of them is 0."""
+    return np.asarray(np.prod(values, axis=-1) ** (1.0 / values.shape[-1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,23 +13,37 @@ import torch
 from ..align.model import AlignmentModel
 from ..extract.store import SplitFeatures
 from .config import MomentConfig
+from .index_lists import IndexLists
 from .queries import Scored, TaskQueries
 from .ranks import Ranks
 from .scoring import Embeddings
-from .spans import overlaps, reaches
+from .spans import overlaps, reaches, suppress
+from .window_precision import window_metrics, window_precisions_of
 
 SCORE: Final = "task"
 """Name of the score: the run's moment head, or without one the similarity with each segment."""
+WINDOW_ID: Final = re.compile(r"(.+)/\d+")
+"""Of the texts that are one query with several moments: QUERY/0, QUERY/1 ..."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MomentTask:
-    """Texts with a span, to be found in their clips."""
+    """Texts with a span or several, to be found in their clips."""
 
     queries: TaskQueries
-    """Q texts."""
-    texts: np.ndarray
-    """(Q,) int64, rows of the split's texts."""
+    """Q queries."""
+    texts: IndexLists
+    """Rows of the split's texts of each query: one for each of its moments, all with its words."""
+
+    @property
+    def first_texts(self) -> np.ndarray:
+        """(Q,) int64, a text of each query."""
+        return np.asarray(self.texts.indices[self.texts.offsets[:-1]])
+
+    def spans(self, features: SplitFeatures, query: int) -> np.ndarray:
+        """(m, 2) seconds, the moments of a query."""
+        rows = self.texts.indices[slice(*self.texts.offsets[query : query + 2])]
+        return np.asarray(features.text_spans[rows])
 
 
 def moment_task(features: SplitFeatures, config: MomentConfig) -> MomentTask | None:
@@ -36,27 +52,38 @@ def moment_task(features: SplitFeatures, config: MomentConfig) -> MomentTask | N
     The main metric is recall at 1 at the middle one of the thresholds; chance is a segment of the
     clip drawn at random.
     """
-    texts = np.flatnonzero(features.text_is_segment)
-    if len(texts) == 0:
+    rows = np.flatnonzero(features.text_is_segment)
+    if len(rows) == 0:
         return None
-    threshold = config.iou_thresholds[len(config.iou_thresholds) // 2]
-    guessed = [
-        reaches(
-            overlaps(_segments(features, row), features.text_spans[row], denominator="union"),
-            threshold,
-            config.iou_comparison,
-        ).mean()
-        for row in texts.tolist()
-    ]
+    query_ids, texts = moment_queries(features, rows)
+    threshold = main_threshold(config)
+    firsts = texts.indices[texts.offsets[:-1]]
     queries = TaskQueries(
         name="moments",
         kind="moments",
-        query_ids=[features.text_ids[row] for row in texts],
-        clips=features.text_clips[texts],
-        chance=100.0 * float(np.mean(guessed)),
-        main_metric=_name(1, threshold),
+        query_ids=query_ids,
+        clips=features.text_clips[firsts],
+        chance=0.0,
+        main_metric=recall_name(1, threshold),
     )
-    return MomentTask(queries=queries, texts=texts)
+    task = MomentTask(queries=queries, texts=texts)
+    guessed = [
+        _reached(clip_segments(features, row), task.spans(features, query), threshold, config)
+        for query, row in enumerate(firsts.tolist())
+    ]
+    chance = 100.0 * float(np.mean([hits.mean() for hits in guessed]))
+    return MomentTask(queries=queries.with_chance(chance), texts=texts)
+
+
+def moment_queries(features: SplitFeatures, rows: np.ndarray) -> tuple[list[str], IndexLists]:
+    """Ids of the queries, and the texts of each: those of a clip with the ids QUERY/K are one."""
+    found: dict[tuple[int, str, str], list[int]] = {}
+    for row in rows.tolist():
+        name = features.text_ids[row]
+        match = WINDOW_ID.fullmatch(name)
+        query_id = match.group(1) if match else name
+        found.setdefault((features.text_clips[row], features.texts[row], query_id), []).append(row)
+    return [query_id for _, _, query_id in found], IndexLists.of(list(found.values()))
 
 
 def score_moments_of(
@@ -69,48 +96,94 @@ def score_moments_of(
 ) -> dict[str, Scored]:
     """R@K at each IoU, and the mean IoU of the first prediction, in percent.
 
-    With a moment head the predictions are spans of segments by the product of the probabilities of
-    their start and end (XML, arXiv 2001.09099), without one the segments by their cosine. Equal
-    scores are in the order of time.
+    Of a query with several moments the nearest counts; with config.average_precision there are mAP,
+    mAP@0.5 and mAP@0.75, too.
+    """
+    predicted = [
+        predict_moments(features, embeddings, encoder, text=row, config=config)
+        for row in task.first_texts.tolist()
+    ]
+    spans = [task.spans(features, query) for query in range(len(predicted))]
+    values = recall_values(predicted, spans, config)
+    if config.average_precision:
+        precisions = window_precisions_of(predicted, spans)
+        values |= window_metrics(precisions)
+    first = values[task.queries.main_metric] > 0
+    ranks = Ranks(ranks=np.where(first, 0, 1), tied=np.zeros(len(first), dtype=bool))
+    return {SCORE: Scored(ranks=ranks, values=values)}
+
+
+def recall_values(
+    predicted: Sequence[np.ndarray], spans: Sequence[np.ndarray], config: MomentConfig
+) -> dict[str, np.ndarray]:
+    """R@K at each IoU and mIoU, (Q,) each in percent.
+
+    predicted: of each query (n, 3) start, end and score, best first.   spans: (m, 2), its moments;
+    none where no prediction of it can be right.
     """
     most = max(config.recall_ks)
-    ious = np.zeros((len(task.texts), most))
-    for query, row in enumerate(task.texts.tolist()):
-        spans = _segments(features, row)
-        own = slice(*features.segment_offsets[features.text_clips[row] :][:2])
-        cosines = embeddings.segments[own] @ embeddings.sentences[row]
-        if encoder is not None and encoder.moment_head is not None:
-            spans = _predicted(cosines, spans, encoder, most=most)
-        else:
-            spans = spans[np.argsort(-cosines, kind="stable")[:most]]
-        found = overlaps(spans, features.text_spans[row], denominator="union")
-        ious[query, : len(found)] = found
+    ious = np.zeros((len(predicted), most))
+    for query, (found, truth) in enumerate(zip(predicted, spans, strict=True)):
+        near = nearest_overlaps(found[:most, :2], truth, config)
+        ious[query, : len(near)] = near
     best = np.maximum.accumulate(ious, axis=1)
     values = {
-        _name(k, threshold): 100.0 * reaches(best[:, k - 1], threshold, config.iou_comparison)
+        recall_name(k, threshold): 100.0 * reaches(best[:, k - 1], threshold, config.iou_comparison)
         for k in config.recall_ks
         for threshold in config.iou_thresholds
     }
-    first = values[task.queries.main_metric] > 0
-    ranks = Ranks(ranks=np.where(first, 0, 1), tied=np.zeros(len(first), dtype=bool))
-    return {SCORE: Scored(ranks=ranks, values={**values, "mIoU": 100.0 * ious[:, 0]})}
+    return {**values, "mIoU": 100.0 * ious[:, 0]}
 
 
-def _predicted(
-    cosines: np.ndarray, segments: np.ndarray, encoder: AlignmentModel, *, most: int
+def predict_moments(
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    encoder: AlignmentModel | None,
+    *,
+    text: int,
+    config: MomentConfig,
 ) -> np.ndarray:
-    """(n, 2) spans from the start of a segment to the end of it or a later one, best first."""
+    """(n, 3) start, end and score of the moments of a text in its clip, best first.
+
+    With a moment head spans of segments by the product of the probabilities of their start and end
+    (XML, arXiv 2001.09099), whose logarithm is the score; without one the segments by their cosine.
+    Equal scores are in the order of time. Suppressed and cut as the settings say.
+    """
+    segments = clip_segments(features, text)
+    own = slice(*features.segment_offsets[features.text_clips[text] :][:2])
+    cosines = embeddings.segments[own] @ embeddings.sentences[text]
+    if encoder is not None and encoder.moment_head is not None:
+        starts, ends = start_and_end(cosines, encoder)
+        first, last = np.triu_indices(len(segments))
+        scores = starts[first] + ends[last]
+        spans = np.stack([segments[first, 0], segments[last, 1]], axis=1)
+    else:
+        spans, scores = segments, cosines
+    order = np.argsort(-scores, kind="stable")
+    if config.nms_iou is not None:
+        order = order[suppress(spans[order], threshold=config.nms_iou, most=config.num_predictions)]
+    order = order[: config.num_predictions]
+    return np.column_stack([spans[order], scores[order]]).astype(np.float64)
+
+
+def start_and_end(cosines: np.ndarray, encoder: AlignmentModel) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities (S,) that the text starts and ends at each segment of its clip."""
     assert encoder.moment_head is not None
     with torch.no_grad():
         logits = encoder.logit_scale * torch.from_numpy(cosines)[None]
         starts, ends = encoder.moment_head(logits, torch.ones_like(logits, dtype=torch.bool))
-    first, last = np.triu_indices(len(segments))
-    scores = starts[0].numpy()[first] + ends[0].numpy()[last]
-    order = np.argsort(-scores, kind="stable")[:most]
-    return np.stack([segments[first[order], 0], segments[last[order], 1]], axis=1)
+    return starts[0].numpy(), ends[0].numpy()
 
 
-def _segments(features: SplitFeatures, text: int) -> np.ndarray:
+def nearest_overlaps(found: np.ndarray, truth: np.ndarray, config: MomentConfig) -> np.ndarray:
+    """(n,) IoU of each span (n, 2) with the nearest of the true ones (m, 2); 0 without any."""
+    if not len(truth):
+        return np.zeros(len(found))
+    ious = overlaps(found[:, None], truth[None], denominator=config.iou_denominator)
+    return np.asarray(ious.max(axis=1))
+
+
+def clip_segments(features: SplitFeatures, text: int) -> np.ndarray:
     """(S, 2) seconds, the segments of the text's clip."""
     clip = features.text_clips[text]
     spans: np.ndarray = features.segment_spans[
@@ -119,5 +192,18 @@ def _segments(features: SplitFeatures, text: int) -> np.ndarray:
     return spans
 
 
-def _name(k: int, threshold: float) -> str:
+def main_threshold(config: MomentConfig) -> float:
+    """The middle one of the thresholds."""
+    return config.iou_thresholds[len(config.iou_thresholds) // 2]
+
+
+def recall_name(k: int, threshold: float) -> str:
+    """Of a metric."""
     return f"R@{k} IoU {threshold:g}"
+
+
+def _reached(
+    segments: np.ndarray, truth: np.ndarray, threshold: float, config: MomentConfig
+) -> np.ndarray:
+    ious = nearest_overlaps(segments, truth, config)
+    return reaches(ious, threshold, config.iou_comparison)

@@ -11,12 +11,14 @@ from typing import Any, Final
 import jinja2
 import numpy as np
 
+from ..data_manifests.cards import Reference, load_card
 from ..data_manifests.whole_files import write_whole
 from .comparisons import Comparison
 from .evaluation import Evaluation
 from .normalised_rows import assumptions
 from .page_figures import Curve, bars, lines, rank_histogram, recall_curves, timeline
 from .page_queries import disagreements, gallery
+from .protocols import protocol_json
 from .queries import TaskQueries
 from .results import RowOutcome, ScoreSummary, metric_text
 from .scoring import embed
@@ -26,8 +28,6 @@ MOMENTS: Final = 6
 """Texts whose similarity along their clip is drawn."""
 LISTED: Final = 8
 """Queries that are listed where levels disagree."""
-METRICS: Final = ("R@1", "R@5", "R@10", "MdR", "MnR", "MRR", "accuracy", "mIoU")
-"""Columns of the tables, in this order where they are there."""
 
 
 def write_page(evaluation: Evaluation, folder: Path) -> Path:
@@ -55,6 +55,7 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "split": features.split,
         "segments": features.segment_rule,
         "counts": evaluation.counts,
+        "protocol": _protocol(evaluation),
         "config": evaluation.config,
         "rows": [row.name for row in evaluation.rows],
         "best": best.name,
@@ -99,6 +100,21 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
             else {},
         }
     return content
+
+
+def _protocol(evaluation: Evaluation) -> dict[str, Any] | None:
+    """The card's rules and published numbers; None without a card."""
+    config = evaluation.config
+    found = protocol_json(config, [task.name for task in evaluation.tasks])
+    if config.card is not None and found is not None:
+        found["published"] = _published(load_card(config.card).references)
+    return found
+
+
+def _published(references: Sequence[Reference]) -> dict[str, Any] | None:
+    """A table with a column for each metric; None without references."""
+    metrics = list(dict.fromkeys(name for item in references for name in item.numbers))
+    return {"metrics": metrics, "references": references} if references else None
 
 
 def best_row(evaluation: Evaluation) -> RowOutcome:
@@ -157,13 +173,13 @@ def _table(evaluation: Evaluation, task: TaskQueries) -> dict[str, Any]:
         ]
         for row in evaluation.rows
     }
-    there = {name for found in of_rows.values() for summary in found for name in summary.metrics}
+    every = (name for found in of_rows.values() for summary in found for name in summary.metrics)
     return {
         "name": task.name,
         "num_queries": len(task.query_ids),
         "chance": task.chance,
         "main_metric": task.main_metric,
-        "metrics": [name for name in METRICS if name in there],
+        "metrics": list(dict.fromkeys(every)),
         "lines": [
             {"row": name, "summary": summary, "tied": max(summary.num_tied)}
             for name, found in of_rows.items()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
+from ..data_manifests.cards import TypeGroup
 from .ranks import Ranks
 from .shown import Shown
 
@@ -33,6 +34,10 @@ class TaskQueries:
     main_metric: str = "accuracy"
     """The metric that `chance` is about, and the first to look at."""
 
+    def with_chance(self, chance: float) -> TaskQueries:
+        """The same queries, of which guessing gets this."""
+        return replace(self, chance=chance)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scored:
@@ -44,3 +49,13 @@ class Scored:
     """Per metric (Q,) float64, whose mean is the metric."""
     shown: Shown | None = None
     """The best items of each query."""
+
+
+def type_subsets(types: np.ndarray, groups: Sequence[TypeGroup]) -> dict[str, np.ndarray]:
+    """Rows of each question type, then of each group that has any; no type is the empty text."""
+    subsets = {str(name): np.flatnonzero(types == name) for name in np.unique(types) if name}
+    for group in groups:
+        rows = np.flatnonzero(np.isin(types, group.types))
+        if len(rows):
+            subsets[group.name] = rows
+    return subsets

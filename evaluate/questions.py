@@ -6,15 +6,19 @@ given where the answer is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..align.model import AlignmentModel
+from ..data_manifests.cards import TypeGroup
 from ..extract.store import SplitFeatures
+from .answer_moments import answer_moment_values
 from .config import EvaluationConfig
 from .index_lists import expand, offsets_of
 from .metrics import recall_at
-from .queries import Scored, TaskQueries
+from .queries import Scored, TaskQueries, type_subsets
 from .ranks import SCORE_RESOLUTION, Ranks
 from .scoring import Embeddings, fuse, own_clip_similarities, pool_segments
 
@@ -31,10 +35,15 @@ class ChoiceTask:
     """(Q + 1,) int64: question q has options [offsets[q], offsets[q + 1])."""
     answers: np.ndarray
     """(Q,) int64, position of the right option in `options`."""
+    rows: np.ndarray
+    """(Q,) int64, rows of the split's questions."""
 
 
-def choice_task(features: SplitFeatures) -> ChoiceTask | None:
-    """The task, or None without labelled multiple-choice questions."""
+def choice_task(features: SplitFeatures, groups: Sequence[TypeGroup] = ()) -> ChoiceTask | None:
+    """The task, or None without labelled multiple-choice questions.
+
+    groups: question types that are reported together.
+    """
     questions = features.questions
     is_choice = np.array([kind == "multiple_choice" for kind in questions.kinds], dtype=bool)
     rows = np.flatnonzero(is_choice & (questions.answer_indices >= 0))
@@ -49,13 +58,14 @@ def choice_task(features: SplitFeatures) -> ChoiceTask | None:
         query_ids=[questions.question_ids[row] for row in rows],
         clips=questions.clips[rows],
         chance=100.0 * float((1.0 / counts).mean()),
-        subsets={str(name): np.flatnonzero(types == name) for name in np.unique(types) if name},
+        subsets=type_subsets(types, groups),
     )
     return ChoiceTask(
         queries=queries,
         options=expand(questions.option_offsets[rows], counts),
         offsets=offsets,
         answers=offsets[:-1] + questions.answer_indices[rows],
+        rows=rows,
     )
 
 
@@ -66,28 +76,64 @@ def score_choices(
     *,
     weight: float,
     config: EvaluationConfig,
+    encoder: AlignmentModel | None = None,
 ) -> dict[str, Scored]:
-    """Accuracy in percent with the scores global, segment and fused; ties count against us."""
+    """Accuracy in percent with the scores global, segment and fused; ties count against us.
+
+    With config.answer_moments also mIoU and ASA of the moment of the chosen option.
+    """
     starts, counts = task.offsets[:-1], np.diff(task.offsets)
-    options = embeddings.options[task.options]
-    clips = np.repeat(task.queries.clips, counts)
-    global_O = np.einsum("ow,ow->o", options, embeddings.clips[clips])
+    scored = {}
+    for name, scores_O in option_scores(
+        features,
+        embeddings,
+        options=task.options,
+        clips=np.repeat(task.queries.clips, counts),
+        weight=weight,
+        config=config,
+    ).items():
+        right = np.repeat(scores_O[task.answers], counts)
+        at_least = np.add.reduceat((scores_O >= right - SCORE_RESOLUTION).astype(np.int64), starts)
+        above = np.add.reduceat((scores_O > right + SCORE_RESOLUTION).astype(np.int64), starts)
+        ranks = at_least - 1  # the right option itself
+        values = {"accuracy": recall_at(ranks, 1)}
+        if config.answer_moments:
+            chosen = task.options[chosen_options(scores_O, task.offsets)]
+            values |= answer_moment_values(
+                features, embeddings, encoder, chosen=chosen, rows=task.rows, right=ranks == 0
+            )
+        scored[name] = Scored(ranks=Ranks(ranks=ranks, tied=above < ranks), values=values)
+    return scored
+
+
+def option_scores(
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    *,
+    options: np.ndarray,
+    clips: np.ndarray,
+    weight: float,
+    config: EvaluationConfig,
+) -> dict[str, np.ndarray]:
+    """(O,) score of each option with its clip, by the name of the score.
+
+    options: (O,) rows of the split's options.   clips: (O,) rows of its clips.
+    """
+    global_O = np.einsum("ow,ow->o", embeddings.options[options], embeddings.clips[clips])
     similarities, offsets = own_clip_similarities(
-        embeddings.option_sentences[task.options],
+        embeddings.option_sentences[options],
         clips,
         segments=embeddings.segments,
         segment_offsets=features.segment_offsets,
     )
     segment_O = pool_segments(similarities[None], offsets, config=config.segment_score)[0]
+    weights = {"global": 1.0, "segment": 0.0, "fused": weight}
+    return {name: fuse(global_O, segment_O, weight=a) for name, a in weights.items()}
 
-    scored = {}
-    for name, a in {"global": 1.0, "segment": 0.0, "fused": weight}.items():
-        scores_O = fuse(global_O, segment_O, weight=a)
-        right = np.repeat(scores_O[task.answers], counts)
-        at_least = np.add.reduceat((scores_O >= right - SCORE_RESOLUTION).astype(np.int64), starts)
-        above = np.add.reduceat((scores_O > right + SCORE_RESOLUTION).astype(np.int64), starts)
-        ranks = at_least - 1  # the right option itself
-        scored[name] = Scored(
-            ranks=Ranks(ranks=ranks, tied=above < ranks), values={"accuracy": recall_at(ranks, 1)}
-        )
-    return scored
+
+def chosen_options(scores_O: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(Q,) place of the best option of each question; of equal ones the first."""
+    best = np.maximum.reduceat(scores_O, offsets[:-1])
+    is_best = scores_O >= np.repeat(best, np.diff(offsets)) - SCORE_RESOLUTION
+    places = np.where(is_best, np.arange(len(scores_O)), len(scores_O))
+    return np.asarray(np.minimum.reduceat(places, offsets[:-1]))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, assert_never
 
 import numpy as np
 
-from .config import Direction, SegmentScoreConfig
+from .config import Direction, SegmentScoreConfig, TiePolicy
 from .index_lists import IndexLists
 from .scoring import TwoLevelVectors, fuse, level_scores
 
@@ -33,18 +33,27 @@ class Ranks:
     """Ranks of Q queries."""
 
     ranks: np.ndarray
-    """(Q,) int64, 0-based rank of the best right item; ties count against us."""
+    """(Q,) int64, 0-based rank of the best right item; float64, halves among them, where ties rank
+    at their mean."""
     tied: np.ndarray
     """(Q,) bool, whether a wrong item has the same score as the best right one."""
+    places: np.ndarray | None = None
+    """(R,) float64, 0-based places of all right items among all items, queries end to end and best
+    first; None where every query has one, whose place is the rank."""
 
 
 def ranks_of_correct(
-    scores_QI: np.ndarray, correct: IndexLists, *, resolution: float = SCORE_RESOLUTION
+    scores_QI: np.ndarray,
+    correct: IndexLists,
+    *,
+    ties: TiePolicy = "against",
+    resolution: float = SCORE_RESOLUTION,
 ) -> Ranks:
     """How many wrong items score at least as high as the best right item of each query.
 
     scores_QI: (queries, items), higher is closer.   correct: each query's right items; where there
-    are several, the best one counts and the others neither help nor harm.
+    are several, the rank is the best one's, and the others neither help nor harm it.
+    ties: whether equal items rank before the right one, at their mean, or in the items' order.
     """
     rows = np.repeat(np.arange(len(correct)), correct.counts)
     starts = correct.offsets[:-1]
@@ -59,7 +68,14 @@ def ranks_of_correct(
         (correct_scores >= thresholds_2Q[:, rows]).astype(np.int64), starts, axis=1
     )
     ranks, above = num_at_least(scores_QI, thresholds_2Q) - right_2Q
-    return Ranks(ranks=ranks, tied=above < ranks)
+    several = int(correct.counts.max()) > 1
+    return Ranks(
+        ranks=_by_policy(scores_QI, correct, above, ranks, ties=ties, resolution=resolution_32),
+        tied=above < ranks,
+        places=_places(scores_QI, correct, ties=ties, resolution=resolution_32)
+        if several
+        else None,
+    )
 
 
 def num_at_least(scores_QI: np.ndarray, thresholds_KQ: np.ndarray) -> np.ndarray:
@@ -101,6 +117,60 @@ def _count_by_item(scores_IQ: np.ndarray, thresholds_KQ: np.ndarray, counts_KQ: 
             counts_KQ[k] += np.add.reduce(reached.view(np.uint8), axis=0, dtype=np.uint8)
 
 
+def _by_policy(
+    scores_QI: np.ndarray,
+    correct: IndexLists,
+    above_Q: np.ndarray,
+    at_least_Q: np.ndarray,
+    *,
+    ties: TiePolicy,
+    resolution: np.floating[Any],
+) -> np.ndarray:
+    """(Q,) ranks, from how many wrong items are above the best right one, and above or level."""
+    match ties:
+        case "against":
+            return at_least_Q
+        case "mean":
+            return np.asarray((above_Q + at_least_Q) / 2.0)
+        case "first":
+            ranks: np.ndarray = above_Q.copy()
+            for query in np.flatnonzero(above_Q < at_least_Q):
+                right = correct.indices[slice(*correct.offsets[query : query + 2])]
+                own = scores_QI[query, right]
+                first = right[own >= own.max() - resolution].min()
+                level = np.abs(scores_QI[query, :first] - own.max()) <= resolution
+                ranks[query] += level.sum() - level[right[right < first]].sum()
+            return ranks
+        case _:
+            assert_never(ties)
+
+
+def _places(
+    scores_QI: np.ndarray,
+    correct: IndexLists,
+    *,
+    ties: TiePolicy,
+    resolution: np.floating[Any],
+) -> np.ndarray:
+    """(R,) places of all right items. Equal wrong ones are before them, at their mean, or after."""
+    places = []
+    for query, row in enumerate(scores_QI):
+        right = correct.indices[slice(*correct.offsets[query : query + 2])]
+        own = np.sort(row[right])
+        wrong = np.delete(row, right)
+
+        def before(thresholds: np.ndarray, wrong: np.ndarray = wrong) -> np.ndarray:
+            reached = np.bincount(
+                np.searchsorted(thresholds, wrong, side="right"), minlength=len(thresholds) + 1
+            )
+            return np.asarray(reached[::-1].cumsum()[:-1][::-1])
+
+        at_least, above = before(own - resolution), before(own + resolution)
+        wrong_before = {"against": at_least, "mean": (at_least + above) / 2.0, "first": above}[ties]
+        places.append(wrong_before[::-1] + np.arange(len(right)))
+    return np.concatenate(places).astype(np.float64)
+
+
 def retrieval_ranks(
     texts: TwoLevelVectors,
     clips: TwoLevelVectors,
@@ -110,12 +180,15 @@ def retrieval_ranks(
     weights: Sequence[float],
     segment_score: SegmentScoreConfig,
     normalise: Sequence[Normalise] | None = None,
+    groups: IndexLists | None = None,
+    ties: TiePolicy = "against",
     block_bytes: int = BLOCK_BYTES,
 ) -> list[Ranks]:
     """Ranks under a * global + (1 - a) * segment for each weight a; 1 is global, 0 is segment.
 
     correct: for text_to_clip each text's clips, for clip_to_text each clip's texts.
     normalise: for each weight what to do to its scores before they are compared.
+    groups: items that are one, by the best of their scores; `correct` then counts the groups.
     """
     found: list[list[Ranks]] = [[] for _ in weights]
     for start, stop, by_weight in score_blocks(
@@ -128,7 +201,10 @@ def retrieval_ranks(
     ):
         for k, scores_QI in enumerate(by_weight):
             ranked = scores_QI if normalise is None else normalise[k](scores_QI)
-            found[k].append(ranks_of_correct(ranked, correct.slice(start, stop)))
+            if groups is not None:
+                grouped = ranked[:, groups.indices]
+                ranked = np.maximum.reduceat(grouped, groups.offsets[:-1], axis=1)
+            found[k].append(ranks_of_correct(ranked, correct.slice(start, stop), ties=ties))
     return [_join(parts) for parts in found]
 
 
@@ -169,7 +245,10 @@ def blocks(
 
 
 def _join(parts: Sequence[Ranks]) -> Ranks:
+    several = any(part.places is not None for part in parts)
+    places = [part.ranks if part.places is None else part.places for part in parts]
     return Ranks(
         ranks=np.concatenate([part.ranks for part in parts] or [np.zeros(0, dtype=np.int64)]),
         tied=np.concatenate([part.tied for part in parts] or [np.zeros(0, dtype=bool)]),
+        places=np.concatenate(places).astype(np.float64) if several else None,
     )

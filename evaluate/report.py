@@ -1,7 +1,10 @@
 """What an evaluation leaves on disk: results.json, queries.parquet and the resolved settings
 (and table.csv and table.tex, by `table_files`).
 
-results.json (numbers: R@K, accuracy, mIoU in percent; MdR, MnR from 1; MRR from 0 to 1)
+results.json (numbers: R@K, Rsum, mAP, accuracy and mIoU in percent; MdR, MnR from 1; MRR and
+nDCG@10 from 0 to 1)
+    card {name, title, tasks [names], rules [lines], other_than_the_card [lines], notes,
+          references [{method, numbers {metric: value}, source, checked}]}      without one: null
     format, settings, cache {path, key}, split, segment_rule, counts {what: number}
     tasks [{name, kind, num_queries, chance}]      chance: expected R@1 or accuracy of guessing
     rows [{name,
@@ -23,7 +26,8 @@ results.json (numbers: R@K, accuracy, mIoU in percent; MdR, MnR from 1; MRR from
 
 queries.parquet, a line per row, run, task, score and query
     row, run (folder; null for zero-shot), seed, task, score, query_id, clip_id (the query's clip)
-    rank (1 is first), tied, iou (grounding: of the chosen segment, percent)
+    rank (1 is first; halves with ties at their mean), tied
+    iou (of the chosen segment or span, percent)
     shown_ids, shown_scores, shown_starts, shown_ends (lists, best first; seconds in the clip)
 """
 
@@ -44,6 +48,7 @@ from ..data_manifests.whole_files import write_whole
 from .comparisons import Comparison
 from .evaluation import Evaluation
 from .index_lists import offsets_of
+from .protocols import protocol_json
 from .queries import Scored, TaskQueries
 from .results import RowOutcome, RunOutcome, ScoreSummary
 from .shown import Shown
@@ -65,7 +70,7 @@ QUERIES: Final = pa.schema(
         ("score", _NAME),
         ("query_id", pa.string()),
         ("clip_id", pa.string()),
-        ("rank", pa.int64()),
+        ("rank", pa.float64()),
         ("tied", pa.bool_()),
         ("iou", pa.float64()),
         ("shown_ids", pa.list_(pa.string())),
@@ -99,6 +104,7 @@ def results_json(evaluation: Evaluation) -> dict[str, Any]:
         "format": FORMAT,
         "settings": settings_dict(evaluation.config),
         "cache": {"path": str(evaluation.cache), "key": features.cache_key},
+        "card": protocol_json(evaluation.config, [task.name for task in evaluation.tasks]),
         "split": features.split,
         "segment_rule": features.segment_rule,
         "counts": evaluation.counts,
@@ -194,7 +200,7 @@ def _query_table(
         "score": _repeated(score, num),
         "query_id": pa.array(task.query_ids, pa.string()),
         "clip_id": pa.array([clip_ids[clip] for clip in task.clips], pa.string()),
-        "rank": pa.array(scored.ranks.ranks + 1),
+        "rank": pa.array(scored.ranks.ranks + 1.0),
         "tied": pa.array(scored.ranks.tied),
         "iou": pa.array(scored.values["mIoU"]) if "mIoU" in scored.values else _nulls("iou", num),
         **_shown_columns(scored.shown, task.item_ids, num),

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
+from .aggregates import AGGREGATED, DIRECTIONS, aggregate_intervals, aggregates
 from .config import NormalisationName
 from .index_effect import IndexEffect
 from .metrics import one_based
 from .queries import Scored, TaskQueries
 from .seed_variance import mean_intervals_with_seeds, median_interval_with_seeds
-from .significance import Bootstrap, Interval, Sample, mean_intervals, median_interval
+from .significance import (
+    Bootstrap,
+    Interval,
+    Sample,
+    mean_intervals,
+    median_interval,
+    medians_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,20 +108,38 @@ class ScoreSummary:
     num_tied: tuple[int, ...]
     """Queries of each run where a wrong item ties with the right one (it then ranks before it)."""
     metrics: Mapping[str, Metric]
-    """By name: R@K, accuracy and mIoU in percent; MdR and MnR count from 1; MRR from 0 to 1."""
+    """By name: R@K, mAP, accuracy and mIoU in percent; MdR and MnR count from 1; MRR and
+    nDCG@10 from 0 to 1."""
+
+
+SHARES: Final = ("MRR", "nDCG@10")
+"""Metrics from 0 to 1; the others are percent or ranks."""
 
 
 def metric_text(metric: str, value: float) -> str:
     """The number as reports print it: four decimals from 0 to 1, else one."""
-    return f"{value:.4f}" if metric == "MRR" else f"{value:.1f}"
+    return f"{value:.4f}" if metric in SHARES else f"{value:.1f}"
 
 
 def summarise(
-    row: RowOutcome, tasks: Sequence[TaskQueries], bootstrap: Bootstrap
+    row: RowOutcome,
+    tasks: Sequence[TaskQueries],
+    bootstrap: Bootstrap,
+    *,
+    lower_median: bool = False,
 ) -> list[ScoreSummary]:
     """All numbers of a row, tasks and their subsets in order."""
     return [
-        _summary(row, task, subset=subset, rows=rows, score=score, bootstrap=bootstrap)
+        _summary(
+            row,
+            task,
+            subset=subset,
+            rows=rows,
+            score=score,
+            bootstrap=bootstrap,
+            lower_median=lower_median,
+            others=tasks,
+        )
         for task in tasks
         for subset, rows in subsets_of(task)
         for score in row.runs[0].scored.get(task.name, {})
@@ -131,6 +158,8 @@ def _summary(
     rows: np.ndarray,
     score: str,
     bootstrap: Bootstrap,
+    lower_median: bool,
+    others: Sequence[TaskQueries],
 ) -> ScoreSummary:
     names, sample = sample_of(row, task, rows=rows, score=score)
     scored = [run.scored[task.name][score] for run in row.runs]
@@ -151,12 +180,14 @@ def _summary(
         ranks = np.stack([one_based(run.ranks.ranks[rows]) for run in scored], axis=1)
         by_seed = Sample(query_ids=sample.query_ids, clusters=sample.clusters, values=ranks)
         metrics["MdR"] = Metric(
-            interval=median_interval(by_seed, bootstrap),
-            with_seeds=median_interval_with_seeds(by_seed, bootstrap)
+            interval=median_interval(by_seed, bootstrap, lower=lower_median),
+            with_seeds=median_interval_with_seeds(by_seed, bootstrap, lower=lower_median)
             if len(row.runs) > 1
             else None,
-            per_seed=tuple(float(median) for median in np.median(ranks, axis=0)),
+            per_seed=tuple(medians_of(ranks, lower=lower_median).tolist()),
         )
+        if subset is None and set(AGGREGATED) <= set(names):
+            metrics |= _aggregates(row, task, others, score=score, bootstrap=bootstrap)
     return ScoreSummary(
         task=task.name,
         subset=subset,
@@ -165,6 +196,40 @@ def _summary(
         num_tied=tuple(int(run.ranks.tied[rows].sum()) for run in scored),
         metrics=metrics,
     )
+
+
+def _aggregates(
+    row: RowOutcome,
+    task: TaskQueries,
+    others: Sequence[TaskQueries],
+    *,
+    score: str,
+    bootstrap: Bootstrap,
+) -> dict[str, Metric]:
+    """The numbers that are made of several recalls, of this task and the other direction's."""
+    recalls = {}
+    for other in others:
+        is_other_way = {task.name, other.name} <= set(DIRECTIONS)
+        if other is not task and not is_other_way:
+            continue
+        scored = [run.scored[other.name][score] for run in row.runs]
+        columns = [run.values[metric] for run in scored for metric in AGGREGATED]
+        recalls[other.name] = Sample(
+            query_ids=other.query_ids, clusters=other.clips, values=np.stack(columns, axis=1)
+        )
+    means = {name: sample.values.mean(axis=0)[None] for name, sample in recalls.items()}
+    per_seed = aggregates(means, task.name)
+    with_seeds: Mapping[str, Interval] = {}
+    if len(row.runs) > 1:
+        with_seeds = aggregate_intervals(recalls, task.name, bootstrap, with_seeds=True)
+    return {
+        name: Metric(
+            interval=interval,
+            per_seed=tuple(per_seed[name][0].tolist()),
+            with_seeds=with_seeds.get(name),
+        )
+        for name, interval in aggregate_intervals(recalls, task.name, bootstrap).items()
+    }
 
 
 def sample_of(

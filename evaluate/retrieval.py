@@ -20,9 +20,16 @@ from ..extract.store import SplitFeatures
 from .config import Direction, EvaluationConfig
 from .index_effect import IndexEffect, index_effect
 from .index_lists import IndexLists
-from .metrics import one_based, recall_at, reciprocal_rank
+from .metrics import (
+    average_precisions,
+    discounted_gain,
+    discounted_gains,
+    one_based,
+    recall_at,
+    reciprocal_rank,
+)
 from .queries import Scored, TaskQueries
-from .ranks import Normalise, retrieval_ranks
+from .ranks import Normalise, Ranks, retrieval_ranks
 from .scoring import Embeddings, TwoLevelVectors, clip_vectors, text_vectors
 from .shown import show_neighbours
 
@@ -42,7 +49,9 @@ class RetrievalTask:
     clips: np.ndarray
     """(m,) int64, rows of the split's clips."""
     correct: IndexLists
-    """The right items of each query, as positions in `clips` or in `texts`."""
+    """The right items of each query, as positions in `clips`, in `texts`, or in `groups`."""
+    groups: IndexLists | None = None
+    """Of clip_to_text, positions in `texts` of each clip's texts, where these are ranked as one."""
 
 
 def retrieval_tasks(features: SplitFeatures, config: EvaluationConfig) -> list[RetrievalTask]:
@@ -58,7 +67,9 @@ def retrieval_tasks(features: SplitFeatures, config: EvaluationConfig) -> list[R
             singles = IndexLists.singles(of_spans)
             tasks.append(_text_to_clip("sentence_to_clip", features, of_spans, singles))
     if "clip_to_text" in config.directions and len(whole):
-        tasks.append(_clip_to_text(features, whole, sentences_of(features, whole)))
+        sentences = sentences_of(features, whole)
+        by_clip = config.several_captions == "clips"
+        tasks.append(_clip_to_text(features, whole, sentences, by_clip=by_clip))
     return tasks
 
 
@@ -100,6 +111,8 @@ def score_retrieval(
         weights=list(weights.values()),
         segment_score=config.segment_score,
         normalise=normalise,
+        groups=task.groups,
+        ties=config.ties,
     )
     shown = show_neighbours(
         texts,
@@ -110,7 +123,7 @@ def score_retrieval(
         config=config,
     )
     return {
-        score: Scored(ranks=found, values=_values(found.ranks, config), shown=best)
+        score: Scored(ranks=found, values=_values(found, task.correct, config), shown=best)
         for score, found, best in zip(weights, ranks, shown, strict=True)
     }
 
@@ -132,6 +145,8 @@ def recall_at_1_by_weight(
         direction=task.direction,
         weights=weights,
         segment_score=config.segment_score,
+        groups=task.groups,
+        ties=config.ties,
     )
     return np.array([recall_at(found.ranks, 1).mean() for found in ranks])
 
@@ -183,19 +198,24 @@ def _text_to_clip(
 
 
 def _clip_to_text(
-    features: SplitFeatures, texts: np.ndarray, sentences: IndexLists
+    features: SplitFeatures, texts: np.ndarray, sentences: IndexLists, *, by_clip: bool
 ) -> RetrievalTask:
-    """The queries are the clips that have a global text; every global text is an item."""
+    """The queries are the clips that have a global text; every global text is an item.
+
+    by_clip: the texts of a clip count by their best score, and clips are ranked (CLIP4Clip).
+    """
     clips, owner = np.unique(features.text_clips[texts], return_inverse=True)
-    by_clip = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
-    correct = IndexLists.of(by_clip)
+    own = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
+    texts_of_clip = IndexLists.of(own)
+    correct = IndexLists.singles(np.arange(len(clips))) if by_clip else texts_of_clip
+    num_items = len(clips) if by_clip else len(texts)
     queries = TaskQueries(
         name="clip_to_text",
         kind="retrieval",
         main_metric="R@1",
         query_ids=[features.clip_ids[clip] for clip in clips],
         clips=clips,
-        chance=100.0 * float(correct.counts.mean()) / len(texts),
+        chance=100.0 * float(correct.counts.mean()) / num_items,
         item_ids=[features.text_ids[row] for row in texts],
     )
     return RetrievalTask(
@@ -205,6 +225,7 @@ def _clip_to_text(
         sentences=sentences,
         clips=clips,
         correct=correct,
+        groups=texts_of_clip if by_clip else None,
     )
 
 
@@ -223,9 +244,17 @@ def sides(
     return text_vectors(embeddings, texts=task.texts, sentences=task.sentences), clips
 
 
-def _values(ranks: np.ndarray, config: EvaluationConfig) -> dict[str, np.ndarray]:
-    recalls = {f"R@{k}": recall_at(ranks, k) for k in config.recall_ks}
-    return recalls | {"MnR": one_based(ranks), "MRR": reciprocal_rank(ranks)}
+def _values(found: Ranks, correct: IndexLists, config: EvaluationConfig) -> dict[str, np.ndarray]:
+    """mAP only where queries have several right items; for one it is MRR."""
+    ranks = found.ranks
+    values = {f"R@{k}": recall_at(ranks, k) for k in config.recall_ks}
+    values |= {"MnR": one_based(ranks), "MRR": reciprocal_rank(ranks)}
+    if found.places is None:
+        return values | {"nDCG@10": discounted_gain(ranks)}
+    return values | {
+        "nDCG@10": discounted_gains(found.places, correct.offsets),
+        "mAP": 100.0 * average_precisions(found.places, correct.offsets),
+    }
 
 
 def _words(text: str) -> str:

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from ..data_manifests.cards import RetrievalProtocol, card_names, load_card
 from ..data_manifests.whole_files import write_whole
+from .config import CaptionRule, TiePolicy
 from .prediction_files import PredictionError
 from .score_answers import (
     score_activitynet_qa,
@@ -19,13 +21,14 @@ from .score_answers import (
     score_vlep,
 )
 from .score_didemo import score_didemo
-from .score_matrix import RetrievalRules, score_matrix
+from .score_matrix import KS, RetrievalRules, score_matrix
 from .score_moments import score_moments
 from .score_qvhighlights import score_qvhighlights
 from .score_tvqa_plus import score_tvqa_plus
 from .score_tvr import score_tvr
 
 Scorer = Callable[[Path, Path], dict[str, Any]]
+DEFAULT_SPLIT: Final = "val"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,17 +37,25 @@ class DatasetScorer:
 
     score: Scorer
     """From the predictions' and the annotations' file to the official numbers."""
-    annotations: str
-    """The file of a split in a folder of annotations, with {split} in it."""
+    annotations: str | None
+    """The file of a split in a folder of annotations, with {split} in it; None: the folder."""
 
 
 def dataset_scorers(
-    rules: RetrievalRules, *, nms: float | None, vocabulary: Path | None
+    dataset: str,
+    rules: RetrievalRules,
+    *,
+    nms: float | None,
+    vocabulary: Path | None,
+    split: str | None = None,
 ) -> dict[str, DatasetScorer]:
-    """All datasets there are, by name."""
+    """By name; with that of `dataset`, where this is a card of retrieval."""
 
     def matrix(predictions: Path, annotations: Path) -> dict[str, Any]:
         return score_matrix(predictions, annotations, rules)
+
+    def violin(predictions: Path, annotations: Path) -> dict[str, Any]:
+        return score_violin(predictions, annotations, split=split or DEFAULT_SPLIT)
 
     def moments(predictions: Path, annotations: Path) -> dict[str, Any]:
         return score_moments(predictions, annotations, nms=nms)
@@ -57,6 +68,7 @@ def dataset_scorers(
         "activitynet-qa": (score_activitynet_qa, "{split}_a.json"),
         "charades-sta": (moments, "charades_sta_{split}.txt"),
         "didemo": (score_didemo, "{split}_data.json"),
+        "didemo-moments": (score_didemo, "{split}_data.json"),
         "msrvtt": (matrix, "MSRVTT_JSFUSION_{split}.csv"),
         "msrvtt-mc": (score_choices_of("answer"), "{split}.jsonl"),
         "msrvtt-qa": (open_ended, "{split}_qa.json"),
@@ -68,24 +80,57 @@ def dataset_scorers(
         "tvqa": (score_choices_of("answer_idx"), "tvqa_{split}.jsonl"),
         "tvqa-plus": (score_tvqa_plus, "tvqa_plus_{split}.json"),
         "tvr": (score_tvr, "tvr_{split}_release.jsonl"),
-        "violin": (score_violin, "violin_{split}.jsonl"),
+        "violin": (violin, "violin_{split}.jsonl"),
         "vlep": (score_vlep, "vlep_{split}_release.jsonl"),
     }
-    return {
+    scorers = {
         name: DatasetScorer(score=score, annotations=file) for name, (score, file) in found.items()
     }
+    own = _card_scorer(dataset, rules, split) if dataset in card_names() else None
+    return scorers if own is None else {**scorers, dataset: own}
+
+
+def retrieval_rules(
+    dataset: str,
+    *,
+    ties: TiePolicy | None,
+    captions: CaptionRule | None,
+    lower_median: bool | None,
+) -> RetrievalRules:
+    """What is given, else what the card of that name has, else the usual."""
+    card = load_card(dataset) if dataset in card_names() else None
+    own = RetrievalProtocol() if card is None or card.retrieval is None else card.retrieval
+    return RetrievalRules(
+        ties=ties or own.ties,
+        captions=captions or own.several_captions,
+        lower_median=own.median == "lower" if lower_median is None else lower_median,
+        recall_ks=tuple(sorted({*KS, *own.recall_ks})),
+    )
+
+
+def _card_scorer(name: str, rules: RetrievalRules, split: str | None) -> DatasetScorer | None:
+    """Of a card whose texts are whole clips': a matrix against the folder of its official files."""
+    card = load_card(name)
+    if card.retrieval is None or card.queries == "each_sentence":
+        return None
+
+    def score(predictions: Path, annotations: Path) -> dict[str, Any]:
+        return score_matrix(predictions, annotations, rules, card=card, split=split)
+
+    return DatasetScorer(score=score, annotations=None)
 
 
 def score_predictions(
-    scorer: DatasetScorer, predictions: Path, annotations: Path, *, split: str
+    scorer: DatasetScorer, predictions: Path, annotations: Path, *, split: str | None
 ) -> dict[str, Any]:
     """The official numbers; `annotations` is the split's file, or the folder that has it.
 
     Raises PredictionError with every fault of a file.
     """
-    chosen = annotations / scorer.annotations.format(split=split)
-    path = chosen if annotations.is_dir() else annotations
-    if not path.is_file():
+    path = annotations
+    if annotations.is_dir() and scorer.annotations is not None:
+        path = annotations / scorer.annotations.format(split=split or DEFAULT_SPLIT)
+    if not path.is_file() and (scorer.annotations is not None or not path.is_dir()):
         raise PredictionError(f"{path}: no such file; give it with --annotations")
     if not predictions.is_file():
         raise PredictionError(f"{predictions}: no such file; give it with --predictions")

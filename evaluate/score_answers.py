@@ -9,6 +9,7 @@ from typing import Any, Final
 from ..data_manifests.faults import shown
 from .prediction_files import (
     FileFaults,
+    PredictionError,
     answers_of,
     read_csv,
     read_json,
@@ -24,6 +25,8 @@ ACTIVITYNET_TYPES: Final = ("Motion", "Spatial Relation", "Temporal Relation") +
     "Number",
     "Other",
 )
+VIOLIN_SPLITS: Final = {"validate": "val", "validation": "val", "dev": "val"}
+"""Our word for a split of violin_annotation.json."""
 FREE_TYPES: Final = range(3, 9)
 """All but motion, spatial and temporal: the free questions."""
 
@@ -95,11 +98,34 @@ def score_vlep(predictions: Path, annotations: Path) -> dict[str, float]:
     return _percents({"qa_acc": _mean(_right(predictions, answers, "example_id", fields).values())})
 
 
-def score_violin(predictions: Path, annotations: Path) -> dict[str, float]:
-    """Percent with two digits of statements rightly called true (1) or false (0)."""
-    truth = _records(annotations, "example_id")
-    answers = {name: int(record["answer"]) for name, record in truth.items()}
+def score_violin(predictions: Path, annotations: Path, *, split: str = "val") -> dict[str, float]:
+    """Percent with two digits of statements rightly called true (1) or false (0).
+
+    annotations: VALUE's jsonl, or violin_annotation.json, of which the split's statements count:
+    CLIP-K-0 is the true one of pair K, CLIP-K-1 the false one.
+    """
+    if annotations.suffix == ".json":
+        answers = _violin_statements(annotations, split)
+    else:
+        truth = _records(annotations, "example_id")
+        answers = {name: int(record["answer"]) for name, record in truth.items()}
     return _percents({"Acc": _mean(_right(predictions, answers, key="example_id").values())})
+
+
+def _violin_statements(path: Path, split: str) -> dict[str, int]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise PredictionError(f"{path}: expected an object of clips")
+    answers = {
+        f"{clip}-{number}-{place}": 1 - place
+        for clip, entry in content.items()
+        if VIOLIN_SPLITS.get(entry["split"], entry["split"]) == split
+        for number, pair in enumerate(entry["statement"])
+        for place in range(len(pair))
+    }
+    if not answers:
+        raise PredictionError(f"{path}: no statements of split {split!r}; give it with --split")
+    return answers
 
 
 def score_choices_of(answer: str) -> Callable[[Path, Path], dict[str, float]]:

@@ -48,11 +48,13 @@ def score_didemo(predictions: Path, annotations: Path) -> dict[str, float]:
     return {name: round(float(number), 6) for name, number in numbers.items()}
 
 
-def annotator_values(ranking: list[tuple[int, int]], times: list[Any]) -> tuple[float, float]:
-    """The mean of the best three annotators' 1-based ranks, and of the first moment's best IoUs."""
+def annotator_values(
+    ranking: list[tuple[int, int]], times: list[Any], *, best: int = BEST
+) -> tuple[float, float]:
+    """The means of the best annotators' 1-based ranks, and of the first moment's best IoUs."""
     ranks = sorted(ranking.index((int(i), int(j))) + 1 for i, j in times)
     first, ious = ranking[0], []
     for i, j in times:
         inner = max(0, min(first[1], j) + 1 - max(first[0], i))
         ious.append(inner / (max(first[1], j) + 1 - min(first[0], i)))
-    return float(np.mean(ranks[:BEST])), float(np.mean(sorted(ious)[-BEST:]))
+    return float(np.mean(ranks[:best])), float(np.mean(sorted(ious)[-best:]))

@@ -1,11 +1,13 @@
 """Moments in one video: Charades-STA, TACoS, ActivityNet Captions, as 2D-TAN scores them.
 
 Predictions are records {qid, pred_relevant_windows: [[start, end, ..], ..]}, best first. The qid of
-a Charades line is its number from 0; of a sentence of the JSON files VIDEO_K, K from 0.
+a Charades line is its number from 0, or VIDEO#K; of a sentence of the JSON files VIDEO_K. K counts
+the sentences of a video from 0.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +29,14 @@ def score_moments(
     """
     truth = read_moments(annotations)
     faults = FileFaults(predictions)
-    found = faults.index(records_of(read_json(predictions), predictions), "qid")
+    lines = line_names(annotations) if annotations.suffix == ".txt" else {}
+    records = [
+        {**record, "qid": lines.get(record.get("qid"), record.get("qid"))}
+        if isinstance(record, dict)
+        else record
+        for record in records_of(read_json(predictions), predictions)
+    ]
+    found = faults.index(records, "qid")
     faults.match(found, truth, what="qid")
     windows = {}
     for qid, record in found.items():
@@ -50,6 +59,16 @@ def best_overlaps(windows: np.ndarray, span: np.ndarray, *, nms: float | None) -
     kept = windows if nms is None else windows[suppress(windows, threshold=nms)]
     ious = overlaps(kept, span, denominator="union")
     return [float(ious[:k].max()) for k in KS]
+
+
+def line_names(path: Path) -> dict[Any, str]:
+    """VIDEO#K -> number of the line, of charades_sta_*.txt."""
+    names, counts = {}, Counter[str]()
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines()):
+        video = line.split(" ")[0]
+        names[f"{video}#{counts[video]}"] = str(number)
+        counts[video] += 1
+    return names
 
 
 def read_moments(path: Path) -> dict[str, np.ndarray]:

@@ -11,14 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from .average_precision import highlight_precision, window_precisions
+from .average_precision import highlight_precision
 from .prediction_files import FileFaults, read_json, records_of
 from .spans import overlaps
+from .window_precision import RANGES, THRESHOLDS, window_precisions_of, windows_in_range
 
-THRESHOLDS: Final = np.array([0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
-RANGES: Final = {"full": (-np.inf, np.inf), "long": (30, 150), "middle": (10, 30), "short": (0, 10)}
-"""Seconds (low, high] of the truth's windows that count; the whole of it for full."""
-MAX_WINDOWS: Final = 10
 CLIP_SECONDS: Final = 2
 MENDED_CLIPS: Final = 2
 """Scores too many or too few that are cut or taken for 0, as the official scorer does with any."""
@@ -68,18 +65,18 @@ def saliency(record: dict[str, Any]) -> np.ndarray:
 
 def _moment_scores(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, Any]:
     scores = {}
-    for name, (low, high) in RANGES.items():
-        precisions, firsts = [], []
+    for name in RANGES:
+        predictions, truths, firsts = [], [], []
         for qid, predicted in found.items():
             windows = np.array(truth[qid]["relevant_windows"], dtype=np.float64).reshape(-1, 2)
-            lengths = windows[:, 1] - windows[:, 0]
-            windows = windows[(lengths > low) & (lengths <= high)]
+            windows = windows_in_range(windows, name)
             if len(windows):
-                precisions.append(window_precisions(predicted[:MAX_WINDOWS], windows, THRESHOLDS))
+                predictions.append(predicted)
+                truths.append(windows)
                 firsts.append(overlaps(predicted[0, :2], windows, denominator="union").max())
-        if not precisions:
+        if not predictions:
             continue
-        by_threshold = np.mean(precisions, axis=0)
+        by_threshold = window_precisions_of(predictions, truths).mean(axis=0)
         reached = np.array(firsts)[:, None] >= THRESHOLDS
         names = [str(float(value)) for value in THRESHOLDS]
         mean_ap = {key: _percent(ap) for key, ap in zip(names, by_threshold, strict=True)}
@@ -93,19 +90,25 @@ def _moment_scores(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[
 def _highlight_scores(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, Any]:
     scores = {}
     for name, least in LEVELS.items():
-        precisions, hits = [], []
-        for qid, predicted in found.items():
-            right = saliency(truth[qid]) >= least
-            fitted = np.zeros(len(right))
-            fitted[: len(predicted)] = predicted[: len(right)]
-            precisions.append([highlight_precision(one, fitted) for one in right.T])
-            best = int(predicted.argmax())
-            hits.append(best < len(right) and right[best].any())
-        scores[f"HL-min-{name}"] = {
-            "HL-mAP": _percent(np.mean(precisions)),
-            "HL-Hit1": _percent(np.mean(hits)),
-        }
+        values = [
+            highlight_values(predicted, saliency(truth[qid]) >= least)
+            for qid, predicted in found.items()
+        ]
+        precision, hit = np.mean(values, axis=0)
+        scores[f"HL-min-{name}"] = {"HL-mAP": _percent(precision), "HL-Hit1": _percent(hit)}
     return scores
+
+
+def highlight_values(predicted: np.ndarray, right: np.ndarray) -> tuple[float, bool]:
+    """AP, the mean over annotators, and whether the best clip is right for any of them (HIT@1).
+
+    predicted: (n,) a score for each 2-second clip.   right: (clips, annotators) bool.
+    """
+    fitted = np.zeros(len(right))
+    fitted[: len(predicted)] = predicted[: len(right)]
+    best = int(predicted.argmax())
+    precision = float(np.mean([highlight_precision(one, fitted) for one in right.T]))
+    return precision, best < len(right) and bool(right[best].any())
 
 
 def _mended(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, list[str]]:

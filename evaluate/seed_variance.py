@@ -8,7 +8,7 @@ With two or three seeds such an interval is still a rough one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from .significance import (
     Interval,
     Sample,
     interval_of,
+    medians_of,
     paired_sample,
     resampled_means,
     resampled_medians,
@@ -35,12 +36,26 @@ def mean_intervals_with_seeds(by_seed: Sequence[Sample], bootstrap: Bootstrap) -
     return _intervals(values, replicates, bootstrap)
 
 
-def median_interval_with_seeds(by_seed: Sample, bootstrap: Bootstrap) -> Interval:
+def median_interval_with_seeds(
+    by_seed: Sample, bootstrap: Bootstrap, *, lower: bool = False
+) -> Interval:
     """The median over queries, averaged over the columns, which are the seeds."""
-    medians_BS = resampled_medians(by_seed, bootstrap)
+    medians_BS = resampled_medians(by_seed, bootstrap, lower=lower)
     replicates = _over_seeds(medians_BS[:, :, None], bootstrap, stream=SEEDS_OF_FIRST)
-    value = float(np.median(by_seed.values, axis=0).mean())
+    value = float(medians_of(by_seed.values, lower=lower).mean())
     return interval_of(value, replicates[:, 0], bootstrap)
+
+
+def statistic_interval_with_seeds(
+    samples: Sequence[Sample],
+    statistic: Callable[[Sequence[np.ndarray]], np.ndarray],
+    bootstrap: Bootstrap,
+) -> Interval:
+    """A function of the means of several samples, averaged over the seeds; see the one without."""
+    replicates_BS = statistic([resampled_means(sample, bootstrap) for sample in samples])
+    replicates = _over_seeds(replicates_BS[:, :, None], bootstrap, stream=SEEDS_OF_FIRST)
+    value = statistic([sample.values.mean(axis=0)[None] for sample in samples]).mean()
+    return interval_of(float(value), replicates[:, 0], bootstrap)
 
 
 def difference_intervals_with_seeds(

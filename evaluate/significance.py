@@ -78,10 +78,21 @@ def mean_intervals(sample: Sample, bootstrap: Bootstrap) -> list[Interval]:
     ]
 
 
-def median_interval(sample: Sample, bootstrap: Bootstrap) -> Interval:
-    """The median over queries, averaged over the M columns (the seeds of a row)."""
-    value = float(np.median(sample.values, axis=0).mean())
-    return interval_of(value, resampled_medians(sample, bootstrap).mean(axis=1), bootstrap)
+def median_interval(sample: Sample, bootstrap: Bootstrap, *, lower: bool = False) -> Interval:
+    """The median over queries, averaged over the M columns (the seeds of a row).
+
+    lower: of an even number the lower one of the middle two, not their mean.
+    """
+    value = float(medians_of(sample.values, lower=lower).mean())
+    replicates = resampled_medians(sample, bootstrap, lower=lower).mean(axis=1)
+    return interval_of(value, replicates, bootstrap)
+
+
+def medians_of(values: np.ndarray, *, lower: bool) -> np.ndarray:
+    """The medians of the columns (Q, M): numpy's mean of the middle two, or torch's lower one."""
+    if lower:
+        return np.asarray(np.sort(values, axis=0)[(len(values) - 1) // 2])
+    return np.asarray(np.median(values, axis=0))
 
 
 def paired_differences(first: Sample, second: Sample, bootstrap: Bootstrap) -> list[Difference]:
@@ -141,7 +152,7 @@ def resampled_means(sample: Sample, bootstrap: Bootstrap) -> np.ndarray:
     return _replicates(means, len(sums), len(sums), bootstrap)
 
 
-def resampled_medians(sample: Sample, bootstrap: Bootstrap) -> np.ndarray:
+def resampled_medians(sample: Sample, bootstrap: Bootstrap, *, lower: bool = False) -> np.ndarray:
     """(samples, M): weighted medians, from the running count of draws along the sorted values."""
     cluster_of, num_clusters = _clusters(sample)
     orders = np.argsort(sample.values, axis=0, kind="stable")
@@ -151,9 +162,9 @@ def resampled_medians(sample: Sample, bootstrap: Bootstrap) -> np.ndarray:
         for order, values in zip(orders.T, sample.values.T, strict=True):
             running = np.cumsum(counts[:, cluster_of[order]], axis=1)
             total = running[:, -1:]
-            lower = (running > (total - 1) // 2).argmax(axis=1)
-            upper = (running > total // 2).argmax(axis=1)
-            columns.append((values[order[lower]] + values[order[upper]]) / 2)
+            first = (running > (total - 1) // 2).argmax(axis=1)
+            second = first if lower else (running > total // 2).argmax(axis=1)
+            columns.append((values[order[first]] + values[order[second]]) / 2)
         return np.stack(columns, axis=1)
 
     return _replicates(medians, num_clusters, len(cluster_of), bootstrap)
@@ -184,6 +195,21 @@ def _draw_counts(num_clusters: int, bootstrap: Bootstrap, *, at_once: int) -> It
         draws += np.arange(num)[:, None] * num_clusters
         counts = np.bincount(draws.ravel(), minlength=num * num_clusters)
         yield counts.reshape(num, num_clusters)
+
+
+def statistic_interval(
+    samples: Sequence[Sample],
+    statistic: Callable[[Sequence[np.ndarray]], np.ndarray],
+    bootstrap: Bootstrap,
+) -> Interval:
+    """A function of the means of several samples, resampled together where they share clusters.
+
+    statistic: of the means of each sample, (n, M) for n resamples, to (n, S), of which the mean
+    over the S seeds is taken.
+    """
+    value = float(statistic([sample.values.mean(axis=0)[None] for sample in samples]).mean())
+    replicates = statistic([resampled_means(sample, bootstrap) for sample in samples])
+    return interval_of(value, replicates.mean(axis=1), bootstrap)
 
 
 def interval_of(value: float, replicates: np.ndarray, bootstrap: Bootstrap) -> Interval:

@@ -32,10 +32,15 @@ def reaches(ious: np.ndarray, threshold: float, comparison: Comparison) -> np.nd
     return ious >= threshold if comparison == ">=" else ious > threshold
 
 
-def suppress(spans: np.ndarray, *, threshold: float) -> np.ndarray:
-    """Indices of the spans (n, 2), best first, whose IoU with no kept one before is > threshold."""
+def suppress(spans: np.ndarray, *, threshold: float, most: int | None = None) -> np.ndarray:
+    """Indices of the spans (n, 2), best first, whose IoU with no kept one before is > threshold.
+
+    most: so many are kept; None: all.
+    """
     kept: list[int] = []
     for index, span in enumerate(spans):
+        if len(kept) == most:
+            break
         if not kept or overlaps(spans[kept], span, denominator="union").max() <= threshold:
             kept.append(index)
     return np.array(kept, dtype=np.int64)

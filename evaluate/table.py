@@ -10,9 +10,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..data_manifests.cards import load_card
 from .comparisons import Comparison
+from .config import EvaluationConfig
 from .evaluation import Evaluation
 from .normalised_rows import assumptions
+from .protocols import departures, reference_lines, rule_lines, scored_tasks
 from .ranks import SCORE_RESOLUTION
 from .results import Metric, RowOutcome
 from .significance import Interval
@@ -45,7 +48,14 @@ HEADLINE: Final = (
 TASKS: Final = (
     Column(title="moments", task="moments", score="task", metric="R@1 IoU 0.5"),
     Column(title="moments", task="moments", score="task", metric="R@1 IoU 0.7"),
+    Column(title="moments", task="moments", score="task", metric="Rank@1"),
+    Column(title="moments", task="moments", score="task", metric="Rank@5"),
     Column(title="moments", task="moments", score="task", metric="mIoU"),
+    Column(title="moments", task="moments", score="task", metric="mAP"),
+    Column(title="highlights", task="highlights", score="segment", metric="HL mAP"),
+    Column(title="highlights", task="highlights", score="segment", metric="HIT@1"),
+    Column(title="corpus mo.", task="corpus_moments", score="task", metric="R@1 IoU 0.5"),
+    Column(title="corpus mo.", task="corpus_moments", score="task", metric="R@1 IoU 0.7"),
     Column(title="answers", task="answers", score="task", metric="accuracy"),
 )
 """The third table: by the heads of tasks, or by similarity for rows without them."""
@@ -79,7 +89,7 @@ def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
             yield ""
             yield _table(evaluation, columns)
     yield ""
-    for note in _notes(evaluation):
+    for note in (*_protocol_notes(evaluation), *_notes(evaluation)):
         yield Text(note, style="dim")
     plain = {row.name for row in evaluation.plain_rows}
     family = [
@@ -166,8 +176,8 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
     ties = [f"{row.name} {num}" for row in evaluation.rows if (num := _ties(evaluation, row))]
     if ties:
         yield (
-            f"Ties (scores within {SCORE_RESOLUTION:g}) count against us; most tied queries of a "
-            f"text→clip score: {', '.join(ties)}."
+            f"Ties (scores within {SCORE_RESOLUTION:g}) {_tie_rule(config)}; most tied queries "
+            f"of a text→clip score: {', '.join(ties)}."
         )
     for row in evaluation.rows:
         for effect in (run.index_effect for run in row.runs):
@@ -178,6 +188,12 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
                     f"text→clip R@1 {effect.approximate['R@1']:.1f} instead of "
                     f"{effect.exact['R@1']:.1f}."
                 )
+    if size := counts.get("card_vocabulary"):
+        covered = 1 - counts["answers_outside_card_vocabulary"] / counts["questions_with_answers"]
+        yield (
+            f"answers: the card's vocabulary has {size:,} answers of the training split and covers "
+            f"{100 * covered:.1f} % of the questions; runs answer with their own."
+        )
     if outside := counts.get("answers_outside_vocabulary"):
         total = counts["open_ended_questions"]
         yield (
@@ -191,6 +207,28 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
             f"they need a known answer, and a run that was trained to answer them "
             f"(tasks.answer_weight)."
         )
+
+
+def _protocol_notes(evaluation: Evaluation) -> Iterator[str]:
+    """Which card, every rule, and published numbers."""
+    config = evaluation.config
+    if config.card is None:
+        return
+    card, tasks = load_card(config.card), [task.name for task in evaluation.tasks]
+    theirs = [name.replace("_", " ") for name in scored_tasks(card) if name in tasks]
+    yield f"By the card {card.name} ({card.title}): {', '.join(theirs) or 'none of these tasks'}."
+    yield from (f"  {line}." for line in rule_lines(config, tasks))
+    yield from (f"  Not the card's: {line}." for line in departures(config, card))
+    yield from (f"Published: {line}" for line in reference_lines(card))
+
+
+def _tie_rule(config: EvaluationConfig) -> str:
+    rules = {
+        "against": "count against us",
+        "mean": "rank at their mean",
+        "first": "rank in the given order",
+    }
+    return rules[config.ties]
 
 
 def _weights(row: RowOutcome) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlalign.evaluate.matrix_ranks import TiePolicy, item_ranks, video_to_text_ranks
+from mlalign.evaluate.config import TiePolicy
+from mlalign.evaluate.matrix_ranks import item_ranks, video_to_text_ranks
 from mlalign.evaluate.metrics import discounted_gain, geometric_mean, median_rank
 
 

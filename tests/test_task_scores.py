@@ -40,7 +40,7 @@ def test_moments_equal_loops_over_the_spans(has_head):
     task = moment_task(SPLIT, config)
     embeddings = embed(SPLIT, model)
     scored = score_moments_of(task, SPLIT, embeddings, model, config=config)["task"]
-    for query, row in enumerate(task.texts):
+    for query, row in enumerate(task.first_texts):
         clip = SPLIT.text_clips[row]
         rows = range(SPLIT.segment_offsets[clip], SPLIT.segment_offsets[clip + 1])
         spans = [tuple(SPLIT.segment_spans[segment]) for segment in rows]
@@ -146,7 +146,7 @@ def test_impossible_settings_are_refused(settings, message):
 def test_chance_is_a_segment_at_random():
     task = moment_task(SPLIT, MomentConfig())
     hits = []
-    for row in task.texts:
+    for row in task.first_texts:
         clip = SPLIT.text_clips[row]
         rows = range(SPLIT.segment_offsets[clip], SPLIT.segment_offsets[clip + 1])
         truth = tuple(SPLIT.text_spans[row])

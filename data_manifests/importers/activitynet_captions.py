@@ -24,31 +24,32 @@ def import_activitynet_captions(card: Card, files: OfficialFiles, rows: DatasetR
     for split in files.splits:
 
         def take(row: Row, split: str = split) -> None:
-            name, entry, moment, sentence = row.value
+            name, entry, place, moment, sentence = row.value
             row.value = entry
             if moment is None or sentence is None:
                 row.refuse(f"{name!r}: expected as many timestamps as sentences")
             video, duration = row.as_name(name, "video"), row.number("duration")
             text, (start, end) = row.sentence(sentence, "sentences"), row.pair(moment, "timestamps")
             clip_id = f"{video}@{split}" if split == "val_2" else video
+            text_id = f"{clip_id}#{place}"
             rows.clip(row, clip_id, split=split, video_names=(video,), duration_seconds=duration)
             if not is_paragraph:
                 span = usable_span(row, start, end, duration_seconds=duration)
-                rows.text(row, clip_id, text, kind="query", span=span)
+                rows.text(row, clip_id, text, kind="query", text_id=text_id, span=span)
                 return
             rows.sentence(row, clip_id, text)
             own = span_inside(row, start, end, duration_seconds=duration)
             if own is None:
                 row.mend(NO_MOMENT, (start, end))
             else:
-                rows.text(row, clip_id, text, kind="caption", span=own)
+                rows.text(row, clip_id, text, kind="caption", text_id=text_id, span=own)
 
         sentences = _sentences(files.entries(split))
         rows.each(files.rows(split, enumerate(sentences, start=1)), take)
 
 
-def _sentences(entries: list[tuple[str, Any]]) -> Iterator[tuple[str, Any, Any, Any]]:
-    """Video, its entry, and each moment with its sentence; None for what one of them lacks."""
+def _sentences(entries: list[tuple[str, Any]]) -> Iterator[tuple[str, Any, int, Any, Any]]:
+    """Video, its entry, and each moment with its number and sentence; None for what one lacks."""
     for name, entry in entries:
         columns = [
             entry.get(key) if isinstance(entry, dict) else None
@@ -57,4 +58,4 @@ def _sentences(entries: list[tuple[str, Any]]) -> Iterator[tuple[str, Any, Any, 
         lists = [column if isinstance(column, list) else [] for column in columns]
         for place in range(max(1, *map(len, lists))):
             moment, sentence = (items[place] if place < len(items) else None for items in lists)
-            yield name, entry, moment, sentence
+            yield name, entry, place, moment, sentence

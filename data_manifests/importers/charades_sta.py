@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from ..cards import Card
 from ..faults import shown
@@ -16,22 +17,31 @@ LINE = re.compile(r"(\S+) (\S+) (\S+?)##(.*)")
 def import_charades_sta(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
     """Moments that end beyond a video whose length is known are cut; those without length go.
 
+    A text is VIDEO#K, the K-th of its video in the file, from 0, those that go counted, too.
     Their videos stay, as clips: the official numbers of videos count them.
     """
     for split in files.splits:
         durations: dict[str, float] = {}
+        next_sentence: Counter[str] = Counter()
 
         def take_length(row: Row, durations: dict[str, float] = durations) -> None:
             durations[row.name("id")] = row.number("length")
             row.written()
 
-        def take(row: Row, split: str = split, durations: dict[str, float] = durations) -> None:
+        def take(
+            row: Row,
+            split: str = split,
+            durations: dict[str, float] = durations,
+            next_sentence: Counter[str] = next_sentence,
+        ) -> None:
             found = LINE.fullmatch(row.value)
             if found is None:
                 row.refuse(f"expected VIDEO START END##SENTENCE, got {shown(row.value)}")
             video, start, end, sentence = found.groups()
             clip_id = row.as_name(video, "video")
             text = row.sentence(sentence, "sentence")
+            text_id = f"{clip_id}#{next_sentence[clip_id]}"
+            next_sentence[clip_id] += 1
             duration = durations.get(clip_id)
             rows.clip(row, clip_id, split=split, duration_seconds=duration)
             span = usable_span(
@@ -40,7 +50,7 @@ def import_charades_sta(card: Card, files: OfficialFiles, rows: DatasetRows) -> 
                 row.as_number(end, "end"),
                 duration_seconds=duration,
             )
-            rows.text(row, clip_id, text, kind="query", span=span)
+            rows.text(row, clip_id, text, kind="query", text_id=text_id, span=span)
 
         lengths = f"{split}_lengths"
         if files.has(lengths):

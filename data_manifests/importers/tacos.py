@@ -29,7 +29,8 @@ def import_tacos(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
             duration = row.number("num_frames") / rate
             rows.clip(row, clip_id, split=split, duration_seconds=duration)
             span = usable_span(row, start / rate, end / rate, duration_seconds=duration)
-            rows.text(row, clip_id, text, kind="query", span=span)
+            text_id = f"{clip_id}#{place}"
+            rows.text(row, clip_id, text, kind="query", text_id=text_id, span=span)
 
         sentences = (
             (name, entry, place)

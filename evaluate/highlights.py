@@ -1,0 +1,114 @@
+"""Highlights: how salient is each two-second clip for a query, by similarity (QVHighlights)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from ..extract.store import SplitFeatures
+from .moments import MomentTask, clip_segments
+from .queries import Scored, TaskQueries
+from .ranks import Ranks
+from .score_qvhighlights import CLIP_SECONDS, LEVELS, highlight_values, saliency
+from .scoring import Embeddings
+
+MAIN: Final = "HL mAP"
+MAIN_LEVEL: Final = "VeryGood"
+"""The level of the numbers that papers report."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HighlightTask:
+    """Queries whose clips people have rated."""
+
+    queries: TaskQueries
+    """Q queries."""
+    texts: np.ndarray
+    """(Q,) int64, a text of each query."""
+    ratings: list[np.ndarray]
+    """Q times (clips, annotators), 0 to 4."""
+
+
+def highlight_task(
+    task: MomentTask, records: Mapping[str, Mapping[str, Any]]
+) -> HighlightTask | None:
+    """The queries of which the official records have ratings; None without any.
+
+    Chance is the share of rated annotators' clips that are very good, what random scores get.
+    """
+    rows = [
+        query
+        for query, query_id in enumerate(task.queries.query_ids)
+        if "saliency_scores" in records.get(query_id, {})
+    ]
+    if not rows:
+        return None
+    ids = [task.queries.query_ids[query] for query in rows]
+    ratings = [saliency(dict(records[query_id])) for query_id in ids]
+    right = [(rating >= LEVELS[MAIN_LEVEL]).mean() for rating in ratings]
+    queries = TaskQueries(
+        name="highlights",
+        kind="moments",
+        query_ids=ids,
+        clips=task.queries.clips[rows],
+        chance=100.0 * float(np.mean(right)),
+        main_metric=MAIN,
+    )
+    return HighlightTask(queries=queries, texts=task.first_texts[rows], ratings=ratings)
+
+
+def score_highlights(
+    task: HighlightTask, features: SplitFeatures, embeddings: Embeddings
+) -> dict[str, Scored]:
+    """HL mAP and HIT@1 in percent, of clips that are very good, and at least good or fair."""
+    predicted = [
+        clip_saliency(features, embeddings, text=row, num_clips=len(ratings))
+        for row, ratings in zip(task.texts.tolist(), task.ratings, strict=True)
+    ]
+    values: dict[str, np.ndarray] = {}
+    for level, least in LEVELS.items():
+        pairs = [
+            highlight_values(found, rated >= least)
+            for found, rated in zip(predicted, task.ratings, strict=True)
+        ]
+        name = "" if level == MAIN_LEVEL else f" {level}"
+        precisions, hits = np.array(pairs, dtype=np.float64).T
+        values |= {f"{MAIN}{name}": 100.0 * precisions, f"HIT@1{name}": 100.0 * hits}
+    ranks = np.where(values["HIT@1"] > 0, 0, 1)
+    tied = np.zeros(len(ranks), dtype=bool)
+    return {"segment": Scored(ranks=Ranks(ranks=ranks, tied=tied), values=values)}
+
+
+def clip_saliency(
+    features: SplitFeatures, embeddings: Embeddings, *, text: int, num_clips: int | None = None
+) -> np.ndarray:
+    """(clips,) the similarity of a text with each two-second clip.
+
+    That of the segments that meet it, weighted by the seconds they share; of a clip beyond the last
+    segment the lowest. num_clips: None for as many as the clip's seconds have.
+    """
+    segments = clip_segments(features, text)
+    clip = int(features.text_clips[text])
+    if num_clips is None:
+        num_clips = max(1, int(features.clip_durations[clip] / CLIP_SECONDS))
+    own = slice(*features.segment_offsets[clip : clip + 2])
+    similarities = embeddings.segments[own] @ embeddings.sentences[text]
+    return mean_in_bins(similarities, segments, seconds=CLIP_SECONDS, number=num_clips)
+
+
+def mean_in_bins(
+    values: np.ndarray, spans: np.ndarray, *, seconds: float, number: int
+) -> np.ndarray:
+    """(number,) the mean of the values of spans (n, 2), weighted by the seconds in each bin.
+
+    Bin k is [k, k + 1) times `seconds`; one that no span meets gets the lowest of the values.
+    """
+    starts = seconds * np.arange(number)[:, None]
+    shared = np.minimum(starts + seconds, spans[:, 1]) - np.maximum(starts, spans[:, 0])
+    weights = np.maximum(0.0, shared)
+    total = weights.sum(axis=1)
+    sums = weights @ values.astype(np.float64)
+    return np.where(total > 0, sums / np.where(total > 0, total, 1.0), float(values.min()))

@@ -1,0 +1,319 @@
+"""Our own predictions of a split, in the official format of its card's benchmark.
+
+Answers need not be known: the files are what leaderboards' servers take. Where they are known,
+`mlalign-evaluate score` gives of the files the numbers of the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ..align.checkpoint import load_run
+from ..align.model import AlignmentModel
+from ..data_manifests.cards import Card, load_card
+from ..data_manifests.errors import UserError
+from ..extract.store import FeatureStore, SplitFeatures
+from .answer_moments import answer_moments
+from .answers import scores_of_answers
+from .chunk_moments import rank_runs
+from .config import EvaluationConfig
+from .corpus_moments import predict_in_corpus
+from .evaluation import choose_fused_weight, read_split, read_validation
+from .highlights import clip_saliency
+from .index_lists import IndexLists, expand, offsets_of
+from .moments import moment_queries, predict_moments
+from .prediction_formats import (
+    answer_content,
+    answer_moment_content,
+    corpus_record,
+    highlight_record,
+    official_id,
+    sentence_id,
+    window_content,
+    write_content,
+    write_similarities,
+)
+from .questions import chosen_options, option_scores
+from .ranks import BLOCK_BYTES, blocks
+from .retrieval import sentences_of
+from .rows import check_cache_keys
+from .scoring import (
+    Embeddings,
+    TwoLevelVectors,
+    clip_vectors,
+    embed,
+    fuse,
+    level_scores,
+    text_vectors,
+)
+
+NUM_VIDEOS: Final = 100
+"""Clips of a query in TVR's video retrieval."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predictor:
+    """A split and what predicts for it."""
+
+    card: Card
+    """Whose format is written."""
+    config: EvaluationConfig
+    """The resolved settings."""
+    features: SplitFeatures
+    """The split."""
+    embeddings: Embeddings
+    """Its vectors."""
+    encoder: AlignmentModel | None
+    """The run's heads; None for zero-shot."""
+    weight: float
+    """Of the global score in the fused one."""
+
+
+def write_predictions(
+    cache: Path, run: Path | None, config: EvaluationConfig, folder: Path
+) -> list[Path]:
+    """Write the files of a split's predictions by the fused score; their paths.
+
+    run: None for zero-shot. Raises UserError without a card, for a run of another cache, and for a
+    split without anything that the card asks about.
+    """
+    if config.card is None:
+        raise UserError("predictions are written in a card's format: name one with --card")
+    predictor = load_predictor(cache, run, config, load_card(config.card))
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{predictor.card.name}_{predictor.features.split}"
+    return _files(predictor, folder / stem)
+
+
+def load_predictor(
+    cache: Path, run: Path | None, config: EvaluationConfig, card: Card
+) -> Predictor:
+    """The split's features and vectors, and the weight that validation chooses."""
+    store = FeatureStore.open(cache)
+    runs = [] if run is None else [load_run(run)]
+    check_cache_keys(runs, store)
+    if not runs and store.dim != store.text_dim:
+        raise UserError(
+            f"{cache} has video and text features of two widths, which only heads compare: give a "
+            f"run with --run"
+        )
+    encoder = runs[0].model if runs else None
+    features = read_split(store, config)
+    validation = read_validation(store, config)
+    return Predictor(
+        card=card,
+        config=config,
+        features=features,
+        embeddings=embed(features, encoder),
+        encoder=encoder,
+        weight=choose_fused_weight(validation, encoder, config).value,
+    )
+
+
+def _files(predictor: Predictor, stem: Path) -> list[Path]:
+    card = predictor.card
+    if card.queries == "questions":
+        return _written(_question_content(predictor), stem)
+    if card.moments is None:
+        return [_write_similarities(predictor, stem.with_name(f"{stem.name}.npz"))]
+    content: Callable[[Predictor], tuple[Any, str]] = {
+        "qvhighlights": _highlight_content,
+        "tvr": _corpus_content,
+        "how2r": _corpus_content,
+        "didemo": _ranking_content,
+    }.get(card.importer, _window_content)
+    if not predictor.features.text_ids:
+        raise UserError(f"split {predictor.features.split!r} has no texts: nothing to predict")
+    return _written(content(predictor), stem)
+
+
+def _written(content: tuple[Any, str], stem: Path) -> list[Path]:
+    path = stem.with_name(stem.name + content[1])
+    write_content(content[0], path)
+    return [path]
+
+
+def _queries(predictor: Predictor) -> list[tuple[str, int]]:
+    """Id and a text of every query, with a known moment or not."""
+    ids, texts = moment_queries(
+        predictor.features, np.arange(len(predictor.features.text_ids), dtype=np.int64)
+    )
+    return list(zip(ids, texts.indices[texts.offsets[:-1]].tolist(), strict=True))
+
+
+def _moments(predictor: Predictor, text: int) -> np.ndarray:
+    rules = predictor.config.moments
+    given = (predictor.features, predictor.embeddings, predictor.encoder)
+    return predict_moments(*given, text=text, config=rules)
+
+
+def _window_content(predictor: Predictor) -> tuple[Any, str]:
+    is_charades = predictor.card.importer == "charades_sta"
+    return window_content(
+        {
+            name if is_charades else sentence_id(name): _moments(predictor, text)
+            for name, text in _queries(predictor)
+        }
+    )
+
+
+def _highlight_content(predictor: Predictor) -> tuple[Any, str]:
+    features = predictor.features
+    return [
+        highlight_record(
+            name,
+            features.texts[text],
+            features.clip_ids[features.text_clips[text]],
+            _moments(predictor, text),
+            clip_saliency(features, predictor.embeddings, text=text),
+        )
+        for name, text in _queries(predictor)
+    ], ".jsonl"
+
+
+def _ranking_content(predictor: Predictor) -> tuple[Any, str]:
+    chunks = predictor.config.moments.chunks
+    if chunks is None:
+        raise UserError("DiDeMo's format has runs of chunks: moments.chunks must not be null")
+    given = (predictor.features, predictor.embeddings, predictor.encoder)
+    return [
+        {
+            "annotation_id": official_id(name),
+            "predictions": [list(run) for run in rank_runs(*given, text=text, chunks=chunks)],
+        }
+        for name, text in _queries(predictor)
+    ], ".json"
+
+
+def _corpus_content(predictor: Predictor) -> tuple[Any, str]:
+    """TVR's three tasks; every clip of the split is in video2idx."""
+    features, queries = predictor.features, _queries(predictor)
+    texts = np.array([text for _, text in queries], dtype=np.int64)
+    given = (features, predictor.embeddings, predictor.encoder)
+    searched = predict_in_corpus(
+        *given, texts=texts, weight=predictor.weight, config=predictor.config
+    )
+    content: dict[str, Any] = {"video2idx": {name: k for k, name in enumerate(features.clip_ids)}}
+    content["VCMR"] = [
+        corpus_record(name, features.texts[text], found.clips.tolist(), found.moments)
+        for (name, text), found in zip(queries, searched, strict=True)
+    ]
+    content["SVMR"] = []
+    for name, text in queries:
+        moments, clip = _moments(predictor, text), int(features.text_clips[text])
+        clips = [clip] * len(moments)
+        content["SVMR"].append(corpus_record(name, features.texts[text], clips, moments))
+    content["VR"] = [
+        corpus_record(name, features.texts[text], best.tolist(), _as_moments(scores[best]))
+        for (name, text), (best, scores) in zip(queries, _best_clips(predictor, texts), strict=True)
+    ]
+    return content, ".json"
+
+
+def _as_moments(scores: np.ndarray) -> np.ndarray:
+    """(n, 3): no time, and a score."""
+    return np.column_stack([np.zeros((len(scores), 2)), scores])
+
+
+def _best_clips(predictor: Predictor, texts: np.ndarray) -> Any:
+    """Of each text the best clips, best first, and the scores of all."""
+    clips = clip_vectors(predictor.features, predictor.embeddings)
+    singles = IndexLists.singles(texts)
+    vectors = text_vectors(predictor.embeddings, texts=texts, sentences=singles)
+    for scores_QN in _score_blocks(predictor, vectors, clips):
+        for scores in scores_QN:
+            yield np.argsort(-scores, kind="stable")[:NUM_VIDEOS], scores
+
+
+def _score_blocks(predictor: Predictor, texts: TwoLevelVectors, clips: TwoLevelVectors) -> Any:
+    """(block, N) fused scores of the texts, in blocks."""
+    for start, stop in blocks(texts, clips, block_bytes=BLOCK_BYTES):
+        levels = level_scores(
+            texts.slice(start, stop), clips, config=predictor.config.segment_score
+        )
+        yield fuse(*levels, weight=predictor.weight)
+
+
+def _write_similarities(predictor: Predictor, path: Path) -> Path:
+    """The fused score of every text of the whole clip with every clip of the split."""
+    features = predictor.features
+    texts = np.flatnonzero(~features.text_is_segment)
+    if not len(texts):
+        raise UserError(f"split {features.split!r} has no texts of whole clips: nothing to predict")
+    clips = clip_vectors(features, predictor.embeddings)
+    vectors = text_vectors(
+        predictor.embeddings, texts=texts, sentences=sentences_of(features, texts)
+    )
+    scores_TV = np.concatenate(list(_score_blocks(predictor, vectors, clips)))
+    write_similarities(
+        scores_TV, [features.text_ids[row] for row in texts], features.clip_ids, path
+    )
+    return path
+
+
+def _question_content(predictor: Predictor) -> tuple[Any, str]:
+    questions = predictor.features.questions
+    if "open_ended" in predictor.card.tasks:
+        return answer_content(predictor.card, _open_answers(predictor), {})
+    rows, answers, options = _choices(predictor)
+    if predictor.config.answer_moments:
+        given = (predictor.features, predictor.embeddings, predictor.encoder)
+        spans = answer_moments(*given, chosen=options, rows=rows)
+        return answer_moment_content(answers, dict(zip(answers, spans, strict=True)))
+    known = {
+        questions.question_ids[row]: int(questions.answer_indices[row])
+        for row in rows
+        if questions.answer_indices[row] >= 0
+    }
+    return answer_content(predictor.card, answers, known)
+
+
+def _choices(predictor: Predictor) -> tuple[np.ndarray, dict[str, int | str], np.ndarray]:
+    """Rows of all multiple-choice questions, the chosen index of each, and the options' rows."""
+    questions = predictor.features.questions
+    is_choice = np.array([kind == "multiple_choice" for kind in questions.kinds], dtype=bool)
+    rows = np.flatnonzero(is_choice)
+    if not len(rows):
+        raise UserError(f"split {predictor.features.split!r} has no multiple-choice questions")
+    counts = np.diff(questions.option_offsets)[rows]
+    options, offsets = expand(questions.option_offsets[rows], counts), offsets_of(counts)
+    scores_O = option_scores(
+        predictor.features,
+        predictor.embeddings,
+        options=options,
+        clips=np.repeat(questions.clips[rows], counts),
+        weight=predictor.weight,
+        config=predictor.config,
+    )["fused"]
+    places = chosen_options(scores_O, offsets)
+    indices = (places - offsets[:-1]).tolist()
+    ids = [questions.question_ids[row] for row in rows]
+    return rows, dict(zip(ids, indices, strict=True)), options[places]
+
+
+def _open_answers(predictor: Predictor) -> dict[str, int | str]:
+    """The best answer of the run's vocabulary to each open-ended question."""
+    encoder, questions = predictor.encoder, predictor.features.questions
+    if encoder is None or encoder.answer_head is None or encoder.answer_features is None:
+        raise UserError(
+            "open-ended questions are answered by a run that was trained for it "
+            "(tasks.answer_weight): give one with --run"
+        )
+    rows = np.array(
+        [row for row, kind in enumerate(questions.kinds) if kind == "open_ended"], dtype=np.int64
+    )
+    if not len(rows):
+        raise UserError(f"split {predictor.features.split!r} has no open-ended questions")
+    found: dict[str, int | str] = {}
+    vectors = encoder.encode_texts(encoder.answer_features).detach()
+    for block, scores_KA in scores_of_answers(
+        rows, vectors, predictor.features, predictor.embeddings, encoder
+    ):
+        for row, best in zip(rows[block], scores_KA.argmax(axis=1), strict=True):
+            found[questions.question_ids[row]] = encoder.answers[best]
+    return found

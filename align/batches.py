@@ -91,7 +91,11 @@ class LevelPairs:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LevelBatch:
-    """One level of a batch: V clips or segments against T texts."""
+    """One level of a batch: V clips or segments against T texts.
+
+    Of M runs that train together: videos (M, V), texts (M, T), masks (M, V, T), where V and T are
+    those of the run that has most; what pads the others is in neither mask.
+    """
 
     videos: Tensor
     """(V,) int64, rows of clip_features or segment_features."""
@@ -105,16 +109,25 @@ class LevelBatch:
     """(P,) int64, rows of the pairs of which both belong to one clip; all positives are there."""
     in_clip_columns: Tensor
     """(P,) int64, their columns."""
+    in_clip_runs: Tensor | None = None
+    """(P,) int64, in which of M runs; None for one run."""
+
+    @property
+    def in_clip(self) -> tuple[Tensor, ...]:
+        """What indexes these pairs in a table of the level."""
+        places = (self.in_clip_rows, self.in_clip_columns)
+        return places if self.in_clip_runs is None else (self.in_clip_runs, *places)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """What one step sees."""
+    """What one step sees. Of M runs that train together all has a first dimension M."""
 
     clips: np.ndarray
     """(B,) int64."""
     segments: Tensor
-    """(S,) int64, rows of segment_features: all segments of the clips, clips end to end."""
+    """(S,) int64, rows of segment_features: all segments of the clips, clips end to end; of several
+    runs padded on the right."""
     segment_counts: Tensor
     """(B,) int64, how many of them each clip has."""
     global_level: LevelBatch | None
@@ -274,14 +287,32 @@ def global_pairs(
     captions = split.global_texts
     if captions is None:
         return None
-    if split.texts_per_clip == 1:
+    texts, rows = draw_texts(captions, clips, most=split.texts_per_clip, rng=rng)
+    return global_pairs_of(split, captions, clips, texts=texts, rows=rows)
+
+
+def draw_texts(
+    captions: ClipTexts, clips: np.ndarray, *, most: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """At most so many texts of each clip, and for each its clip's position in `clips`."""
+    if most == 1:
         counts = captions.offsets[clips + 1] - captions.offsets[clips]
         drawn = captions.offsets[clips] + (rng.random(len(clips)) * counts).astype(np.int64)
         rows = np.flatnonzero(counts)
-        texts = captions.texts[drawn[rows]]
-    else:
-        several = ItemsOfClips(items=captions.texts, offsets=captions.offsets)
-        texts, rows = several.draw(clips, most=split.texts_per_clip, rng=rng)
+        return captions.texts[drawn[rows]], rows
+    several = ItemsOfClips(items=captions.texts, offsets=captions.offsets)
+    return several.draw(clips, most=most, rng=rng)
+
+
+def global_pairs_of(
+    split: TrainingSplit,
+    captions: ClipTexts,
+    clips: np.ndarray,
+    *,
+    texts: np.ndarray,
+    rows: np.ndarray,
+) -> LevelPairs:
+    """The pairs of clips with the texts that were drawn for the clips at these positions."""
     # All captions of a clip hold for it, not only those that were drawn.
     known, known_rows = ragged_rows(captions.offsets, clips)
     return LevelPairs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from .config import RunConfig
 
 STATE_FILE: Final = "state.pt"
 FORMAT: Final = 1
+SAVE_EVERY_SECONDS: Final = 10.0
+"""Between two savings of the state, so that short epochs do not spend their time on it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +35,21 @@ class SavedState:
     """Length of the metrics file at that moment; what follows is of the epoch that was cut off."""
     wall_seconds: float
     """That the training took up to that moment."""
+
+
+class SavingClock:
+    """Says when the state of a training is to be saved."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def is_due(self) -> bool:
+        """Whether it was long enough ago that this was made or restarted."""
+        return time.monotonic() - self._since >= SAVE_EVERY_SECONDS
+
+    def restart(self) -> None:
+        """A state was saved."""
+        self._since = time.monotonic()
 
 
 def save_state(run: Path, state: SavedState) -> None:

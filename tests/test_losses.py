@@ -41,7 +41,7 @@ def sparse_in_clip(logits_VT: Tensor, *, positive_VT: Tensor, negative_VT: Tenso
         columns_P=columns,
         positive_P=positive_VT[rows, columns],
         negative_P=negative_VT[rows, columns],
-        num_texts=logits_VT.shape[1],
+        texts=(logits_VT.shape[1],),
     )
 
 
@@ -358,12 +358,53 @@ def test_golden_numbers_of_the_others() -> None:
     assert sparse_in_clip(logits, **masks).item() == pytest.approx(math.log(2) / 2)
 
 
-@pytest.mark.parametrize("loss", EVERY)
-def test_several_tables_at_once_get_the_gradients_that_each_gets_alone(loss: Loss) -> None:
-    """As a sweep needs it, whose members share their batches."""
-    logits, positive, negative = random_case(3)
-    tables = torch.stack([logits, 2 * logits, logits - 1])
-    run = torch.func.grad(lambda table: loss(table, positive_VT=positive, negative_VT=negative))
-    together = torch.func.vmap(run)(tables)
-    for table, found in zip(tables, together, strict=True):
-        torch.testing.assert_close(found, run(table))
+STACKED = (info_nce, sigmoid, all_negatives, hardest_negative)
+
+
+@pytest.mark.parametrize("loss", STACKED)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_stacked_tables_get_the_losses_and_gradients_that_each_gets_alone(
+    loss: Loss, weighted: bool
+) -> None:
+    """As runs that train together have them: of different shapes, padded with masked pairs."""
+    cases = [random_case(seed) for seed in range(6)]
+    shape = [max(case[0].shape[dim] for case in cases) for dim in (0, 1)]
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(len(cases), *shape, generator=generator, dtype=torch.float64)
+    positive, negative = (torch.zeros(len(cases), *shape, dtype=torch.bool) for _ in range(2))
+    weight = torch.rand(len(cases), *shape, generator=generator, dtype=torch.float64)
+    for run, (own, is_positive, is_negative) in enumerate(cases):
+        rows, columns = own.shape
+        logits[run, :rows, :columns] = own
+        positive[run, :rows, :columns] = is_positive
+        negative[run, :rows, :columns] = is_negative
+    logits.requires_grad_()
+    given = {"positive_VT": positive, "negative_VT": negative}
+    given |= {"negative_weight_VT": weight} if weighted else {}
+    together = loss(logits, **given)
+    torch.autograd.backward(together.sum())
+    assert logits.grad is not None
+    for run, (own, _, _) in enumerate(cases):
+        rows, columns = own.shape
+        alone = own.clone().requires_grad_()
+        one = loss(alone, **{name: t[run, :rows, :columns] for name, t in given.items()})
+        torch.autograd.backward(one)
+        torch.testing.assert_close(together[run], one)
+        torch.testing.assert_close(logits.grad[run, :rows, :columns], alone.grad)
+    outside = logits.grad.clone()
+    for run, (own, _, _) in enumerate(cases):
+        outside[run, : own.shape[0], : own.shape[1]] = 0
+    assert not outside.any()
+
+
+def test_stacked_margins_are_each_tables_own() -> None:
+    cases = [random_case(seed) for seed in (3, 3)]
+    logits, positive, negative = (torch.stack(parts) for parts in zip(*cases, strict=True))
+    margins = torch.tensor([0.1, 0.7], dtype=torch.float64)
+    masks = {"positive_VT": positive, "negative_VT": negative}
+    together = hinge(logits, margin=margins, hardest=False, **masks)
+    for run, margin in enumerate(margins.tolist()):
+        own = {name: mask[run] for name, mask in masks.items()}
+        torch.testing.assert_close(
+            together[run], hinge(logits[run], margin=margin, hardest=False, **own)
+        )

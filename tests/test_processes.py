@@ -26,7 +26,7 @@ from mlalign.align.config import (
 from mlalign.align.model import AlignmentModel
 from mlalign.align.objective import loss_terms
 from mlalign.align.processes import average_gradients, is_first_process, share_heads
-from mlalign.align.trainer import untrained_model
+from mlalign.align.training import untrained_model
 
 HEADS: tuple[HeadName, ...] = ("linear", "mlp", "residual", "temporal", "attention")
 TRAIN = split_with_questions(1, num_clips=23)

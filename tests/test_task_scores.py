@@ -12,7 +12,7 @@ from test_tasks import config_of, double, split_with_questions
 
 from mlalign.align.model import AlignmentModel
 from mlalign.align.task_validation import load_task_validation, task_metrics
-from mlalign.align.trainer import untrained_model
+from mlalign.align.training import untrained_model
 from mlalign.evaluate.answers import answer_task, score_answers
 from mlalign.evaluate.config import EvaluationConfig, MomentConfig
 from mlalign.evaluate.evaluation import count_items, find_tasks

@@ -28,7 +28,8 @@ from mlalign.align.objective import loss_terms
 from mlalign.align.task_items import DrawnItems, TaskDataError, moment_items, vocabulary
 from mlalign.align.task_validation import likeliest_spans, load_task_validation, task_metrics
 from mlalign.align.tasks import choice_logits, padded_clips
-from mlalign.align.trainer import fit, untrained_model
+from mlalign.align.trainer import fit
+from mlalign.align.training import untrained_model
 from mlalign.data_manifests.settings import save_settings
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 

@@ -24,7 +24,8 @@ from mlalign.align.config import (
 from mlalign.align.model import build_model
 from mlalign.align.objective import loss_terms
 from mlalign.align.optimiser import build_optimiser, learning_rate_factor
-from mlalign.align.trainer import FitResult, NotFiniteError, fit
+from mlalign.align.trainer import fit
+from mlalign.align.training import FitResult, NotFiniteError
 from mlalign.data_manifests.errors import SettingsError
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 

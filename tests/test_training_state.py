@@ -16,7 +16,7 @@ import pytest
 import torch
 from test_tasks import split_with_questions
 
-from mlalign.align import trainer
+from mlalign.align import trainer, training_state
 from mlalign.align.callbacks import ProgressBar, StepReport, ValidationReport
 from mlalign.align.checkpoint import RunError, load_run
 from mlalign.align.config import (
@@ -28,6 +28,7 @@ from mlalign.align.config import (
     ValidationConfig,
 )
 from mlalign.align.trainer import align_on, fit
+from mlalign.align.training import FitResult
 from mlalign.align.training_state import STATE_FILE, load_state, save_state
 from mlalign.extract.store import SplitFeatures
 
@@ -61,10 +62,10 @@ class Killer:
 
 @pytest.fixture(autouse=True)
 def states_after_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(training_state, "SAVE_EVERY_SECONDS", 0.0)
 
 
-def weights(result: trainer.FitResult) -> dict[str, torch.Tensor]:
+def weights(result: FitResult) -> dict[str, torch.Tensor]:
     return {**result.model.state_dict(), **{f"last.{k}": v for k, v in result.last_weights.items()}}
 
 
@@ -128,12 +129,12 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_training_state import CONFIG, TRAIN, VAL, trainer, Killer
+from test_training_state import CONFIG, TRAIN, VAL, trainer, training_state, Killer
 class Killed(Killer):
     def on_step(self, report):
         if report.step == {step}:
             os.kill(os.getpid(), signal.SIGKILL)
-trainer.SAVE_EVERY_SECONDS = 0.0
+training_state.SAVE_EVERY_SECONDS = 0.0
 trainer.EventsWriter.on_step = Killed({step}).on_step
 trainer.align_on(Path({out!r}), CONFIG, train=TRAIN, validation=VAL, quiet=True)
 """

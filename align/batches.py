@@ -288,7 +288,17 @@ def global_pairs(
     if captions is None:
         return None
     texts, rows = draw_texts(captions, clips, most=split.texts_per_clip, rng=rng)
-    return global_pairs_of(split, captions, clips, texts=texts, rows=rows)
+    # All captions of a clip hold for it, not only those that were drawn.
+    known, known_rows = ragged_rows(captions.offsets, clips)
+    return LevelPairs(
+        videos=clips,
+        texts=texts,
+        in_clip_rows=rows,
+        in_clip_columns=np.arange(len(rows)),
+        in_clip_positive=np.ones(len(rows), dtype=bool),
+        column_words=split.text_words[texts],
+        related=(known_rows, split.text_words[captions.texts[known]]),
+    )
 
 
 def draw_texts(
@@ -302,28 +312,6 @@ def draw_texts(
         return captions.texts[drawn[rows]], rows
     several = ItemsOfClips(items=captions.texts, offsets=captions.offsets)
     return several.draw(clips, most=most, rng=rng)
-
-
-def global_pairs_of(
-    split: TrainingSplit,
-    captions: ClipTexts,
-    clips: np.ndarray,
-    *,
-    texts: np.ndarray,
-    rows: np.ndarray,
-) -> LevelPairs:
-    """The pairs of clips with the texts that were drawn for the clips at these positions."""
-    # All captions of a clip hold for it, not only those that were drawn.
-    known, known_rows = ragged_rows(captions.offsets, clips)
-    return LevelPairs(
-        videos=clips,
-        texts=texts,
-        in_clip_rows=rows,
-        in_clip_columns=np.arange(len(rows)),
-        in_clip_positive=np.ones(len(rows), dtype=bool),
-        column_words=split.text_words[texts],
-        related=(known_rows, split.text_words[captions.texts[known]]),
-    )
 
 
 def segment_pairs(split: TrainingSplit, clips: np.ndarray) -> LevelPairs | None:

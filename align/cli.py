@@ -27,10 +27,16 @@ from .config import RunConfig
 @click.option(
     "--sweep",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="YAML of many runs, trained side by side into the folder; see docs/training.md.",
+    help="YAML of many runs, all trained into the folder; see docs/training.md.",
 )
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="Processes of a sweep.  [default: one per core]"
+)
+@click.option(
+    "--together/--side-by-side",
+    default=None,
+    help="Whether runs of a sweep that differ in numbers only train as one, or each by itself.  "
+    "[default: together on a GPU]",
 )
 @config_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -41,6 +47,7 @@ def main(
     seed: int | None,
     sweep: Path | None,
     jobs: int | None,
+    together: bool | None,
     config: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
@@ -56,10 +63,11 @@ def main(
             raise SettingsError(
                 "a sweep's settings stand in its file: use its base, grid and seeds"
             )
-        _run_sweep(cache, out, sweep, jobs=jobs, as_json=as_json)
+        _run_sweep(cache, out, sweep, jobs=jobs, together=together, as_json=as_json)
         return
-    if jobs is not None:
-        raise SettingsError("--jobs is for a --sweep")
+    for option, given in (("--jobs", jobs), ("--together and --side-by-side", together)):
+        if given is not None:
+            raise SettingsError(f"{option} is for a --sweep")
     if seed is not None:
         overrides = (*overrides, f"seed={seed}")
     settings = load_settings(RunConfig, config, overrides)
@@ -73,7 +81,9 @@ def main(
             click.echo(json.dumps(summary.to_json()) if as_json else summary.line())
 
 
-def _run_sweep(cache: Path, out: Path, sweep: Path, *, jobs: int | None, as_json: bool) -> None:
+def _run_sweep(
+    cache: Path, out: Path, sweep: Path, *, jobs: int | None, together: bool | None, as_json: bool
+) -> None:
     from .processes import is_started_by_torchrun
     from .sweep_config import load_sweep
 
@@ -84,7 +94,7 @@ def _run_sweep(cache: Path, out: Path, sweep: Path, *, jobs: int | None, as_json
     from .leaderboard import board_lines, leaderboard, write_leaderboard
     from .sweep import run_sweep
 
-    results = run_sweep(cache, members, out, jobs=jobs)
+    results = run_sweep(cache, members, out, jobs=jobs, together=together)
     board = leaderboard(results, metric=settings.metric, baseline=settings.baseline)
     write_leaderboard(board, out)
     click.echo(json.dumps(asdict(board)) if as_json else "\n".join(board_lines(board)))

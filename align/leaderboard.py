@@ -15,7 +15,7 @@ import numpy as np
 from ..data_manifests.errors import UserError
 from ..data_manifests.whole_files import write_whole
 from .student import MeanOfSeeds, mean_of_seeds
-from .sweep import MemberResult
+from .sweep_worker import MemberResult
 
 TABLE_FILE: Final = "leaderboard.csv"
 PLOT_FILE: Final = "leaderboard.svg"

@@ -18,7 +18,7 @@ from .config import RunConfig
 from .loss_numbers import stacked_numbers
 from .objective import level_terms, with_total
 from .run_groups import most_at_once
-from .stacked_batches import stacked_batch
+from .stacked_batches import StackedBatches
 from .stacked_model import StackedModel
 from .stacked_weights import StackedWeights, release
 from .trainer import OpenRun, open_run, summary_of, training_on
@@ -106,6 +106,7 @@ class _Group:
     ) -> None:
         """since: when the time began that the runs share."""
         self._data = data
+        self._batches = StackedBatches(data.split)
         self._train, self._validation = train, validation
         self._ended = ended
         self._since = since
@@ -186,7 +187,7 @@ class _Group:
         own = [member.training.begin_epoch() for member in self._members]
         for parts in zip(*own, strict=True):
             clips, rngs = zip(*parts, strict=True)
-            yield stacked_batch(self._data.split, clips, rngs)
+            yield self._batches.make(clips, rngs)
 
     def _take_step(self, batch: Batch, rates: Sequence[float]) -> tuple[list[str], Tensor]:
         """One step of every run; names of the numbers, and (M, K) of each run, on the device."""

@@ -1,69 +1,57 @@
-"""A sweep: many runs on one cache, side by side in processes that share its features."""
+"""A sweep: many runs on one cache, together or side by side in processes that share it."""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from ..data_manifests.errors import UserError
 from ..data_manifests.settings import load_settings, settings_dict
 from ..extract.store import FeatureStore
 from .checkpoint import CONFIG_FILE, RUN_FILE, RunError
 from .config import DataConfig, RunConfig
-from .shared_splits import Splits, shared_splits
+from .run_groups import reason_alone, structure
 from .split_memory import FEATURES_FOLDER, reason_to_map, write_splits
 from .sweep_config import Member
-from .trainer import align_on
+from .sweep_worker import MemberResult, run_content, start_worker, train_members
 
 ATTEMPTS: Final = 2
 """Of a member whose process ended; with another that ends, who did it is not known."""
 LOCK_FILE: Final = ".sweep.lock"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MemberResult:
-    """What became of a member."""
-
-    member: Member
-    summary: Mapping[str, Any] | None
-    """Content of its run.json; None where it failed."""
-    failure: str | None
-    """Why it failed."""
-    is_new: bool
-    """Whether it was trained now; False for one that was there already."""
-
-
 def run_sweep(
-    cache: Path, members: Sequence[Member], out: Path, *, jobs: int | None
+    cache: Path,
+    members: Sequence[Member],
+    out: Path,
+    *,
+    jobs: int | None,
+    together: bool | None = None,
 ) -> list[MemberResult]:
     """Train the members into OUT/ROW-seedN; the results in their order.
 
     Finished runs are kept, unfinished ones finished. A member that fails does not end the others.
+    together: whether members that differ in numbers only train as one; None: those on a GPU.
     jobs: processes side by side, each with its share of the cores; None: as many as there are
-    cores, or one on a GPU. Raises UserError before anything is trained: CacheError, SettingsError
-    for a missing split, RunError where a folder holds a run of other settings or another cache, or
-    where another sweep is at work.
+    cores, or one on a GPU and for members that train together. Raises UserError before anything
+    is trained: CacheError, SettingsError for a missing split, RunError where a folder holds a run
+    of other settings or another cache, or where another sweep is at work.
     """
     store = FeatureStore.open(cache)
     out.mkdir(parents=True, exist_ok=True)
     with _alone_in(out):
-        return _run_members(store, members, out, jobs=jobs)
+        return _run_members(store, members, out, jobs=jobs, together=together)
 
 
 @contextmanager
@@ -80,7 +68,12 @@ def _alone_in(out: Path) -> Iterator[None]:
 
 
 def _run_members(
-    store: FeatureStore, members: Sequence[Member], out: Path, *, jobs: int | None
+    store: FeatureStore,
+    members: Sequence[Member],
+    out: Path,
+    *,
+    jobs: int | None,
+    together: bool | None,
 ) -> list[MemberResult]:
     results = {}
     for member in members:
@@ -94,14 +87,17 @@ def _run_members(
         cores = _num_cores()
         # Of all members, not of those that are missing: a sweep that goes on has the threads, on
         # which the last digits depend, that it had before.
-        jobs = min(jobs or (1 if _uses_gpu(members) else cores), len(members))
+        jobs = min(jobs or (1 if together or _uses_gpu(members) else cores), len(members))
         threads = max(1, cores // jobs)
         folder = out / FEATURES_FOLDER
         shutil.rmtree(folder, ignore_errors=True)  # a killed sweep left it
         folder.mkdir()
         try:
             shared = _share(store, missing, folder)
-            for result in _train(missing, shared, out, jobs=jobs, threads=threads):
+            _say_groups(missing, together=together)
+            for result in _train(
+                missing, shared, out, jobs=jobs, threads=threads, together=together
+            ):
                 results[result.member.folder] = result
                 _say(result, done=len(results), total=len(members))
         finally:
@@ -130,6 +126,7 @@ def _train(
     *,
     jobs: int,
     threads: int,
+    together: bool | None,
 ) -> Iterator[MemberResult]:
     """Results as they come; a process that ends takes no other member with it."""
     left = {member.folder: member for member in members}
@@ -138,36 +135,37 @@ def _train(
     while left:
         # After a process has ended, those it may have worked on, one at a time: then it is known
         # whose it was.
-        suspects = [name for name in left if attempts[name] > 0]
-        names = suspects[:1] or list(left)
+        suspects = [[own] for name, own in left.items() if attempts[name] > 0]
+        groups = suspects[:1] or _groups(left.values(), together=together)
         is_alive, held = context.Pipe(duplex=False)
         with (
             ProcessPoolExecutor(
-                min(jobs, len(names)),
+                min(jobs, len(groups)),
                 mp_context=context,
-                initializer=_start,
+                initializer=start_worker,
                 initargs=(threads, is_alive),
             ) as pool,
             is_alive,
             held,  # closed first: on Ctrl-C no member that waits begins
         ):
-            futures: dict[Future[MemberResult], str] = {
-                pool.submit(_train_one, left[name], shared[left[name].config.data], out): name
-                for name in names
+            futures: dict[Future[list[MemberResult]], list[Member]] = {
+                pool.submit(train_members, group, shared[group[0].config.data], out): group
+                for group in groups
             }
             waiting = set(futures)
             ended: list[str] = []
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
-                    name = futures[future]
                     try:
-                        result = future.result()
+                        results = future.result()
                     except BrokenProcessPool:
-                        ended.append(name)
-                        continue
-                    del left[name]
-                    yield result
+                        results = _finished_in(out, futures[future])
+                        there = {result.member.folder for result in results}
+                        ended += [m.folder for m in futures[future] if m.folder not in there]
+                    for result in results:
+                        del left[result.member.folder]
+                        yield result
         for name in [name for name in ended if (out / name / CONFIG_FILE).exists()] or ended:
             attempts[name] += 1
             if attempts[name] == ATTEMPTS:
@@ -177,61 +175,56 @@ def _train(
                 )
 
 
-_splits: dict[Path, Splits] = {}
-"""Of this worker process, by file: mapped once."""
+def _groups(members: Iterable[Member], *, together: bool | None) -> list[list[Member]]:
+    """The members that a process trains at once."""
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        stacks = _stacks(member, together=together) and reason_alone(member.config) is None
+        groups.setdefault(structure(member.config) if stacks else member.folder, []).append(member)
+    return list(groups.values())
 
 
-def _start(threads: int, is_alive: Connection) -> None:
-    """What a worker process begins with: its threads, and an end when the sweep has ended.
-
-    is_alive: the sweep holds its other end, which the system closes however the sweep ends. A
-    worker that outlived it would write into a run that the sweep, started again, trains too.
-    """
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, and so all workers
-    threading.Thread(target=_end_with, args=(is_alive,), daemon=True).start()
+def _stacks(member: Member, *, together: bool | None) -> bool:
+    """Whether the member is to train together with those that are alike."""
+    return _uses_gpu([member]) if together is None else together
 
 
-def _end_with(sweep: Connection) -> None:
-    try:
-        sweep.recv()
-    except (EOFError, OSError):
-        os._exit(1)
+def _say_groups(members: Sequence[Member], *, together: bool | None) -> None:
+    """Which members train together, and why others that were to do not."""
+    sizes = [len(group) for group in _groups(members, together=together) if len(group) > 1]
+    if sizes:
+        print(
+            f"{' + '.join(map(str, sizes))} of {len(members)} members train together",
+            file=sys.stderr,
+            flush=True,
+        )
+    reasons = [reason_alone(m.config) for m in members if _stacks(m, together=together)]
+    for reason, count in Counter(reason for reason in reasons if reason is not None).items():
+        print(f"{count} of {len(members)} members train alone: {reason}", file=sys.stderr)
 
 
-def _train_one(member: Member, shared: Path, out: Path) -> MemberResult:
-    """In a worker process."""
-    failure = summary = None
-    try:
-        if shared not in _splits:
-            _splits[shared] = shared_splits(shared)
-        train, validation = _splits[shared]
-        run = out / member.folder
-        align_on(run, member.config, train=train, validation=validation, quiet=True)
-        summary = _content(run)
-    except (UserError, OSError) as error:
-        failure = str(error)
-    except Exception as error:  # whatever it is, the other members go on
-        failure = f"{type(error).__name__}: {error}"
-    return MemberResult(member=member, summary=summary, failure=failure, is_new=True)
+def _finished_in(out: Path, group: Sequence[Member]) -> list[MemberResult]:
+    """Those of a group whose process has ended that had been finished before."""
+    return [
+        MemberResult(
+            member=member, summary=run_content(out / member.folder), failure=None, is_new=True
+        )
+        for member in group
+        if (out / member.folder / RUN_FILE).exists()
+    ]
 
 
 def _finished(run: Path, member: Member, *, cache_key: str) -> dict[str, Any] | None:
     """run.json of a finished run of these settings; None when there is none yet."""
     if not (run / RUN_FILE).exists():
         return None
-    content = _content(run)
+    content = run_content(run)
     kept = settings_dict(load_settings(RunConfig, run / CONFIG_FILE))
     if kept != settings_dict(member.config) or content["cache_key"] != cache_key:
         raise RunError(
             f"{run} holds a finished run of other settings or of another cache: choose another "
             f"folder with -o, or delete it"
         )
-    return content
-
-
-def _content(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
     return content
 
 

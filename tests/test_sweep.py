@@ -26,9 +26,11 @@ from mlalign.align.checkpoint import RunError, load_run
 from mlalign.align.cli import main
 from mlalign.align.leaderboard import board_lines, leaderboard
 from mlalign.align.shared_splits import share_splits, shared_splits
+from mlalign.align.split_memory import FEATURES_FOLDER
 from mlalign.align.student import central_share, mean_of_seeds, quantile
-from mlalign.align.sweep import FEATURES_FOLDER, MemberResult, run_sweep
+from mlalign.align.sweep import run_sweep
 from mlalign.align.sweep_config import load_sweep
+from mlalign.align.sweep_worker import MemberResult
 from mlalign.align.trainer import align
 from mlalign.data_manifests.errors import SettingsError, UserError
 from mlalign.extract.store import FeatureStore
@@ -262,7 +264,7 @@ def test_a_sweep_that_goes_on_has_the_threads_that_it_had(small_cache, tmp_path,
     _, members = load_sweep(sweep_file(tmp_path, rows=[{"name": "a"}, {"name": "b"}], seeds=[0]))
     given = []
 
-    def train(missing, shared, out, *, jobs, threads):
+    def train(missing, shared, out, *, jobs, threads, together):
         given.append((len(missing), jobs, threads))
         for own in missing:
             yield MemberResult(member=own, summary=None, failure="not tried", is_new=True)

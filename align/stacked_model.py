@@ -36,7 +36,8 @@ class StackedModel:
             own = [getattr(model, name) for model in models]
             if own[0] is not None:
                 device = first.log_logit_scale.device
-                self._heads[name] = (_without_settings(own[0]), _settings(own, device))
+                settings = _settings(own, device)
+                self._heads[name] = (_without_settings(own[0], settings), settings)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -115,26 +116,32 @@ SETTINGS = ("p", "alpha")
 what a head weighs that which it adds."""
 
 
-def _without_settings(head: nn.Module) -> nn.Module:
-    """A copy of the head, of no memory, whose settings are buffers: they, too, come stacked."""
+def _without_settings(head: nn.Module, settings: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of the head, of no memory, where the settings are buffers: they, too, come stacked."""
     bare = copy.deepcopy(head).to("meta").train()
-    for module in list(bare.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.Dropout):
-                setattr(module, name, _Dropout())
-        if "alpha" in vars(module):
+    for place, module in list(bare.named_modules()):
+        if isinstance(module, nn.Dropout):
+            parent, _, name = place.rpartition(".")
+            drops = f"{place}.p" in settings
+            setattr(bare.get_submodule(parent), name, _Dropout() if drops else nn.Identity())
+        elif "alpha" in vars(module):
             del module.alpha
             module.register_buffer("alpha", torch.zeros(()))
     return bare
 
 
 def _settings(heads: Sequence[nn.Module], device: torch.device) -> dict[str, Tensor]:
-    """(M,) float of each setting, by its dotted name."""
-    return {
-        f"{place}.{name}".removeprefix("."): torch.tensor(
-            [float(getattr(head.get_submodule(place), name)) for head in heads], device=device
-        )
+    """(M,) float of each setting, by its dotted name; not of dropout where none drops anything."""
+    found = {
+        f"{place}.{name}".removeprefix("."): [
+            float(getattr(head.get_submodule(place), name)) for head in heads
+        ]
         for place, module in heads[0].named_modules()
         for name in SETTINGS
         if name in vars(module)
+    }
+    return {
+        name: torch.tensor(values, device=device)
+        for name, values in found.items()
+        if any(values)  # no alpha is 0
     }

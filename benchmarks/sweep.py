@@ -1,12 +1,15 @@
 """A sweep of 16 runs against the same runs in turn, and how often its features are in memory.
 
     python benchmarks/sweep.py                   # less than three minutes on two cores
+    python benchmarks/sweep.py --device cuda     # 16 together on a GPU against in turn, on it too
+    python benchmarks/sweep.py --how together    # what training together costs on a CPU
 
 Features are random: clips of 12 segments, a caption for each clip and a sentence for each segment,
 512 wide. In turn each run has all cores: once as 16 commands, which each start Python and read the
 cache, and once in a single process that reads it once and has started already, which is the
-stricter measure. While the sweep works, the proportional set sizes (PSS) of all its processes are
-added up: a page that n processes map counts as an n-th in each, so that the sum has it once.
+stricter measure; for runs that train together such a process is measured, too. While the sweep
+works, the proportional set sizes (PSS) of all its processes are added up: a page that n processes
+map counts as an n-th in each, so that the sum has it once.
 
 Threads that wait for each other are far slower where somebody else wants a core (a step took 60 ms
 with one thread and 375 to 495 ms with two, beside a busy process), so the CPU time of all other
@@ -29,6 +32,7 @@ import torch
 import yaml
 
 from mlalign.align.split_memory import read_splits
+from mlalign.align.stacked import align_together
 from mlalign.align.sweep_config import Member, load_sweep
 from mlalign.align.trainer import align_on
 from mlalign.extract.store import FeatureStore
@@ -38,54 +42,69 @@ WIDTH, SEGMENTS = 512, 12
 SEEDS = 4
 RATES = (3e-4, 5e-4, 1e-3, 2e-3)
 MIB = 1 << 20
-RESULT = Path(__file__).parent / "results" / "sweep.txt"
+RESULTS = Path(__file__).parent / "results"
 PROGRAM = "from mlalign.align.cli import program; program()"
+HOWS = ("side-by-side", "together")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=1000, help="Of the training split.")
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--how", choices=HOWS, help="Default: together on a GPU.")
     given = parser.parse_args()
-    others = []
+    if given.device == "cuda" and not torch.cuda.is_available():
+        print("torch sees no GPU here: nothing was measured")
+        return
+    how = given.how or HOWS[given.device == "cuda"]
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        cache = make_cache(out / "cache", {"train": given.clips, "val": given.clips // 4})
-        file = out / "sweep.yaml"
-        file.write_text(yaml.safe_dump(sweep_settings(given.epochs)))
-        _, members = load_sweep(file)
-        memory = Memory()
-        others.append(cpu_seconds_of_others())
-        together = seconds_of([str(cache), "--sweep", str(file), "-o", str(out / "sweep")], memory)
-        others.append(cpu_seconds_of_others())
-        commands = sum(
-            seconds_of([str(cache), "--config", str(config), "-o", str(out / "commands" / name)])
-            for name, config in configs_of(members, out / "sweep")
-        )
-        others.append(cpu_seconds_of_others())
-        process = in_one_process(cache, members, out / "process")
-        others.append(cpu_seconds_of_others())
-    beside = [
-        f"others {after - before:.1f} CPU s"
-        for before, after in zip(others, others[1:], strict=False)
-    ]
+        lines = measured(Path(folder), given.clips, given.epochs, device=given.device, how=how)
+    lines.insert(0, " ".join(["# python benchmarks/sweep.py", *sys.argv[1:]]))
+    print("\n".join(lines))
+    name = "sweep" if (given.device, how) == ("cpu", HOWS[0]) else f"sweep-{given.device}-{how}"
+    (RESULTS / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def measured(out: Path, clips: int, epochs: int, *, device: str, how: str) -> list[str]:
+    """Lines of figures."""
+    cache = make_cache(out / "cache", {"train": clips, "val": clips // 4})
+    file = out / "sweep.yaml"
+    file.write_text(yaml.safe_dump(sweep_settings(epochs, device)))
+    _, members = load_sweep(file)
+    memory, beside = Memory(), OtherProcesses()
+    arguments = [str(cache), "--sweep", str(file), "-o", str(out / "sweep"), f"--{how}"]
+    sweep = seconds_of(arguments, memory)
+    figures = [(f"as a sweep, {how}", sweep, sweep, beside.said())]
+    commands = sum(
+        seconds_of([str(cache), "--config", str(config), "-o", str(out / "commands" / name)])
+        for name, config in configs_of(members, out / "sweep")
+    )
+    figures.append(("in turn, a command each", commands, sweep, beside.said()))
+    if device == "cuda":
+        in_one_process(cache, members[:1], out / "warm")  # loads the kernels
+    beside.said()
+    best = sweep
+    if how == "together":
+        best = together_in_one_process(cache, members, out / "stacked")
+        figures.append(("together, in one process", best, best, beside.said()))
+    process = in_one_process(cache, members, out / "process")
+    figures.append(("in turn, in one process", process, best, beside.said()))
     cores = len(os.sched_getaffinity(0))
-    lines = [
-        f"{len(members)} runs of {given.epochs} epochs, {given.clips:,} clips of {SEGMENTS} "
-        f"segments of width {WIDTH}; {cores} cores, torch {torch.__version__}",
-        f"as a sweep, {cores} processes of one thread:   {together:6.1f} s   {beside[0]}",
-        f"in turn, a command each, {cores} threads:      {commands:6.1f} s   {beside[1]}   ratio "
-        f"{together / commands:.2f}",
-        f"in turn, in one process, {cores} threads:      {process:6.1f} s   {beside[2]}   ratio "
-        f"{together / process:.2f}",
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{cores} cores"
+    return [
+        f"{len(members)} runs of {epochs} epochs, {clips:,} clips of {SEGMENTS} segments of "
+        f"width {WIDTH}; {where}, torch {torch.__version__}",
+        *(
+            f"{name + ':':<30} {seconds:7.1f} s   {others}"
+            + (f"   {seconds / fast:.2f} times as long as {fast:.1f} s" if seconds != fast else "")
+            for name, seconds, fast, others in figures
+        ),
         f"features: a file of {memory.file_bytes / MIB:.0f} MiB, mapped by {memory.mapped_by} "
         f"processes at once; in memory, all processes together (PSS): "
         f"{memory.features / MIB:.0f} MiB",
         f"all memory of the sweep's processes (PSS), at most: {memory.total / MIB:.0f} MiB",
     ]
-    lines.insert(0, " ".join(["# python benchmarks/sweep.py", *sys.argv[1:]]))
-    print("\n".join(lines))
-    RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def make_cache(path: Path, num_clips: dict[str, int]) -> Path:
@@ -156,10 +175,10 @@ def text_row(clip_id: str, row: int, split: str, segment: int | None) -> dict[st
     }
 
 
-def sweep_settings(epochs: int) -> dict[str, object]:
+def sweep_settings(epochs: int, device: str) -> dict[str, object]:
     return {
         "base": {
-            "device": "cpu",
+            "device": device,
             "optimiser": {"epochs": epochs},
             "validation": {"patience_epochs": None},
         },
@@ -182,13 +201,37 @@ def in_one_process(cache: Path, members: list[Member], out: Path) -> float:
     return time.perf_counter() - began
 
 
-def cpu_seconds_of_others() -> float:
-    """CPU time that all processes have taken so far, but for this one and its children."""
-    user, nice, system, _, _, irq, softirq, *_ = map(
-        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    )
-    own = os.times()
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - sum(own[:4])
+def together_in_one_process(cache: Path, members: list[Member], out: Path) -> float:
+    """Seconds of the runs together, with reading the cache."""
+
+    def ended(run: Path, error: Exception | None) -> None:
+        if error is not None:
+            raise SystemExit(f"{run.name}: {error}")
+
+    began = time.perf_counter()
+    train, validation = read_splits(FeatureStore.open(cache), members[0].config.data)
+    runs = {out / member.folder: member.config for member in members}
+    align_together(runs, train=train, validation=validation, ended=ended)
+    return time.perf_counter() - began
+
+
+class OtherProcesses:
+    """CPU time that all processes take, but for this one and its children."""
+
+    def __init__(self) -> None:
+        self._seconds = self._taken()
+
+    def said(self) -> str:
+        """Since this was said before."""
+        before, self._seconds = self._seconds, self._taken()
+        return f"others {self._seconds - before:5.1f} CPU s"
+
+    def _taken(self) -> float:
+        user, nice, system, _, _, irq, softirq, *_ = map(
+            int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+        )
+        own = os.times()
+        return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - sum(own[:4])
 
 
 class Memory:

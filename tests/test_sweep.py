@@ -179,6 +179,76 @@ def test_a_sweep_goes_on_where_it_was(swept, small_cache):
     assert result.exit_code == 2 and "holds a finished run of other settings" in result.stderr
 
 
+@pytest.fixture(scope="module")
+def together(swept, small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same sweep, its members trained together, and a row whose head cannot be stacked."""
+    folder = tmp_path_factory.mktemp("together")
+    content = yaml.safe_load(swept[1].read_text())
+    content["rows"].append({"name": "temporal", "set": {"heads.video.name": "temporal"}})
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return folder / "runs", sweep(small_cache, folder / "runs", path, "--together")
+
+
+def test_members_that_train_together_are_normal_runs_with_the_numbers_of_others(together, swept):
+    runs, result = together
+    assert result.exit_code == 1 and "broken-seed0: failed: step" in result.stderr
+    assert "2 + 2 + 2 of 8 members train together" in result.stderr
+    assert "2 of 8 members train alone: the head 'temporal' sees the segments" in result.stderr
+    assert (runs / "leaderboard.csv").exists() and not (runs / FEATURES_FOLDER).exists()
+    for name in ("both-seed0", "both-seed1", "global-seed0", "global-seed1"):
+        metrics = [load_run(out / name).metrics for out in (runs, swept[0] / "runs")]
+        assert metrics[0] == metrics[1]
+        stepped = [
+            [json.loads(line) for line in (out / name / "metrics.jsonl").read_text().splitlines()]
+            for out in (runs, swept[0] / "runs")
+        ]
+        for line, other in zip(*stepped, strict=True):
+            assert line.pop("kind") == other.pop("kind")
+            assert line == pytest.approx(other, rel=1e-4, abs=1e-5)
+    assert load_run(runs / "temporal-seed0").config.heads.video.name == "temporal"
+
+
+def test_on_a_gpu_members_train_together_unless_asked_not_to(tmp_path, monkeypatch):
+    base = {**BASE, "device": "auto"}
+    rows = [{"name": "a"}, {"name": "b", "set": {"device": "cpu"}}]
+    path = sweep_file(tmp_path, base=base, rows=rows, seeds=[0, 1])
+    _, members = load_sweep(path)
+
+    def sizes(together: bool | None) -> list[int]:
+        return [len(group) for group in sweep_module._groups(members, together=together)]
+
+    assert sizes(None) == [1, 1, 1, 1]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert sizes(None) == [2, 1, 1]
+    assert sizes(False) == [1, 1, 1, 1] and sizes(True) == [2, 2]
+
+
+@pytest.mark.parametrize("option", ["--together", "--side-by-side"])
+def test_how_members_train_is_asked_of_a_sweep_only(option, small_cache, tmp_path):
+    result = CliRunner().invoke(main, [str(small_cache), "-o", str(tmp_path / "run"), option])
+    assert result.exit_code == 2 and "is for a --sweep" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_process_costs_no_member_of_its_group(small_cache, tmp_path):
+    rows = [{"name": "a", "set": {"optimiser.epochs": 100}}]
+    base = {**BASE, "validation": {"patience_epochs": None}}
+    _, members = load_sweep(sweep_file(tmp_path, base=base, rows=rows, seeds=[0, 1, 2]))
+    found: list[MemberResult] = []
+
+    def run() -> None:
+        found.extend(run_sweep(small_cache, members, tmp_path / "runs", jobs=None, together=True))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while len(list(tmp_path.glob("runs/*/metrics.jsonl"))) < 3:
+        time.sleep(0.01)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    thread.join(timeout=240)
+    assert [result.failure for result in found] == [None, None, None]
+
+
 @pytest.mark.slow
 def test_a_killed_process_costs_no_member(small_cache, tmp_path):
     rows = [{"name": name, "set": {"optimiser.epochs": 200}} for name in ("a", "b", "c")]

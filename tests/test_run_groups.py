@@ -1,0 +1,141 @@
+"""Which runs train together: those that differ in numbers only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_trainer import synthetic_split
+
+from mlalign.align.batches import load_training_split, make_batch
+from mlalign.align.config import (
+    HeadConfig,
+    HeadName,
+    HeadsConfig,
+    LossConfig,
+    LossName,
+    OptimiserConfig,
+    RunConfig,
+    TaskConfig,
+)
+from mlalign.align.model import build_model
+from mlalign.align.objective import loss_terms
+from mlalign.align.run_groups import NUMBERS, SWITCHED, bytes_of_run, reason_alone, structure
+from mlalign.data_manifests.settings import settings_dict, settings_of
+
+BASE: dict[str, Any] = {
+    "heads": {"video": {"width": 8}, "text": {"width": 8}},
+    "optimiser": {"ema_decay": 0.9, "epochs": 7},
+    "losses": {"in_clip_weight": 0.5, "weak_segment_weight": 0.5},
+    "tasks": {"choice_weight": 0.5, "answer_weight": 0.5, "moment_weight": 0.5},
+}
+OTHERS: dict[str, Any] = {
+    "heads.video.name": "mlp",
+    "heads.text.name": "mlp",
+    "losses.name": "hinge",
+    "losses.weak_pooling": "softmax",
+    "losses.overlap_iou": 0.6,
+    "losses.hardest_from_epoch": 2,
+    "validation.metric": "global_recall_at_1",
+    "data.train_split": "other",
+    "data.validation_split": "other",
+    "data.segments": "uniform:4",
+    "data.partial_clips": "leave_out",
+    "data.memory_gib": 1,
+    "precision": "medium",
+    "device": "cpu",
+}
+"""Another value of settings that a number is not enough for."""
+
+
+def dotted(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def changed(name: str, value: Any) -> RunConfig:
+    """The base with one setting changed."""
+    tree = settings_dict(settings_of(RunConfig, BASE, source="test"))
+    *groups, leaf = name.split(".")
+    place = tree
+    for group in groups:
+        place = place[group]
+    place[leaf] = value
+    return settings_of(RunConfig, tree, source="test")
+
+
+def another(name: str, value: Any) -> Any:
+    """A value that the setting does not have."""
+    if name in OTHERS:
+        return OTHERS[name]
+    if isinstance(value, bool):
+        return not value
+    if value is None:
+        return 3
+    return value + 1 if isinstance(value, int) else value * 0.5 + 0.01
+
+
+ALL = dict(dotted(settings_dict(settings_of(RunConfig, BASE, source="test"))))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_runs_train_together_exactly_when_they_differ_in_the_listed_numbers(name: str) -> None:
+    other = changed(name, another(name, ALL[name]))
+    alike = structure(changed("seed", 0)) == structure(other)
+    assert dict(dotted(settings_dict(other)))[name] != ALL[name]
+    assert alike == (name in NUMBERS or name in SWITCHED)
+
+
+@pytest.mark.parametrize("name", sorted(SWITCHED))
+def test_what_is_on_in_one_run_and_off_in_another_keeps_them_apart(name: str) -> None:
+    off = None if name == "optimiser.ema_decay" else 0
+    assert structure(changed(name, off)) != structure(changed(name, ALL[name]))
+
+
+def test_the_listed_settings_exist() -> None:
+    assert NUMBERS | SWITCHED <= ALL.keys()
+
+
+def test_heads_of_whole_clips_and_tasks_train_alone_and_say_why() -> None:
+    assert reason_alone(RunConfig(losses=LossConfig(name="hinge"))) is None
+    temporal = RunConfig(heads=HeadsConfig(video=HeadConfig(name="temporal")))
+    assert "'temporal' sees the segments of a clip together" in (reason_alone(temporal) or "")
+    asked = dataclasses.replace(temporal, heads=HeadsConfig(), tasks=TaskConfig(choice_weight=1))
+    assert reason_alone(asked) == "tasks are trained (choice)"
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp", "residual"])
+@pytest.mark.parametrize("name", ["info_nce", "sigmoid", "hinge"])
+def test_the_memory_that_is_planned_for_a_run_covers_what_it_takes(
+    head: HeadName, name: LossName
+) -> None:
+    """What a step keeps for the gradients, weights and moments; and it is no ten times more."""
+    config = RunConfig(
+        heads=HeadsConfig(video=HeadConfig(name=head), text=HeadConfig(name=head)),
+        losses=LossConfig(name=name),
+        optimiser=OptimiserConfig(batch_clips=64),
+    )
+    split = load_training_split(
+        synthetic_split(200, dim=64, seed=0), config=config, device=torch.device("cpu")
+    )
+    model = build_model(config, dim_video=64, dim_text=64)
+    batch = make_batch(split, split.clips[:64], rng=np.random.default_rng(0))
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss_terms(model, split, batch, config=config, epoch=1)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    taken = sum(kept.values()) + 3 * 4 * num_parameters
+    planned = bytes_of_run(split, config, num_parameters=num_parameters)
+    assert taken < planned < 10 * taken

@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # N = clips, S = segments, D = width of the features; C = clips of a group, L = its longest clip
+#
+# `of_padded` is what `forward` does, for clips padded to one length: torch.vmap takes it, for the
+# heads of several runs at once, but no lists of ragged clips.
 
 HEAD_WIDTH = 64
 """Of one attention head, as in CLIP's towers (arXiv 2103.00020)."""
@@ -55,6 +58,22 @@ class Temporal(nn.Module):
             _added(segments_SD, said_SD, self.alpha),
         )
 
+    def of_padded(
+        self, clips_ND: Tensor, segments_NLD: Tensor, present_NL: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(N, D) and (N, L, D), from segments of which those in a mask are there, one at least."""
+        places_L = torch.arange(segments_NLD.shape[1], device=segments_NLD.device)
+        tokens_NLD = self.enter(segments_NLD) + _positions(places_L, segments_NLD)
+        for layer in self.layers:
+            tokens_NLD = layer(tokens_NLD, present_NL)
+        said_NLD = self.leave(self.norm(tokens_NLD))
+        sums_ND = said_NLD.where(present_NL[:, :, None], 0).sum(dim=1)
+        mean_ND = sums_ND / present_NL.sum(dim=1, keepdim=True)
+        return (
+            _added(clips_ND, mean_ND, self.alpha),
+            _added(segments_NLD, said_NLD, self.alpha),
+        )
+
 
 class AttentionPooling(nn.Module):
     """A head on clips and segments alike; a clip also gets its segments, pooled by attention.
@@ -86,9 +105,22 @@ class AttentionPooling(nn.Module):
         weighted_SD = shares_S[:, None] * tokens_SD
         sums_ND = torch.segment_reduce(weighted_SD, "sum", lengths=counts_N, axis=0)
         pooled_ND = self.leave(sums_ND / totals_N[:, None])
+        return self._with_pooled(clips_ND, pooled_ND), self.residual(segments_SD)
+
+    def of_padded(
+        self, clips_ND: Tensor, segments_NLD: Tensor, present_NL: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(N, D) and (N, L, D), from segments of which those in a mask are there, one at least."""
+        tokens_NLD = self.norm(segments_NLD)
+        logits_NL = tokens_NLD @ self.query / math.sqrt(len(self.query))
+        shares_NL = logits_NL.masked_fill(~present_NL, -torch.inf).softmax(dim=1)
+        pooled_ND = self.leave((shares_NL[:, :, None] * tokens_NLD).sum(dim=1))
+        return self._with_pooled(clips_ND, pooled_ND), self.residual(segments_NLD)
+
+    def _with_pooled(self, clips_ND: Tensor, pooled_ND: Tensor) -> Tensor:
         length_N1 = clips_ND.norm(dim=-1, keepdim=True)
         clips: Tensor = self.residual(clips_ND) + self.alpha * length_N1 * pooled_ND
-        return clips, self.residual(segments_SD)
+        return clips
 
 
 class _Layer(nn.Module):
@@ -132,11 +164,12 @@ def _groups(counts_N: Tensor) -> list[tuple[Tensor, int]]:
 
 
 def _positions(places_L: Tensor, features: Tensor) -> Tensor:
-    """(L, D): sines and cosines of the place in the clip (arXiv 1706.03762, section 3.5)."""
-    half = torch.arange((features.shape[1] + 1) // 2, device=places_L.device)
+    """(L, D), for features (..., D): sines and cosines of the place in the clip (arXiv 1706.03762,
+    section 3.5)."""
+    half = torch.arange((features.shape[-1] + 1) // 2, device=places_L.device)
     angles = places_L[:, None] * torch.exp(-math.log(1e4) * half / len(half))
     both = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
-    return both[:, : features.shape[1]].to(features.dtype)
+    return both[:, : features.shape[-1]].to(features.dtype)
 
 
 def _spread(values_N: Tensor, counts_N: Tensor, num_segments: int) -> Tensor:

@@ -73,8 +73,6 @@ def _common(settings: Mapping[str, Any], *, prefix: str) -> dict[str, Any]:
 
 def reason_alone(config: RunConfig) -> str | None:
     """Why a run cannot train together with others, for the user; None where it can."""
-    if config.heads.video.name in CLIP_HEADS:
-        return f"the head {config.heads.video.name!r} sees the segments of a clip together"
     if config.tasks.weights:
         return f"tasks are trained ({', '.join(config.tasks.weights)})"
     return None
@@ -94,8 +92,11 @@ def bytes_of_run(split: TrainingSplit, config: RunConfig, *, num_parameters: int
     batch = min(config.optimiser.batch_clips, len(split.clips))
     share = batch / len(split.clips)
     clips = split.clips
-    segments = share * int(np.diff(split.segment_offsets)[clips].sum())
+    counts = np.diff(split.segment_offsets)[clips]
+    segments = share * int(counts.sum())
     rows = batch + segments
+    if config.heads.video.name in CLIP_HEADS:  # whose clips are padded
+        rows += (1 + config.heads.video.layers) * batch * int(counts.max())
     tables = pairs = 0.0
     if split.global_texts is not None:
         counts = np.diff(split.global_texts.offsets)[clips]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .clip_heads import AttentionPooling, Temporal
 from .model import MAX_LOGIT_SCALE, AlignmentModel
 
 # M = runs, n = features of each, D = their width, W = that of the shared space
@@ -31,13 +34,19 @@ class StackedModel:
         self.separate_levels = first.separate_levels
         self.sees_segments_together = first.sees_segments_together
         self._heads: dict[str, tuple[nn.Module, dict[str, Tensor]]] = {}
-        """A module of each head, whose weights come from outside, and settings of the runs'."""
+        """Of each head a module without numbers, and the numbers of all runs that it is to have."""
         for name in ("video_head", "text_head", "segment_video_head", "segment_text_head"):
-            own = [getattr(model, name) for model in models]
-            if own[0] is not None:
-                device = first.log_logit_scale.device
-                settings = _settings(own, device)
-                self._heads[name] = (_without_settings(own[0], settings), settings)
+            heads = [getattr(model, name) for model in models]
+            if heads[0] is not None:
+                self._heads[name] = _stacked_head(
+                    heads,
+                    {
+                        parameter.removeprefix(f"{name}."): weight
+                        for parameter, weight in weights.items()
+                        if parameter.startswith(f"{name}.")
+                    },
+                    device=first.log_logit_scale.device,
+                )
 
     @property
     def logit_scale(self) -> Tensor:
@@ -59,9 +68,15 @@ class StackedModel:
     def encode_videos(
         self, clips: Tensor, segments: Tensor, counts: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(M, N, D_v) clip and (M, S, D_v) segment features -> (M, N, W) and (M, S, W)."""
-        assert not self.sees_segments_together, "heads of whole clips are not stacked"
-        return self.encode_clips(clips), self.encode_segments(segments)
+        """(M, N, D_v) clip features and (M, S, D_v) of their segments, padded on the right, of
+        counts (M, N) each -> (M, N, W) and (M, S, W); what padding becomes means nothing."""
+        if not self.sees_segments_together:
+            return self.encode_clips(clips), self.encode_segments(segments)
+        places = _SegmentPlaces.of(counts, num_segments=segments.shape[1])
+        clips_moved, segments_moved = self._mapped_together("video_head", clips, segments, places)
+        if self.separate_levels:
+            _, segments_moved = self._mapped_together("segment_video_head", clips, segments, places)
+        return F.normalize(clips_moved, dim=-1), F.normalize(segments_moved, dim=-1)
 
     def encode_clips(self, features: Tensor) -> Tensor:
         """(M, n, D_v) clip features -> (M, n, W), normalised: the global level."""
@@ -82,18 +97,73 @@ class StackedModel:
         return self._mapped("segment_text_head" if self.separate_levels else "text_head", features)
 
     def _mapped(self, name: str, features: Tensor) -> Tensor:
-        head, settings = self._heads[name]
-        own = {
-            parameter.removeprefix(f"{name}."): weight
-            for parameter, weight in self._weights.items()
-            if parameter.startswith(f"{name}.")
-        }
+        return F.normalize(self._of_each_run(name, features), dim=-1)
 
-        def of_one(weights: dict[str, Tensor], features: Tensor) -> Any:
-            return functional_call(head, weights, (features,))
+    def _mapped_together(
+        self, name: str, clips: Tensor, segments: Tensor, places: _SegmentPlaces
+    ) -> tuple[Tensor, Tensor]:
+        """Of a head of whole clips, not normalised yet."""
+        padded = segments[places.run, places.rows]
+        clips_moved, padded_moved = self._of_each_run(name, clips, padded, places.present)
+        run = places.run[:, :, 0]
+        return clips_moved, padded_moved[run, places.clips, places.within]
 
-        mapped = torch.vmap(of_one, randomness="different")({**own, **settings}, features)
-        return F.normalize(mapped, dim=-1)
+    def _of_each_run(self, name: str, *given: Tensor) -> Any:
+        """What the head of each run makes of the run's part of the tensors."""
+        head, numbers = self._heads[name]
+
+        def of_one(numbers: dict[str, Tensor], *given: Tensor) -> Any:
+            return functional_call(head, numbers, given)
+
+        # Only this way of attention is made of operations that vmap has stacked ones of.
+        with sdpa_kernel(SDPBackend.MATH):
+            return torch.vmap(of_one, randomness="different")(numbers, *given)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _SegmentPlaces:
+    """Where the segments of clips are, end to end and padded to L, the most that a clip has."""
+
+    run: Tensor
+    """(M, 1, 1) int64, 0 1 2 ..."""
+    rows: Tensor
+    """(M, N, L) int64, the row of each padded one among those end to end; 0 for padding."""
+    present: Tensor
+    """(M, N, L) bool, what is no padding."""
+    clips: Tensor
+    """(M, S) int64, the clip of each that lies end to end."""
+    within: Tensor
+    """(M, S) int64, and its place there."""
+
+    @classmethod
+    def of(cls, counts: Tensor, *, num_segments: int) -> _SegmentPlaces:
+        """counts: (M, N) int64, segments of each clip; num_segments: S, with the padding."""
+        ends = counts.cumsum(dim=1)
+        starts = ends - counts
+        places = torch.arange(int(counts.max()), device=counts.device)
+        present = places < counts[:, :, None]
+        rows = torch.arange(num_segments, device=counts.device).expand(len(counts), -1)
+        clips = torch.searchsorted(ends, rows.contiguous(), right=True).clamp(max=len(ends[0]) - 1)
+        within = (rows - starts.gather(1, clips)).clamp(max=len(places) - 1)
+        return cls(
+            run=torch.arange(len(counts), device=counts.device)[:, None, None],
+            rows=(starts[:, :, None] + places).where(present, 0),
+            present=present,
+            clips=clips,
+            within=within,
+        )
+
+
+class _OfPadded(nn.Module):
+    """A head of whole clips that is called with padded ones."""
+
+    def __init__(self, head: Temporal | AttentionPooling) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, clips: Tensor, segments: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Temporal.of_padded`."""
+        return self.head.of_padded(clips, segments, present)
 
 
 class _Dropout(nn.Module):
@@ -114,6 +184,17 @@ class _Dropout(nn.Module):
 SETTINGS = ("p", "alpha")
 """Attributes of modules in which models that are stacked may differ: the rate of a dropout, and
 what a head weighs that which it adds."""
+
+
+def _stacked_head(
+    heads: Sequence[nn.Module], weights: Mapping[str, Tensor], *, device: torch.device
+) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A module without numbers, and the weights and settings of all runs that it is to have."""
+    settings = _settings(heads, device)
+    bare, numbers = _without_settings(heads[0], settings), {**weights, **settings}
+    if isinstance(bare, Temporal | AttentionPooling):
+        return _OfPadded(bare), {f"head.{name}": value for name, value in numbers.items()}
+    return bare, numbers
 
 
 def _without_settings(head: nn.Module, settings: Mapping[str, Tensor]) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -103,22 +102,20 @@ def test_the_listed_settings_exist() -> None:
     assert NUMBERS | SWITCHED <= ALL.keys()
 
 
-def test_heads_of_whole_clips_and_tasks_train_alone_and_say_why() -> None:
-    assert reason_alone(RunConfig(losses=LossConfig(name="hinge"))) is None
-    temporal = RunConfig(heads=HeadsConfig(video=HeadConfig(name="temporal")))
-    assert "'temporal' sees the segments of a clip together" in (reason_alone(temporal) or "")
-    asked = dataclasses.replace(temporal, heads=HeadsConfig(), tasks=TaskConfig(choice_weight=1))
-    assert reason_alone(asked) == "tasks are trained (choice)"
+def test_runs_with_tasks_train_alone_and_say_why() -> None:
+    assert reason_alone(RunConfig()) is None
+    asked = RunConfig(tasks=TaskConfig(choice_weight=1, moment_weight=1))
+    assert reason_alone(asked) == "tasks are trained (choice, moment)"
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp", "residual"])
+@pytest.mark.parametrize("head", ["linear", "mlp", "residual", "temporal", "attention"])
 @pytest.mark.parametrize("name", ["info_nce", "sigmoid", "hinge"])
 def test_the_memory_that_is_planned_for_a_run_covers_what_it_takes(
     head: HeadName, name: LossName
 ) -> None:
     """What a step keeps for the gradients, weights and moments; and it is no ten times more."""
     config = RunConfig(
-        heads=HeadsConfig(video=HeadConfig(name=head), text=HeadConfig(name=head)),
+        heads=HeadsConfig(video=HeadConfig(name=head)),
         losses=LossConfig(name=name),
         optimiser=OptimiserConfig(batch_clips=64),
     )

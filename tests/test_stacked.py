@@ -143,6 +143,10 @@ def test_runs_get_the_numbers_that_they_get_alone(
         ({"name": "hinge", "in_clip_negative_weight": 3}, {}),
         ({"name": "sigmoid", "cross_clip_negative_weight": 0}, {}),
         ({"weak_segment_weight": 1}, {}),
+        (EVERY_TERM, {"name": "temporal", "text": "residual"}),
+        (EVERY_TERM, {"name": "attention", "text": "linear"}),
+        ({}, {"name": "temporal", "text": "identity", "separate_levels": True}),
+        ({}, {"name": "attention", "text": "residual", "separate_levels": True}),
     ],
 )
 def test_so_do_runs_of_other_structures(

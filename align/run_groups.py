@@ -25,6 +25,7 @@ NUMBERS: Final = frozenset(
         "losses.temperature",
         "losses.weak_temperature",
         "losses.margin",
+        "tasks.answer_dropout",
         "optimiser.learning_rate",
         "optimiser.weight_decay",
         "optimiser.warmup_epochs",
@@ -39,6 +40,9 @@ SWITCHED: Final = frozenset(
         "losses.segment_weight",
         "losses.in_clip_weight",
         "losses.weak_segment_weight",
+        "tasks.choice_weight",
+        "tasks.answer_weight",
+        "tasks.moment_weight",
         "optimiser.ema_decay",
     }
 )
@@ -69,13 +73,6 @@ def _common(settings: Mapping[str, Any], *, prefix: str) -> dict[str, Any]:
         elif name not in NUMBERS:
             kept[key] = value
     return kept
-
-
-def reason_alone(config: RunConfig) -> str | None:
-    """Why a run cannot train together with others, for the user; None where it can."""
-    if config.tasks.weights:
-        return f"tasks are trained ({', '.join(config.tasks.weights)})"
-    return None
 
 
 def most_at_once(split: TrainingSplit, config: RunConfig, *, num_parameters: int) -> int:

@@ -20,6 +20,7 @@ from .objective import level_terms, with_total
 from .run_groups import most_at_once
 from .stacked_batches import StackedBatches
 from .stacked_model import StackedModel
+from .stacked_tasks import stacked_task_terms
 from .stacked_weights import StackedWeights, release
 from .trainer import OpenRun, open_run, summary_of, training_on
 from .training import Training, TrainingData, load_training_data, untrained_model
@@ -56,7 +57,9 @@ def align_together(
     first = runs[next(iter(epochs))]
     with training_on(first) as device:
         model = untrained_model(first, train)
-        data = load_training_data(train, validation, config=first, device=device, answers=())
+        data = load_training_data(
+            train, validation, config=first, device=device, answers=model.answers
+        )
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         waiting = [[p for p in epochs if epochs[p] == epoch] for epoch in {*epochs.values()}]
         while waiting:
@@ -193,9 +196,18 @@ class _Group:
         """One step of every run; names of the numbers, and (M, K) of each run, on the device."""
         split, numbers = self._data.split, self._numbers
         first = self._members[0].training
-        _, terms = level_terms(
+        vectors, terms = level_terms(
             self._model, split, batch, numbers, losses=first.config.losses, epoch=first.epoch
         )
+        if batch.drawn:
+            terms |= stacked_task_terms(
+                self._model,
+                split,
+                batch.drawn,
+                vectors,
+                batch.segment_counts,
+                config=first.config.tasks,
+            )
         values = with_total(terms, numbers, device=split.device)
         values["logit_scale"] = self._model.logit_scale
         # The sum of the losses has for each run the gradient of its own.

@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from .batches import Batch, ClipTexts, LevelBatch, TrainingSplit, draw_texts
+from .config import TaskName
+from .task_items import DrawnItems, draw_items
 
 # M = runs, B = clips of each, V = clips or segments, T = texts, both of the run that has most
+# N = clips, L = segments of the longest, S = those of all, of the run that has most
 # n = items of all runs, end to end; P = pairs inside the clips; R = pairs that are related
 
 
@@ -48,6 +51,40 @@ class _Items:
         return self.padded(torch.ones_like(self.run, dtype=torch.bool))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentPlaces:
+    """Where the segments of clips are, end to end and padded to L, the most that a clip has."""
+
+    run: Tensor
+    """(M, 1, 1) int64, 0 1 2 ..."""
+    rows: Tensor
+    """(M, N, L) int64, the row of each padded one among those end to end; 0 for padding."""
+    present: Tensor
+    """(M, N, L) bool, what is no padding."""
+    clips: Tensor
+    """(M, S) int64, the clip of each that lies end to end."""
+    within: Tensor
+    """(M, S) int64, and its place there."""
+
+    @classmethod
+    def of(cls, counts: Tensor, *, num_segments: int) -> SegmentPlaces:
+        """counts: (M, N) int64, segments of each clip; num_segments: S, with the padding."""
+        ends = counts.cumsum(dim=1)
+        starts = ends - counts
+        places = torch.arange(int(counts.max()), device=counts.device)
+        present = places < counts[:, :, None]
+        rows = torch.arange(num_segments, device=counts.device).expand(len(counts), -1)
+        clips = torch.searchsorted(ends, rows.contiguous(), right=True).clamp(max=len(ends[0]) - 1)
+        within = (rows - starts.gather(1, clips)).clamp(max=len(places) - 1)
+        return cls(
+            run=torch.arange(len(counts), device=counts.device)[:, None, None],
+            rows=(starts[:, :, None] + places).where(present, 0),
+            present=present,
+            clips=clips,
+            within=within,
+        )
+
+
 class StackedBatches:
     """Makes the batches of several runs from a split."""
 
@@ -67,7 +104,7 @@ class StackedBatches:
 
     def make(self, clips: Sequence[np.ndarray], rngs: Sequence[np.random.Generator]) -> Batch:
         """The batch of M runs, of which each alone has clips (B,) int64 and draws from its
-        generator. Of tasks nothing is drawn."""
+        generator. Items of tasks are (M, K); those that pad a run's have the clip -1."""
         split = self._split
         clips_MB = np.stack(clips)
         counts_MB = np.diff(split.segment_offsets)[clips_MB]
@@ -79,10 +116,26 @@ class StackedBatches:
             clips=clips_MB,
             segments=segments.padded(rows),
             segment_counts=self._sent(counts_MB),
-            global_level=self._global_level(clips, every, rngs),
+            global_level=self._global_level(clips, every, rngs),  # texts are drawn before items
             segment_level=self._segment_level(clips_MB, every, rows, segments),
-            drawn={},
+            drawn=self._drawn(clips, rngs),
         )
+
+    def _drawn(
+        self, clips: Sequence[np.ndarray], rngs: Sequence[np.random.Generator]
+    ) -> dict[TaskName, DrawnItems]:
+        most = self._split.items_per_clip
+        of_runs = [
+            draw_items(self._split.tasks, own, most=most, rng=rng)
+            for own, rng in zip(clips, rngs, strict=True)
+        ]
+        return {
+            task: DrawnItems(
+                items=_padded([drawn[task].items for drawn in of_runs], filler=0),
+                clips=_padded([drawn[task].clips for drawn in of_runs], filler=-1),
+            )
+            for task in of_runs[0]
+        }
 
     def _global_level(
         self, clips: Sequence[np.ndarray], every: Tensor, rngs: Sequence[np.random.Generator]
@@ -224,6 +277,14 @@ class _SentTexts:
 
     texts: Tensor
     offsets: Tensor
+
+
+def _padded(arrays: Sequence[np.ndarray], *, filler: int) -> np.ndarray:
+    """(M, most) int64: arrays of different lengths, with a filler behind the shorter ones."""
+    table = np.full((len(arrays), max(map(len, arrays))), filler, dtype=np.int64)
+    for row, array in zip(table, arrays, strict=True):
+        row[: len(array)] = array
+    return table
 
 
 def _ragged(offsets: Tensor, items: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:

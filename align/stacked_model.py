@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .clip_heads import AttentionPooling, Temporal
 from .model import MAX_LOGIT_SCALE, AlignmentModel
+from .stacked_batches import SegmentPlaces
 
 # M = runs, n = features of each, D = their width, W = that of the shared space
 
@@ -35,18 +35,15 @@ class StackedModel:
         self.sees_segments_together = first.sees_segments_together
         self._heads: dict[str, tuple[nn.Module, dict[str, Tensor]]] = {}
         """Of each head a module without numbers, and the numbers of all runs that it is to have."""
-        for name in ("video_head", "text_head", "segment_video_head", "segment_text_head"):
-            heads = [getattr(model, name) for model in models]
-            if heads[0] is not None:
-                self._heads[name] = _stacked_head(
-                    heads,
-                    {
-                        parameter.removeprefix(f"{name}."): weight
-                        for parameter, weight in weights.items()
-                        if parameter.startswith(f"{name}.")
-                    },
-                    device=first.log_logit_scale.device,
-                )
+        for name, _ in first.named_children():
+            own = {
+                parameter.removeprefix(f"{name}."): weight
+                for parameter, weight in weights.items()
+                if parameter.startswith(f"{name}.")
+            }
+            heads = [model.get_submodule(name) for model in models]
+            self._heads[name] = _stacked_head(heads, own, device=first.log_logit_scale.device)
+        self._answers = first.answer_features
 
     @property
     def logit_scale(self) -> Tensor:
@@ -72,7 +69,7 @@ class StackedModel:
         counts (M, N) each -> (M, N, W) and (M, S, W); what padding becomes means nothing."""
         if not self.sees_segments_together:
             return self.encode_clips(clips), self.encode_segments(segments)
-        places = _SegmentPlaces.of(counts, num_segments=segments.shape[1])
+        places = SegmentPlaces.of(counts, num_segments=segments.shape[1])
         clips_moved, segments_moved = self._mapped_together("video_head", clips, segments, places)
         if self.separate_levels:
             _, segments_moved = self._mapped_together("segment_video_head", clips, segments, places)
@@ -96,11 +93,27 @@ class StackedModel:
         """(M, n, D_t) text features -> (M, n, W), normalised: for the segment level."""
         return self._mapped("segment_text_head" if self.separate_levels else "text_head", features)
 
+    @property
+    def answer_features(self) -> Tensor:
+        """(M, A, D_t), of the vocabulary, which the runs have in common."""
+        assert self._answers is not None
+        return self._answers.expand(len(self._weights["log_logit_scale"]), -1, -1)
+
+    def answer_head(self, questions: Tensor, segments: Tensor, present: Tensor) -> Tensor:
+        """`AnswerHead` of (M, K, W), (M, K, L, W) and (M, K, L) -> (M, K, W)."""
+        found: Tensor = self._of_each_run("answer_head", questions, segments, present)
+        return found
+
+    def moment_head(self, logits: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """`MomentHead` of (M, K, L) both -> (M, K, L) each."""
+        logs: tuple[Tensor, Tensor] = self._of_each_run("moment_head", logits, present)
+        return logs
+
     def _mapped(self, name: str, features: Tensor) -> Tensor:
         return F.normalize(self._of_each_run(name, features), dim=-1)
 
     def _mapped_together(
-        self, name: str, clips: Tensor, segments: Tensor, places: _SegmentPlaces
+        self, name: str, clips: Tensor, segments: Tensor, places: SegmentPlaces
     ) -> tuple[Tensor, Tensor]:
         """Of a head of whole clips, not normalised yet."""
         padded = segments[places.run, places.rows]
@@ -118,40 +131,6 @@ class StackedModel:
         # Only this way of attention is made of operations that vmap has stacked ones of.
         with sdpa_kernel(SDPBackend.MATH):
             return torch.vmap(of_one, randomness="different")(numbers, *given)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _SegmentPlaces:
-    """Where the segments of clips are, end to end and padded to L, the most that a clip has."""
-
-    run: Tensor
-    """(M, 1, 1) int64, 0 1 2 ..."""
-    rows: Tensor
-    """(M, N, L) int64, the row of each padded one among those end to end; 0 for padding."""
-    present: Tensor
-    """(M, N, L) bool, what is no padding."""
-    clips: Tensor
-    """(M, S) int64, the clip of each that lies end to end."""
-    within: Tensor
-    """(M, S) int64, and its place there."""
-
-    @classmethod
-    def of(cls, counts: Tensor, *, num_segments: int) -> _SegmentPlaces:
-        """counts: (M, N) int64, segments of each clip; num_segments: S, with the padding."""
-        ends = counts.cumsum(dim=1)
-        starts = ends - counts
-        places = torch.arange(int(counts.max()), device=counts.device)
-        present = places < counts[:, :, None]
-        rows = torch.arange(num_segments, device=counts.device).expand(len(counts), -1)
-        clips = torch.searchsorted(ends, rows.contiguous(), right=True).clamp(max=len(ends[0]) - 1)
-        within = (rows - starts.gather(1, clips)).clamp(max=len(places) - 1)
-        return cls(
-            run=torch.arange(len(counts), device=counts.device)[:, None, None],
-            rows=(starts[:, :, None] + places).where(present, 0),
-            present=present,
-            clips=clips,
-            within=within,
-        )
 
 
 class _OfPadded(nn.Module):

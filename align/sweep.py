@@ -6,7 +6,6 @@ import fcntl
 import os
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +20,7 @@ from ..data_manifests.settings import load_settings, settings_dict
 from ..extract.store import FeatureStore
 from .checkpoint import CONFIG_FILE, RUN_FILE, RunError
 from .config import DataConfig, RunConfig
-from .run_groups import reason_alone, structure
+from .run_groups import structure
 from .split_memory import FEATURES_FOLDER, reason_to_map, write_splits
 from .sweep_config import Member
 from .sweep_worker import MemberResult, run_content, start_worker, train_members
@@ -179,18 +178,13 @@ def _groups(members: Iterable[Member], *, together: bool | None) -> list[list[Me
     """The members that a process trains at once."""
     groups: dict[str, list[Member]] = {}
     for member in members:
-        stacks = _stacks(member, together=together) and reason_alone(member.config) is None
+        stacks = _uses_gpu([member]) if together is None else together
         groups.setdefault(structure(member.config) if stacks else member.folder, []).append(member)
     return list(groups.values())
 
 
-def _stacks(member: Member, *, together: bool | None) -> bool:
-    """Whether the member is to train together with those that are alike."""
-    return _uses_gpu([member]) if together is None else together
-
-
 def _say_groups(members: Sequence[Member], *, together: bool | None) -> None:
-    """Which members train together, and why others that were to do not."""
+    """How many members train together, for the user."""
     sizes = [len(group) for group in _groups(members, together=together) if len(group) > 1]
     if sizes:
         print(
@@ -198,9 +192,6 @@ def _say_groups(members: Sequence[Member], *, together: bool | None) -> None:
             file=sys.stderr,
             flush=True,
         )
-    reasons = [reason_alone(m.config) for m in members if _stacks(m, together=together)]
-    for reason, count in Counter(reason for reason in reasons if reason is not None).items():
-        print(f"{count} of {len(members)} members train alone: {reason}", file=sys.stderr)
 
 
 def _finished_in(out: Path, group: Sequence[Member]) -> list[MemberResult]:

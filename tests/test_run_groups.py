@@ -19,11 +19,10 @@ from mlalign.align.config import (
     LossName,
     OptimiserConfig,
     RunConfig,
-    TaskConfig,
 )
 from mlalign.align.model import build_model
 from mlalign.align.objective import loss_terms
-from mlalign.align.run_groups import NUMBERS, SWITCHED, bytes_of_run, reason_alone, structure
+from mlalign.align.run_groups import NUMBERS, SWITCHED, bytes_of_run, structure
 from mlalign.data_manifests.settings import settings_dict, settings_of
 
 BASE: dict[str, Any] = {
@@ -100,12 +99,6 @@ def test_what_is_on_in_one_run_and_off_in_another_keeps_them_apart(name: str) ->
 
 def test_the_listed_settings_exist() -> None:
     assert NUMBERS | SWITCHED <= ALL.keys()
-
-
-def test_runs_with_tasks_train_alone_and_say_why() -> None:
-    assert reason_alone(RunConfig()) is None
-    asked = RunConfig(tasks=TaskConfig(choice_weight=1, moment_weight=1))
-    assert reason_alone(asked) == "tasks are trained (choice, moment)"
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "residual", "temporal", "attention"])

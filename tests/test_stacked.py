@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from split_fixtures import DIM, random_split
+from test_tasks import split_with_questions
 
 from mlalign.align import stacked, training_state
 from mlalign.align.batches import epoch_clips, load_training_split, make_batch
@@ -23,6 +24,7 @@ from mlalign.align.config import (
     LossName,
     OptimiserConfig,
     RunConfig,
+    TaskConfig,
     ValidationConfig,
 )
 from mlalign.align.loss_numbers import stacked_numbers
@@ -43,6 +45,15 @@ EVERY_TERM = {"in_clip_weight": 0.5, "weak_segment_weight": 1.0, "weak_pooling":
 Ended = dict[str, Exception | None]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Steps are so small here that threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def config_of(run: int, *, losses: Mapping[str, Any] | None = None, **heads: Any) -> RunConfig:
     """Runs 0, 1, 2 ... that differ in every number that runs of a group may differ in."""
     head = HeadConfig(name=heads.pop("name", "residual"), alpha=1 + run / 10)
@@ -54,8 +65,7 @@ def config_of(run: int, *, losses: Mapping[str, Any] | None = None, **heads: Any
             margin=0.1 + 0.05 * run,
             weak_temperature=0.05 + 0.02 * run,
             global_weight=1 + run,
-            segment_weight=1 / (1 + run),
-            **(losses or {}),
+            **{"segment_weight": 1 / (1 + run), **(losses or {})},
         ),
         optimiser=OptimiserConfig(
             epochs=4,
@@ -104,10 +114,11 @@ def check_alike(run: Path, alone: Path) -> None:
     for content in contents:
         del content["wall_seconds"], content["logit_scale"]
     assert contents[0] == contents[1]
-    for best, other in zip(
-        load_run(run).model.parameters(), load_run(alone).model.parameters(), strict=True
-    ):
-        torch.testing.assert_close(best, other, rtol=1e-4, atol=TOLERANCE)
+    weights, expected_weights = (load_run(folder).model.state_dict() for folder in (run, alone))
+    for name, weight in weights.items():
+        # Softmax cancels the bias of keys: its gradient is rounding, of which Adam makes steps.
+        if not name.endswith("attention_enter.bias"):
+            torch.testing.assert_close(weight, expected_weights[name], rtol=1e-4, atol=TOLERANCE)
 
 
 def check_group(out: Path, configs: list[RunConfig], *, train: Any = TRAIN, val: Any = VAL) -> None:
@@ -153,6 +164,38 @@ def test_so_do_runs_of_other_structures(
     losses: dict[str, Any], heads: dict[str, Any], tmp_path: Path
 ) -> None:
     check_group(tmp_path, [config_of(run, losses=losses, **heads) for run in range(2)])
+
+
+ASKED = split_with_questions(1, num_clips=30)
+ASKED_VAL = dataclasses.replace(split_with_questions(2, num_clips=24), split="val")
+
+
+@pytest.mark.parametrize(
+    ("weights", "losses", "heads"),
+    [
+        ({"choice_weight": 0.5, "answer_weight": 0.7, "moment_weight": 0.3}, {}, {}),
+        ({"choice_weight": 1.0}, {"segment_weight": 0}, {"name": "linear"}),
+        ({"choice_weight": 1.0, "moment_weight": 1.0}, {}, {"separate_levels": True}),
+        ({"answer_weight": 1.0}, {"name": "sigmoid"}, {"name": "temporal", "text": "mlp"}),
+        ({"moment_weight": 1.0}, {"name": "hinge"}, {"name": "identity", "text": "identity"}),
+    ],
+)
+def test_so_do_runs_with_tasks(
+    weights: dict[str, float], losses: dict[str, Any], heads: dict[str, Any], tmp_path: Path
+) -> None:
+    """Questions and moments of ragged clips, batches in which a run has none."""
+    configs = [config_of(run, losses=losses, **heads) for run in range(2)]
+    configs = [
+        dataclasses.replace(
+            c,
+            tasks=TaskConfig(
+                items_per_clip=2, **{name: weight * (1 + run) for name, weight in weights.items()}
+            ),
+            optimiser=dataclasses.replace(c.optimiser, epochs=3, batch_clips=4),
+        )
+        for run, c in enumerate(configs)
+    ]
+    check_group(tmp_path, configs, train=ASKED, val=ASKED_VAL)
 
 
 def test_a_head_that_no_term_trains_stays_as_it_is_too(tmp_path: Path) -> None:

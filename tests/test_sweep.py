@@ -181,20 +181,15 @@ def test_a_sweep_goes_on_where_it_was(swept, small_cache):
 
 @pytest.fixture(scope="module")
 def together(swept, small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The same sweep, its members trained together, and a row whose head cannot be stacked."""
+    """The same sweep, its members trained together."""
     folder = tmp_path_factory.mktemp("together")
-    content = yaml.safe_load(swept[1].read_text())
-    content["rows"].append({"name": "temporal", "set": {"heads.video.name": "temporal"}})
-    path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return folder / "runs", sweep(small_cache, folder / "runs", path, "--together")
+    return folder / "runs", sweep(small_cache, folder / "runs", swept[1], "--together")
 
 
 def test_members_that_train_together_are_normal_runs_with_the_numbers_of_others(together, swept):
     runs, result = together
     assert result.exit_code == 1 and "broken-seed0: failed: step" in result.stderr
-    assert "2 + 2 + 2 of 8 members train together" in result.stderr
-    assert "2 of 8 members train alone: the head 'temporal' sees the segments" in result.stderr
+    assert "2 + 2 + 2 of 6 members train together" in result.stderr
     assert (runs / "leaderboard.csv").exists() and not (runs / FEATURES_FOLDER).exists()
     for name in ("both-seed0", "both-seed1", "global-seed0", "global-seed1"):
         metrics = [load_run(out / name).metrics for out in (runs, swept[0] / "runs")]
@@ -206,7 +201,6 @@ def test_members_that_train_together_are_normal_runs_with_the_numbers_of_others(
         for line, other in zip(*stepped, strict=True):
             assert line.pop("kind") == other.pop("kind")
             assert line == pytest.approx(other, rel=1e-4, abs=1e-5)
-    assert load_run(runs / "temporal-seed0").config.heads.video.name == "temporal"
 
 
 def test_on_a_gpu_members_train_together_unless_asked_not_to(tmp_path, monkeypatch):

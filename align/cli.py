@@ -30,7 +30,9 @@ from .config import RunConfig
     help="YAML of many runs, all trained into the folder; see docs/training.md.",
 )
 @click.option(
-    "--jobs", type=click.IntRange(min=1), help="Processes of a sweep.  [default: one per core]"
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Processes of a sweep.  [default: one per core; one on a GPU and with --together]",
 )
 @click.option(
     "--together/--side-by-side",

@@ -51,6 +51,10 @@ SHARE_OF_FREE: Final = 0.8
 """Of the device's free memory that runs which train together may fill."""
 FLOATS_PER_ROW: Final = 24
 """Of a feature in the batch, in units of the largest width: what a head keeps for the gradients."""
+ROWS_PER_ITEM: Final = 8
+"""Of a task: its options, or its text, and what the head of the task makes of it."""
+ITEM_SEGMENTS_PER_ROW: Final = 8
+"""Segments of its clip that are gathered for an item of a task take so much less than a row."""
 FLOATS_PER_PAIR: Final = 14
 """Of a table of similarities: logits, exponentials, gradients, masks."""
 FLOATS_PER_WEIGHT: Final = 10
@@ -96,8 +100,8 @@ def bytes_of_run(split: TrainingSplit, config: RunConfig, *, num_parameters: int
         rows += (1 + config.heads.video.layers) * batch * int(counts.max())
     tables = pairs = 0.0
     if split.global_texts is not None:
-        counts = np.diff(split.global_texts.offsets)[clips]
-        texts = share * int(np.minimum(counts, split.texts_per_clip).sum())
+        captions = np.diff(split.global_texts.offsets)[clips]
+        texts = share * int(np.minimum(captions, split.texts_per_clip).sum())
         rows += texts * (2 if config.heads.separate_levels else 1)
         tables += batch * texts
         if config.losses.weak_segment_weight > 0:
@@ -107,6 +111,8 @@ def bytes_of_run(split: TrainingSplit, config: RunConfig, *, num_parameters: int
         rows += texts
         tables += segments * texts
         pairs = share * len(split.segment_pairs.segments)
+    items = len(config.tasks.weights) * batch * config.tasks.items_per_clip
+    rows += items * (ROWS_PER_ITEM + int(counts.max()) / ITEM_SEGMENTS_PER_ROW)
     heads = config.heads.video, config.heads.text
     features = split.clip_features.shape[1], split.text_features.shape[1]
     width = max(*features, *(head.width or 0 for head in heads), *(h.hidden or 0 for h in heads))

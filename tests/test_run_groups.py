@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_tasks import split_with_questions
 from test_trainer import synthetic_split
 
 from mlalign.align.batches import load_training_split, make_batch
@@ -19,11 +20,14 @@ from mlalign.align.config import (
     LossName,
     OptimiserConfig,
     RunConfig,
+    TaskConfig,
 )
-from mlalign.align.model import build_model
 from mlalign.align.objective import loss_terms
 from mlalign.align.run_groups import NUMBERS, SWITCHED, bytes_of_run, structure
+from mlalign.align.task_items import vocabulary
+from mlalign.align.training import untrained_model
 from mlalign.data_manifests.settings import settings_dict, settings_of
+from mlalign.extract.store import SplitFeatures
 
 BASE: dict[str, Any] = {
     "heads": {"video": {"width": 8}, "text": {"width": 8}},
@@ -106,21 +110,35 @@ def test_the_listed_settings_exist() -> None:
 def test_the_memory_that_is_planned_for_a_run_covers_what_it_takes(
     head: HeadName, name: LossName
 ) -> None:
-    """What a step keeps for the gradients, weights and moments; and it is no ten times more."""
     config = RunConfig(
         heads=HeadsConfig(video=HeadConfig(name=head)),
         losses=LossConfig(name=name),
         optimiser=OptimiserConfig(batch_clips=64),
     )
+    check_memory(synthetic_split(200, dim=64, seed=0), config)
+
+
+@pytest.mark.parametrize("task", ["choice_weight", "answer_weight", "moment_weight"])
+def test_so_it_does_for_tasks(task: str) -> None:
+    tasks = TaskConfig(**{task: 1.0})
+    check_memory(split_with_questions(0, num_clips=60), RunConfig(tasks=tasks))
+
+
+def check_memory(features: SplitFeatures, config: RunConfig) -> None:
+    """What a step keeps for the gradients, weights and moments; and it is no ten times more."""
     split = load_training_split(
-        synthetic_split(200, dim=64, seed=0), config=config, device=torch.device("cpu")
+        features,
+        config=config,
+        device=torch.device("cpu"),
+        answers=vocabulary(features, config.tasks),
     )
-    model = build_model(config, dim_video=64, dim_text=64)
+    model = untrained_model(config, features)
     batch = make_batch(split, split.clips[:64], rng=np.random.default_rng(0))
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

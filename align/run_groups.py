@@ -49,6 +49,8 @@ SWITCHED: Final = frozenset(
 """The same, as long as all runs have something there: neither 0 nor null."""
 SHARE_OF_FREE: Final = 0.8
 """Of the device's free memory that runs which train together may fill."""
+MOST_AT_ONCE: Final = 128
+"""Runs that train together, however many would fit: each has two open files and a thread."""
 FLOATS_PER_ROW: Final = 24
 """Of a feature in the batch, in units of the largest width: what a head keeps for the gradients."""
 ROWS_PER_ITEM: Final = 8
@@ -83,9 +85,9 @@ def most_at_once(split: TrainingSplit, config: RunConfig, *, num_parameters: int
     """How many runs like this one fit beside the features that are on the device; at least 1."""
     free = _free_bytes(split.device)
     if free is None:
-        return 1 << 30
+        return MOST_AT_ONCE
     needed = bytes_of_run(split, config, num_parameters=num_parameters)
-    return max(1, int(SHARE_OF_FREE * free / needed))
+    return min(MOST_AT_ONCE, max(1, int(SHARE_OF_FREE * free / needed)))
 
 
 def bytes_of_run(split: TrainingSplit, config: RunConfig, *, num_parameters: int) -> int:

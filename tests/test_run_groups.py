@@ -11,6 +11,7 @@ import torch
 from test_tasks import split_with_questions
 from test_trainer import synthetic_split
 
+from mlalign.align import run_groups
 from mlalign.align.batches import load_training_split, make_batch
 from mlalign.align.config import (
     HeadConfig,
@@ -147,3 +148,13 @@ def check_memory(features: SplitFeatures, config: RunConfig) -> None:
     taken = sum(kept.values()) + 3 * 4 * num_parameters
     planned = bytes_of_run(split, config, num_parameters=num_parameters)
     assert taken < planned < 10 * taken
+
+
+def test_a_group_has_as_many_runs_as_fit_but_at_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(optimiser=OptimiserConfig(batch_clips=64))
+    features = synthetic_split(200, dim=64, seed=0)
+    split = load_training_split(features, config=config, device=torch.device("cpu"))
+    own = bytes_of_run(split, config, num_parameters=1000)
+    for free, expected in ((None, 128), (10.1 * own / 0.8, 10), (own / 2, 1), (1e6 * own, 128)):
+        monkeypatch.setattr(run_groups, "free_bytes", lambda free=free: free)
+        assert run_groups.most_at_once(split, config, num_parameters=1000) == expected

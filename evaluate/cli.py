@@ -1,4 +1,4 @@
-"""`mlalign-evaluate`: a cache and runs in, a table and files out; and scores of predictions."""
+"""`mlalign-evaluate`: a cache and runs in, a table and files out; comparisons; scores of files."""
 
 from __future__ import annotations
 
@@ -125,6 +125,35 @@ def predict(
         settings = dataclasses.replace(settings, split=split)
     for path in write_predictions(cache, run_path, settings, folder):
         click.echo(path)
+
+
+@main.command()
+@click.argument("first", metavar="REPORT", type=click.Path(path_type=Path))
+@click.argument("second", metavar="OTHER", type=click.Path(path_type=Path))
+@click.option(
+    "--rows",
+    type=(str, str),
+    multiple=True,
+    metavar="ROW OTHER_ROW",
+    help="A row of each. Repeatable [default: the rows that have the same name].",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the comparisons as JSON.")
+@command_errors
+def compare(first: Path, second: Path, rows: tuple[tuple[str, str], ...], as_json: bool) -> None:
+    """Rows of REPORT less rows of OTHER, such as of two backbones, on the same queries.
+
+    Exit code: 0 done, 2 reports that cannot be paired, with every reason.
+    """
+    from .compare_reports import compare_reports, read_report
+    from .report import comparison_json
+    from .table import print_comparisons
+
+    report = read_report(first)
+    found = compare_reports(report, read_report(second), pairs=rows)
+    if as_json:
+        click.echo(json.dumps([comparison_json(comparison) for comparison in found]))
+    else:
+        print_comparisons(found, report.content["settings"]["confidence"])
 
 
 @main.command()

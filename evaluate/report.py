@@ -6,7 +6,7 @@ nDCG@10 from 0 to 1)
     card {name, title, tasks [names], rules [lines], other_than_the_card [lines], notes,
           references [{method, numbers {metric: value}, source, checked}]}      without one: null
     format, settings, cache {path, key}, split, segment_rule, counts {what: number}
-    tasks [{name, kind, num_queries, chance}]      chance: expected R@1 or accuracy of guessing
+    tasks [{name, kind, num_queries, main_metric, chance}]     chance: of guessing, main metric
     rows [{name,
            normalised {row, name, assumption},                 scores as they are: null
            runs [{path, seed, fused_weight {value, chosen_on, reason},     zero-shot: path null
@@ -113,6 +113,7 @@ def results_json(evaluation: Evaluation) -> dict[str, Any]:
                 "name": task.name,
                 "kind": task.kind,
                 "num_queries": len(task.query_ids),
+                "main_metric": task.main_metric,
                 "chance": task.chance,
             }
             for task in evaluation.tasks
@@ -126,7 +127,7 @@ def results_json(evaluation: Evaluation) -> dict[str, Any]:
             }
             for row in evaluation.rows
         ],
-        "comparisons": [_comparison_json(comparison) for comparison in evaluation.comparisons],
+        "comparisons": [comparison_json(comparison) for comparison in evaluation.comparisons],
     }
 
 
@@ -161,7 +162,8 @@ def _score_json(score: ScoreSummary) -> dict[str, Any]:
     }
 
 
-def _comparison_json(comparison: Comparison) -> dict[str, Any]:
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """As in results.json."""
     content: dict[str, Any] = asdict(comparison)
     difference: dict[str, float] = content.pop("difference")
     content["with_seeds"] = _bounds_json(comparison.with_seeds)

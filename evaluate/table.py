@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,11 +71,21 @@ MORE: Final = (
 """The second table; results.json has everything."""
 
 
-def print_tables(evaluation: Evaluation, console: Console | None = None) -> None:
+def print_tables(evaluation: Evaluation) -> None:
     """Print the tables, at most 100 columns wide; a pipe gets them without colour."""
-    console = console or Console()
+    _print(_parts(evaluation))
+
+
+def print_comparisons(comparisons: Sequence[Comparison], confidence: float) -> None:
+    """Print a table per pair of rows, of the tests that are one family."""
+    family = [item for item in comparisons if item.p_holm is not None]
+    _print(_comparison_parts(family, confidence))
+
+
+def _print(parts: Iterable[RenderableType]) -> None:
+    console = Console()
     console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
-    for part in _parts(evaluation):
+    for part in parts:
         console.print(part, highlight=False)
 
 
@@ -95,14 +105,7 @@ def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
     family = [
         item for item in evaluation.comparisons if item.row in plain and item.p_holm is not None
     ]
-    pairs = dict.fromkeys((item.row, item.baseline) for item in family)
-    for row, baseline in pairs:
-        yield ""
-        yield Text(f"{row} vs {baseline}, paired on the same queries:")
-        yield _comparisons([item for item in family if item.row == row])
-    if pairs:
-        yield ""
-        yield Text(_note_on_tests(family, evaluation.config.confidence), style="dim")
+    yield from _comparison_parts(family, evaluation.config.confidence)
 
 
 def _clips(counts: Mapping[str, int]) -> str:
@@ -240,6 +243,17 @@ def _ties(evaluation: Evaluation, row: RowOutcome) -> int:
     summaries = evaluation.summaries[row.name]
     of_task = [summary.num_tied for summary in summaries if summary.task == "text_to_clip"]
     return max((max(num_tied) for num_tied in of_task), default=0)
+
+
+def _comparison_parts(family: Sequence[Comparison], confidence: float) -> Iterator[RenderableType]:
+    pairs = dict.fromkeys((item.row, item.baseline) for item in family)
+    for pair in pairs:
+        yield ""
+        yield Text(f"{pair[0]} vs {pair[1]}, paired on the same queries:")
+        yield _comparisons([item for item in family if (item.row, item.baseline) == pair])
+    if pairs:
+        yield ""
+        yield Text(_note_on_tests(family, confidence), style="dim")
 
 
 def _comparisons(comparisons: Sequence[Comparison]) -> Table:

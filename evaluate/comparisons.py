@@ -86,7 +86,8 @@ def _compared(
     _, second = sample_of(baseline, task, rows=rows, score=score)
     p_values = sign_flip_p_values(paired_sample(first, second), seed=bootstrap.seed)
     with_seeds: Sequence[Interval | None] = [None] * len(names)
-    if max(len(row.runs), len(baseline.runs)) > 1:
+    has_seeds = max(len(row.runs), len(baseline.runs)) > 1
+    if has_seeds:
         with_seeds = difference_intervals_with_seeds(
             sample_by_seed(row, task, rows=rows, score=score),
             sample_by_seed(baseline, task, rows=rows, score=score),
@@ -105,7 +106,9 @@ def _compared(
             difference=difference,
             with_seeds=with_seeds[column],
             p_permutation=float(p_values[column]),
-            mcnemar=mcnemar(first.values[:, column], second.values[:, column]),
+            mcnemar=None
+            if has_seeds
+            else mcnemar(first.values[:, column], second.values[:, column]),
         )
         for column, (metric, difference) in enumerate(
             zip(names, paired_differences(first, second, bootstrap), strict=True)

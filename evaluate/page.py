@@ -181,9 +181,14 @@ def _table(evaluation: Evaluation, task: TaskQueries) -> dict[str, Any]:
         "main_metric": task.main_metric,
         "metrics": list(dict.fromkeys(every)),
         "lines": [
-            {"row": name, "summary": summary, "tied": max(summary.num_tied)}
-            for name, found in of_rows.items()
-            for summary in found
+            {
+                "row": row.name,
+                "summary": summary,
+                "tied": max(summary.num_tied),
+                "may_be_best": row.normalised is None,
+            }
+            for row in evaluation.rows
+            for summary in of_rows[row.name]
         ],
         "best": _best_values(
             [of_rows[row.name] for row in evaluation.plain_rows], task.main_metric

@@ -482,6 +482,9 @@ def test_tests_of_a_report_are_corrected_together_and_seeds_have_a_wider_interva
         is_member = item["subset"] is None and item["metric"] in main
         assert (item["p_holm"] is not None) == is_member
         assert (item["with_seeds"] is None) == (item["row"] == "one")
+        assert item["mcnemar"] is None or item["row"] == "one", (
+            "a mean over seeds is no hit or miss"
+        )
         if item["row"] == "one" and item["metric"] in main:
             counts = item["mcnemar"]
             assert item["difference"] * item["num_queries"] / 100 == pytest.approx(
@@ -637,6 +640,8 @@ def test_normalised_scores_are_rows_of_their_own_against_their_row(tmp_path: Pat
     lines = pq.read_table(tmp_path / "queries.parquet").to_pandas()
     assert set(lines["row"]) == set(rows)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    bold = [line for line in page.split("<tr>") if 'class="best"' in line]
+    assert bold and not any(label in line for line in bold for label in labels.values())
     for text in ("split train, beta 20", "temperature 0.01"):
         assert text in page and text in " ".join(output.split())
 

@@ -40,6 +40,20 @@ class Comparison:
     """p_permutation corrected for the tests of its family; None outside of it."""
 
 
+def compare_rows(
+    rows: Sequence[RowOutcome], baseline: str, tasks: Sequence[TaskQueries], bootstrap: Bootstrap
+) -> list[Comparison]:
+    """Rows with the baseline, then normalised ones with their own row: two families of tests."""
+    by_name = {row.name: row for row in rows}
+    plain, normalised = [], []
+    for row in rows:
+        if row.normalised is not None:
+            normalised += compare(row, by_name[row.normalised.row], tasks, bootstrap)
+        elif row.name != baseline:
+            plain += compare(row, by_name[baseline], tasks, bootstrap)
+    return [*with_holm(plain, tasks), *with_holm(normalised, tasks)]
+
+
 def compare(
     row: RowOutcome, baseline: RowOutcome, tasks: Sequence[TaskQueries], bootstrap: Bootstrap
 ) -> list[Comparison]:

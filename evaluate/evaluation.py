@@ -18,12 +18,12 @@ from ..extract.store import FeatureStore, SplitFeatures
 from .answers import AnswerTask, answer_task, score_answers
 from .card_fit import check_tasks, vocabulary_counts
 from .clip_places import ClipPlaces, clip_places
-from .comparisons import Comparison, compare, with_holm
+from .comparisons import Comparison, compare_rows
 from .config import EvaluationConfig
 from .grounding import GroundingTask, grounding_task, score_grounding
 from .index_effect import IndexEffect
 from .moment_tasks import MomentTasks, moment_tasks, score_moment_tasks
-from .normalised_rows import Asked, normalised_row, read_bank
+from .normalised_rows import Asked, normalised_rows, read_bank
 from .official_truth import official_records
 from .queries import Scored, TaskQueries
 from .questions import ChoiceTask, choice_task, score_choices
@@ -35,7 +35,7 @@ from .retrieval import (
     retrieval_tasks,
     score_retrieval,
 )
-from .rows import ZERO_SHOT, Row, check_baseline, check_cache_keys, table_rows
+from .rows import ZERO_SHOT, check_baseline, check_cache_keys, table_rows
 from .scoring import Encoder, embed
 from .significance import Bootstrap
 
@@ -135,7 +135,11 @@ def evaluate(
             scored_runs.append(_score_run(run, features, validation, tasks, config, cache))
         outcomes.append(RowOutcome(name=row.name, runs=tuple(scored_runs)))
 
-    outcomes += _normalised_rows(outcomes, rows, features, bank, tasks, config, progress)
+    encoders: list[list[Encoder | None]] = [
+        [run.model for run in row.runs] or [None] for row in rows
+    ]
+    asked = Asked(features=features, tasks=tasks.retrieval)
+    outcomes += normalised_rows(outcomes, encoders, asked, bank, config, progress=progress)
     progress(f"resampling {config.bootstrap_samples} times")
     bootstrap = Bootstrap(
         samples=config.bootstrap_samples, confidence=config.confidence, seed=config.seed
@@ -152,14 +156,14 @@ def evaluate(
             **({} if card is None else vocabulary_counts(card, store.questions, features.split)),
         },
         rows=outcomes,
-        encoders={row.name: row.runs[0].model if row.runs else None for row in rows},
+        encoders={row.name: models[0] for row, models in zip(rows, encoders, strict=True)},
         summaries={
             row.name: summarise(
                 row, tasks.queries, bootstrap, lower_median=config.median == "lower"
             )
             for row in outcomes
         },
-        comparisons=_comparisons(outcomes, tasks, config, bootstrap),
+        comparisons=compare_rows(outcomes, config.baseline, tasks.queries, bootstrap),
     )
 
 
@@ -323,41 +327,6 @@ def _score_run(
         scored=scored,
         index_effect=effect,
     )
-
-
-def _comparisons(
-    rows: Sequence[RowOutcome], tasks: Tasks, config: EvaluationConfig, bootstrap: Bootstrap
-) -> list[Comparison]:
-    """Rows with the baseline, then normalised ones with their own row: two families of tests."""
-    by_name = {row.name: row for row in rows}
-    of_rows, of_normalised = [], []
-    for row in rows:
-        if row.normalised is not None:
-            baseline = by_name[row.normalised.row]
-            of_normalised += compare(row, baseline, tasks.queries, bootstrap)
-        elif row.name != config.baseline:
-            of_rows += compare(row, by_name[config.baseline], tasks.queries, bootstrap)
-    return [*with_holm(of_rows, tasks.queries), *with_holm(of_normalised, tasks.queries)]
-
-
-def _normalised_rows(
-    outcomes: Sequence[RowOutcome],
-    rows: Sequence[Row],
-    features: SplitFeatures,
-    bank: Asked | None,
-    tasks: Tasks,
-    config: EvaluationConfig,
-    progress: Callable[[str], None],
-) -> list[RowOutcome]:
-    """Of every row for every normalisation that is asked for."""
-    asked = Asked(features=features, tasks=tasks.retrieval)
-    found = []
-    for name in config.normalisations if tasks.retrieval else ():
-        for outcome, row in zip(outcomes, rows, strict=True):
-            progress(f"normalising {row.name}: {name}")
-            encoders: Sequence[Encoder | None] = [run.model for run in row.runs] or (None,)
-            found.append(normalised_row(name, outcome, encoders, asked, bank, config))
-    return found
 
 
 def _official_records(

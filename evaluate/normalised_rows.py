@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..data_manifests.errors import UserError
@@ -51,7 +51,31 @@ def read_bank(
     return Asked(features=features, tasks=[by_name[task.queries.name] for task in tasks])
 
 
-def normalised_row(
+def normalised_rows(
+    rows: Sequence[RowOutcome],
+    encoders: Sequence[Sequence[Encoder | None]],
+    asked: Asked,
+    bank: Asked | None,
+    config: EvaluationConfig,
+    *,
+    progress: Callable[[str], None],
+) -> list[RowOutcome]:
+    """Of every row for every normalisation that is asked for. encoders: of each row's runs."""
+    found = []
+    for name in config.normalisations if asked.tasks else ():
+        for row, of_row in zip(rows, encoders, strict=True):
+            progress(f"normalising {row.name}: {name}")
+            found.append(_normalised(name, row, of_row, asked, bank, config))
+    return found
+
+
+def assumptions(rows: Sequence[RowOutcome]) -> dict[str, str]:
+    """By label, what the normalised rows take for granted."""
+    normalised = [row.normalised for row in rows if row.normalised is not None]
+    return {LABELS[one.name]: one.assumption for one in normalised}
+
+
+def _normalised(
     name: NormalisationName,
     row: RowOutcome,
     encoders: Sequence[Encoder | None],
@@ -59,7 +83,7 @@ def normalised_row(
     bank: Asked | None,
     config: EvaluationConfig,
 ) -> RowOutcome:
-    """`row` with its scores normalised: "ROW + QB-Norm". encoders: of the row's runs."""
+    """`row` with its scores normalised: "ROW + QB-Norm"."""
     config = replace(config, shown_neighbours=0)
     runs = []
     for run, encoder in zip(row.runs, encoders, strict=True):
@@ -82,12 +106,6 @@ def normalised_row(
         runs.append(RunOutcome(path=run.path, seed=run.seed, weight=run.weight, scored=scored))
     made_from = NormalisedFrom(row=row.name, name=name, assumption=assumption(name, config))
     return RowOutcome(name=f"{row.name} + {LABELS[name]}", runs=tuple(runs), normalised=made_from)
-
-
-def assumptions(rows: Sequence[RowOutcome]) -> dict[str, str]:
-    """By label, what the normalised rows take for granted."""
-    normalised = [row.normalised for row in rows if row.normalised is not None]
-    return {LABELS[one.name]: one.assumption for one in normalised}
 
 
 def _scored(

@@ -131,9 +131,8 @@ def huge() -> None:
     )
     taken = time.perf_counter() - started
     print(f"{HUGE:,} x {HUGE:,}, {SEGMENTS} segments a clip, width {HUGE_WIDTH}: {taken:.0f} s")
-    print(
-        f"vectors {vectors:.0f} MiB; process {before:.0f} MiB before and {process_mib():.0f} peak"
-    )
+    print(f"process: {imported:.0f} MiB with its libraries, {before:.0f} with the vectors too")
+    print(f"(of {vectors:.0f} MiB), {process_mib():.0f} at the peak of the ranks")
     print(f"mean ranks by global, segment, fused: {[round(r.ranks.mean()) for r in found]}")
 
 

@@ -153,7 +153,7 @@ def compare(first: Path, second: Path, rows: tuple[tuple[str, str], ...], as_jso
     if as_json:
         click.echo(json.dumps([comparison_json(comparison) for comparison in found]))
     else:
-        print_comparisons(found, report.content["settings"]["confidence"])
+        print_comparisons(found, report.bootstrap.confidence)
 
 
 @main.command()

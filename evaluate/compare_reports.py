@@ -37,17 +37,16 @@ class FinishedReport:
 
     path: Path
     """The folder."""
-    content: Mapping[str, Any]
-    """results.json."""
+    split: str
+    """Which one was evaluated."""
+    bootstrap: Bootstrap
+    """How it was resampled."""
+    tasks: Mapping[str, Mapping[str, Any]]
+    """By name, as results.json has them."""
     clip_of_query: Mapping[str, Mapping[str, str]]
     """Task -> query id -> clip id, queries by id."""
     rows: Mapping[str, RowOutcome]
     """By name; queries by id."""
-
-    @property
-    def tasks(self) -> dict[str, dict[str, Any]]:
-        """By name, as results.json has them."""
-        return {task["name"]: task for task in self.content["tasks"]}
 
 
 def read_report(folder: Path) -> FinishedReport:
@@ -63,13 +62,24 @@ def read_report(folder: Path) -> FinishedReport:
             ranks = Ranks(ranks=lines["rank"].to_numpy() - 1, tied=lines["tied"].to_numpy())
             found = Scored(ranks=ranks, values={main[task]: recall_at(ranks.ranks, 1)})
             scored.setdefault((row, run), {}).setdefault(task, {})[score] = found
-        rows = {row["name"]: _row(row, scored, main, folder) for row in content["rows"]}
+        settings = content["settings"]
+        return FinishedReport(
+            path=folder,
+            split=content["split"],
+            bootstrap=Bootstrap(
+                samples=settings["bootstrap_samples"],
+                confidence=settings["confidence"],
+                seed=settings["seed"],
+            ),
+            tasks={task["name"]: task for task in content["tasks"]},
+            clip_of_query=clip_of_query,
+            rows={row["name"]: _row(row, scored, main, folder) for row in content["rows"]},
+        )
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise UserError(
             f"{folder}: expected the folder of a report by mlalign-evaluate, with {RESULTS_FILE} "
             f"and {QUERIES_FILE} ({type(error).__name__}: {error})"
         ) from error
-    return FinishedReport(path=folder, content=content, clip_of_query=clip_of_query, rows=rows)
 
 
 def compare_reports(
@@ -86,12 +96,6 @@ def compare_reports(
     if faults:
         listed = "\n".join(f"  {fault}" for fault in faults)
         raise UserError(f"{first.path} and {second.path} cannot be paired:\n{listed}")
-    settings = first.content["settings"]
-    bootstrap = Bootstrap(
-        samples=settings["bootstrap_samples"],
-        confidence=settings["confidence"],
-        seed=settings["seed"],
-    )
     tasks = [
         _task(task, first.clip_of_query[name])
         for name, task in first.tasks.items()
@@ -100,15 +104,15 @@ def compare_reports(
     found = [
         comparison
         for name, baseline in pairs
-        for comparison in compare(first.rows[name], second.rows[baseline], tasks, bootstrap)
+        for comparison in compare(first.rows[name], second.rows[baseline], tasks, first.bootstrap)
     ]
     return with_holm(found, tasks)
 
 
 def pairing_faults(first: FinishedReport, second: FinishedReport) -> Iterator[str]:
     """Why queries of the two reports are not the same questions, a line each."""
-    if first.content["split"] != second.content["split"]:
-        yield f"split {first.content['split']!r} and split {second.content['split']!r}"
+    if first.split != second.split:
+        yield f"split {first.split!r} and split {second.split!r}"
     shared = [name for name in first.tasks if name in second.tasks]
     if not shared:
         yield f"no task in both: {', '.join(first.tasks)} and {', '.join(second.tasks)}"

@@ -15,6 +15,7 @@ from ..extract.store import SplitFeatures
 from .config import RunConfig, TaskName
 from .pairs import SpanPairs, pair_masks, ragged_rows, span_pairs, word_ids
 from .task_items import DrawnItems, ItemsOfClips, TaskItems, draw_items, task_items
+from .token_batches import TokenBatch, TokenFeatures, token_batch, token_features
 
 BLOCK_ROWS: Final = 1 << 16
 """Rows of features looked at, or encoded, at a time."""
@@ -58,6 +59,8 @@ class TrainingSplit:
     """None where the level is not trained."""
     segment_pairs: SpanPairs | None
     """Of segment_texts.texts, in that order."""
+    tokens: TokenFeatures | None = None
+    """None where the token level is not trained."""
     clips: np.ndarray
     """(n,) int64, the clips that have a text of a trained level, or a trained task's question; the
     others are left out."""
@@ -134,6 +137,9 @@ class Batch:
     """The clips, with some of the global texts of each that has any."""
     segment_level: LevelBatch | None
     """All segments of the clips, with all their segment texts."""
+    tokens: TokenBatch | None = None
+    """The frames of the clips, with the words of the global level's texts; None where the token
+    level is not trained."""
     drawn: Mapping[TaskName, DrawnItems]
     """Items of the tasks that are trained."""
 
@@ -151,7 +157,7 @@ def load_training_split(
     check_finite(split)
     is_segment = split.text_is_segment
     global_texts = segment_texts = pairs = None
-    for weight in ("global_weight", "weak_segment_weight"):
+    for weight in ("global_weight", "weak_segment_weight", "token_weight"):
         if getattr(losses, weight) > 0:
             global_texts = _texts_by_clip(split, np.flatnonzero(~is_segment))
             if np.count_nonzero(np.diff(global_texts.offsets)) < 2:
@@ -182,8 +188,11 @@ def load_training_split(
     levels = [level.offsets for level in (global_texts, segment_texts) if level is not None]
     offsets = levels + [items.offsets for items in tasks.by_clip.values()]
     takes_part = np.any([np.diff(own) > 0 for own in offsets], axis=0)
-    clip_features, segment_features, text_features = placed(
-        split.clip_features, split.segment_features, split.text_features, device=device
+    of_tokens = []
+    if losses.token_weight > 0 and split.frames is not None and split.tokens is not None:
+        of_tokens = [split.frames.features, split.tokens.features]
+    clip_features, segment_features, text_features, *tokens = placed(
+        split.clip_features, split.segment_features, split.text_features, *of_tokens, device=device
     )
     return TrainingSplit(
         device=device,
@@ -195,6 +204,7 @@ def load_training_split(
         global_texts=global_texts,
         segment_texts=segment_texts,
         segment_pairs=pairs,
+        tokens=token_features(split, *tokens) if losses.token_weight > 0 else None,
         clips=np.flatnonzero(takes_part),
         tasks=tasks,
         items_per_clip=config.tasks.items_per_clip,
@@ -219,12 +229,20 @@ def gathered(features: Tensor, rows: Tensor) -> Tensor:
 
 def check_finite(split: SplitFeatures) -> None:
     """Raise TrainingDataError, naming clips, when a feature of the split is NaN or infinite."""
-    segment_clips = np.repeat(np.arange(len(split.clip_ids)), np.diff(split.segment_offsets))
-    for kind, features, clips in (
-        ("clip", split.clip_features, np.arange(len(split.clip_ids))),
-        ("segment", split.segment_features, segment_clips),
+    own = np.arange(len(split.clip_ids))
+    kinds = [
+        ("clip", split.clip_features, own),
+        ("segment", split.segment_features, np.repeat(own, np.diff(split.segment_offsets))),
         ("text", split.text_features, split.text_clips),
+    ]
+    for kind, ragged, owners in (
+        ("frame", split.frames, own),
+        ("token", split.tokens, split.text_clips),
     ):
+        if ragged is not None:
+            clips_of_rows = np.repeat(owners, np.diff(ragged.offsets))
+            kinds.append((kind, ragged.features, clips_of_rows))
+    for kind, features, clips in kinds:
         # In blocks: of a split that is mapped only some rows are in memory.
         starts = range(0, len(features), BLOCK_ROWS)
         finite = [np.isfinite(features[at : at + BLOCK_ROWS]).all(axis=1) for at in starts]
@@ -268,14 +286,19 @@ def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Genera
     """The batch of the given clips, (B,) int64; `rng` chooses their global texts, and which of
     the tasks' items take part."""
     segments, _ = ragged_rows(split.segment_offsets, clips)
+    whole = global_pairs(split, clips, rng=rng)
+    tokens = None
+    if split.tokens is not None and whole is not None:
+        tokens = token_batch(split.tokens, clips, whole.texts, device=split.device)
     counts = np.diff(split.segment_offsets)[clips]
     device = split.device
     return Batch(
         clips=clips,
         segments=torch.from_numpy(segments).to(device),
         segment_counts=torch.from_numpy(counts).to(device),
-        global_level=_level_batch(split, global_pairs(split, clips, rng=rng)),
+        global_level=_level_batch(split, whole),
         segment_level=_level_batch(split, segment_pairs(split, clips)),
+        tokens=tokens,
         drawn=draw_items(split.tasks, clips, most=split.items_per_clip, rng=rng),
     )
 

@@ -11,10 +11,12 @@ CLIP_HEADS: tuple[HeadName, ...] = ("temporal", "attention")
 """Those that see the segments of a clip together."""
 LossName = Literal["info_nce", "sigmoid", "hinge"]
 WeakPooling = Literal["max", "softmax"]
+TokenInteraction = Literal["max", "weighted"]
 ValidationMetric = Literal[
     "mean",
     "global_recall_at_1",
     "segment_recall_at_1",
+    "token_recall_at_1",
     "choice_accuracy",
     "answer_accuracy",
     "moment_recall_at_1",
@@ -98,6 +100,11 @@ class LossConfig:
     """Those segments: the best one, or the mean of all cosines weighted by their softmax."""
     weak_temperature: float = 0.07
     """Of that softmax; smaller is nearer to the best segment."""
+    token_weight: float = 0.0
+    """Of clips with their global texts once more, by the words and frames that match best. The
+    cache must keep frames and tokens."""
+    token_interaction: TokenInteraction = "max"
+    """max: words and frames count alike; weighted: by weights that are learnt of each."""
     in_clip_negative_weight: float = 1.0
     """Segment level: of negatives from the same clip."""
     cross_clip_negative_weight: float = 1.0
@@ -113,7 +120,12 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         weights = ("global_weight", "segment_weight", "in_clip_weight", "weak_segment_weight")
-        for name in (*weights, "in_clip_negative_weight", "cross_clip_negative_weight"):
+        for name in (
+            *weights,
+            "token_weight",
+            "in_clip_negative_weight",
+            "cross_clip_negative_weight",
+        ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
         if self.segment_weight > 0 and not (
@@ -285,6 +297,9 @@ class DataConfig:
     """Chooses the weights; null trains all epochs and keeps the last weights."""
     segments: str | None = None
     """Rule of the segments, as named in the cache; null takes the cache's first one."""
+    frames_per_clip: int = 64
+    """Token level: frames of a clip at most, evenly spread over a longer one. At one frame a second
+    that is all of a minute; the time of a step and the memory grow with it."""
     partial_clips: Literal["include", "leave_out"] = "include"
     """Clips whose video was cut short: they have features of what there was."""
     memory_gib: float | None = None
@@ -292,6 +307,8 @@ class DataConfig:
     of a file, with the same numbers. null: what is free, less what reading them takes."""
 
     def __post_init__(self) -> None:
+        if self.frames_per_clip < 1:
+            raise ValueError(f"frames_per_clip must be at least 1, got {self.frames_per_clip}")
         if self.memory_gib is not None and not 0 <= self.memory_gib < math.inf:
             raise ValueError(f"memory_gib must be >= 0 and finite, got {self.memory_gib}")
         if self.train_split == self.validation_split:
@@ -331,12 +348,14 @@ class RunConfig:
         if not (
             self.losses.trains_on_global_texts
             or self.losses.trains_on_segment_texts
+            or self.losses.token_weight > 0
             or self.tasks.weights
         ):
             raise ValueError("all weights of losses and tasks are 0: nothing to train on")
         for metric, needed, is_trained in (
             ("global_recall_at_1", "losses.global_weight", self.losses.trains_on_global_texts),
             ("segment_recall_at_1", "losses.segment_weight", self.losses.trains_on_segment_texts),
+            ("token_recall_at_1", "losses.token_weight", self.losses.token_weight > 0),
             ("choice_accuracy", "tasks.choice_weight", self.tasks.choice_weight > 0),
             ("answer_accuracy", "tasks.answer_weight", self.tasks.answer_weight > 0),
             ("moment_recall_at_1", "tasks.moment_weight", self.tasks.moment_weight > 0),

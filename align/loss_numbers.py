@@ -35,6 +35,7 @@ def loss_numbers(config: RunConfig) -> LossNumbers:
             "weak_segment": losses.weak_segment_weight,
             "segment": losses.segment_weight,
             "in_clip": losses.in_clip_weight,
+            "token": losses.token_weight,
             **{str(task): weight for task, weight in config.tasks.weights.items()},
         },
         margin=losses.margin,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from .answer_head import AnswerHead
 from .config import CLIP_HEADS, HeadsConfig, RunConfig
 from .heads import build_head
 from .moment_head import MomentHead
+from .token_head import TokenHead
+from .token_interaction import token_scores
 
 MAX_LOGIT_SCALE = 100.0
 """CLIP's bound (arXiv 2103.00020, section 2.5): larger ones made its training unstable."""
@@ -97,6 +100,8 @@ class AlignmentModel(nn.Module):
         """W, of the shared space."""
         self.moment_head: MomentHead | None = None
         """Where in its clip a text happens; None when that is not trained."""
+        self.token_head: TokenHead | None = None
+        """How much frames and words count; None where they count alike."""
         self.answer_head: AnswerHead | None = None
         """Answers open-ended questions; None when that is not trained."""
         self.answers: tuple[str, ...] = ()
@@ -115,8 +120,14 @@ class AlignmentModel(nn.Module):
 
     @property
     def has_trainable_heads(self) -> bool:
-        """False when both heads are the identity, and no task has a head."""
-        heads = (self.video_head, self.text_head, self.moment_head, self.answer_head)
+        """False when both heads are the identity, and no task or level has another."""
+        heads = (
+            self.video_head,
+            self.text_head,
+            self.token_head,
+            self.moment_head,
+            self.answer_head,
+        )
         trained = [head for head in heads if head is not None]
         return any(parameter.numel() > 0 for head in trained for parameter in head.parameters())
 
@@ -157,12 +168,40 @@ class AlignmentModel(nn.Module):
         head = self.video_head if self.segment_video_head is None else self.segment_video_head
         return F.normalize(head(features), dim=-1)
 
+    def encode_frames(self, clips: Tensor, frames: Tensor, counts: Tensor) -> Tensor:
+        """(F, D_v) frame features -> (F, W), normalised: the token level. A head that sees the
+        segments of a clip together sees its frames in their place; other arguments as of
+        `encode_videos`."""
+        if self.sees_segments_together:
+            return self.encode_videos(clips, frames, counts)[1]
+        return self.encode_segments(frames)
+
+    def token_scores(
+        self,
+        frames: Tensor,
+        words: Tensor,
+        *,
+        frame_offsets: np.ndarray,
+        word_offsets: np.ndarray,
+    ) -> Tensor:
+        """(F, W) and (K, W) encoded -> (N, T); see `token_interaction.token_scores`."""
+        head = self.token_head
+        return token_scores(
+            frames,
+            words,
+            frame_offsets=frame_offsets,
+            word_offsets=word_offsets,
+            frame_logits_F=None if head is None else head.of_frames(frames),
+            word_logits_K=None if head is None else head.of_words(words),
+        )
+
     def encode_texts(self, features: Tensor) -> Tensor:
         """(n, D_t) text features -> (n, W), normalised: for the global level."""
         return F.normalize(self.text_head(features), dim=-1)
 
     def encode_sentences(self, features: Tensor) -> Tensor:
-        """(n, D_t) text features -> (n, W), normalised: for the segment level."""
+        """(n, D_t) features of texts, or of their tokens -> (n, W), normalised: for the segment
+        level, and the token level."""
         head = self.text_head if self.segment_text_head is None else self.segment_text_head
         return F.normalize(head(features), dim=-1)
 
@@ -181,7 +220,9 @@ def build_model(
         temperature=config.losses.temperature,
         has_bias=config.losses.name == "sigmoid",
     )
-    tasks = config.tasks
+    tasks, losses = config.tasks, config.losses
+    if losses.token_weight > 0 and losses.token_interaction == "weighted":
+        model.token_head = TokenHead(model.width)
     if tasks.moment_weight > 0:
         model.moment_head = MomentHead()
     if tasks.answer_weight > 0:

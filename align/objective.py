@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from .losses import (
 from .model import AlignmentModel, Encoder
 from .segment_pooling import pool_segments
 from .tasks import padded_clips, task_terms
+from .token_batches import TokenBatch
 
 # V = clips or segments in the batch, T = texts in the batch, P = pairs inside the clips
 # M = runs that train together: all terms are (M,) then, and tables (M, V, T)
@@ -39,6 +41,14 @@ def loss_terms(
     """
     numbers = loss_numbers(config)
     vectors, terms = level_terms(model, split, batch, numbers, losses=config.losses, epoch=epoch)
+    if batch.tokens is not None and batch.global_level is not None:
+        terms["token"] = _contrast(
+            _token_similarities(model, split, batch, batch.tokens, losses=config.losses),
+            batch.global_level,
+            numbers,
+            losses=config.losses,
+            epoch=epoch,
+        )
     if batch.drawn:
         encoded = padded_clips(vectors["clips"], vectors["segments"], batch.segment_counts)
         terms |= task_terms(model, split, batch.drawn, encoded, config=config.tasks)
@@ -144,6 +154,29 @@ def _weak_similarities(
         counts_N=batch.segment_counts,
         pooling=losses.weak_pooling,
         temperature=numbers.weak_temperature,
+    )
+    return cosines_VT if losses.name == "hinge" else model.logits_of(cosines_VT)
+
+
+def _token_similarities(
+    model: AlignmentModel,
+    split: TrainingSplit,
+    batch: Batch,
+    tokens: TokenBatch,
+    *,
+    losses: LossConfig,
+) -> Tensor:
+    """(B, T): clips with texts, by their frames and words."""
+    assert split.tokens is not None
+    clips = torch.from_numpy(batch.clips).to(split.device)
+    counts = torch.from_numpy(np.diff(tokens.frame_offsets)).to(split.device)
+    frames = gathered(split.tokens.frames, tokens.frames).float()
+    words = gathered(split.tokens.words, tokens.words).float()
+    cosines_VT = model.token_scores(
+        model.encode_frames(gathered(split.clip_features, clips), frames, counts),
+        model.encode_sentences(words),
+        frame_offsets=tokens.frame_offsets,
+        word_offsets=tokens.word_offsets,
     )
     return cosines_VT if losses.name == "hinge" else model.logits_of(cosines_VT)
 

@@ -63,6 +63,12 @@ FLOATS_PER_WEIGHT: Final = 10
 """Weight, average, two moments, gradients, and what a step of the optimiser takes."""
 
 
+def has_stacked_terms(config: RunConfig) -> bool:
+    """Whether a run can train with others at all: those of the token level train alone, since their
+    frames and words keep a device busy."""
+    return config.losses.token_weight == 0
+
+
 def structure(config: RunConfig) -> str:
     """What runs that train together have in common: equal for two exactly when they can."""
     return json.dumps(_common(settings_dict(config), prefix=""), sort_keys=True)

@@ -47,11 +47,11 @@ class SplitsFile:
     ) -> None:
         self._file.close()
 
-    def allocate(self, shape: tuple[int, int]) -> np.ndarray:
-        """A float32 array whose memory is the file's. Raises OSError when the disk is full."""
-        num_bytes = 4 * math.prod(shape)
+    def allocate(self, shape: tuple[int, int], dtype: str) -> np.ndarray:
+        """An array whose memory is the file's. Raises OSError when the disk is full."""
+        num_bytes = np.dtype(dtype).itemsize * math.prod(shape)
         if num_bytes == 0:
-            return np.empty(shape, dtype=np.float32)
+            return np.empty(shape, dtype=dtype)
         place = self._aligned_end()
         # Reserved, not only made longer: writing into a mapping on a full disk ends the process.
         if hasattr(os, "posix_fallocate"):
@@ -59,7 +59,7 @@ class SplitsFile:
         else:
             self._file.truncate(place + num_bytes)
         mapped = mmap.mmap(self._file.fileno(), num_bytes, offset=place)
-        array = np.frombuffer(mapped, dtype=np.float32).reshape(shape)
+        array = np.frombuffer(mapped, dtype=dtype).reshape(shape)
         self._places[array.ctypes.data] = place
         return array
 

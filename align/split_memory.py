@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ..data_manifests.errors import SettingsError
+from ..extract.contract import CacheError
 from ..extract.store import FeatureStore
 from .checkpoint import make_run_folder
 from .config import DataConfig
@@ -27,29 +28,36 @@ GIB: Final = 1 << 30
 
 
 @contextmanager
-def splits_of_run(store: FeatureStore, data: DataConfig, out: Path) -> Iterator[Splits]:
+def splits_of_run(
+    store: FeatureStore, data: DataConfig, out: Path, *, with_tokens: bool = False
+) -> Iterator[Splits]:
     """The splits of a run with its folder at `out`, in memory or mapped.
+
+    with_tokens: with frames and tokens, for the token level; so in all of this file.
 
     Of several processes on a machine one writes the file that all of them map. Raises CacheError,
     SettingsError for a missing split, RunError where `out` cannot be a folder.
     """
-    check_splits(store, data)
+    check_splits(store, data, with_tokens=with_tokens)
     machine = os.environ.get("GROUP_RANK", "0")
     is_writer = os.environ.get("LOCAL_RANK", "0") == "0"
     path = out / FEATURES_FOLDER / f"splits-{machine}"
     if is_writer:
         shutil.rmtree(path.parent, ignore_errors=True)  # a killed run left it
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        reason = reason_to_map(store, data, processes=processes)
+        reason = reason_to_map(store, data, with_tokens=with_tokens, processes=processes)
         if reason is not None:
             if is_first_process():
                 print(f"{out.name}: {reason}", file=sys.stderr, flush=True)
             make_run_folder(out)
             path.parent.mkdir(exist_ok=True)
-            write_splits(store, data, path, in_memory=False)
+            write_splits(store, data, path, with_tokens=with_tokens, in_memory=False)
     wait_for_all()
     try:
-        splits = shared_splits(path) if path.exists() else read_splits(store, data)
+        if path.exists():
+            splits = shared_splits(path)
+        else:
+            splits = read_splits(store, data, with_tokens=with_tokens)
         wait_for_all()
     finally:
         if is_writer:
@@ -57,23 +65,32 @@ def splits_of_run(store: FeatureStore, data: DataConfig, out: Path) -> Iterator[
     yield splits
 
 
-def write_splits(store: FeatureStore, data: DataConfig, path: Path, *, in_memory: bool) -> None:
+def write_splits(
+    store: FeatureStore,
+    data: DataConfig,
+    path: Path,
+    *,
+    with_tokens: bool = False,
+    in_memory: bool,
+) -> None:
     """Write the splits so that `shared_splits` maps them. in_memory: whether they fit in memory,
     which is faster where there are many shards."""
     if in_memory:
-        share_splits(read_splits(store, data), path)
+        share_splits(read_splits(store, data, with_tokens=with_tokens), path)
         return
     with SplitsFile(path) as file:
-        file.finish(read_splits(store, data, file=file))
+        file.finish(read_splits(store, data, with_tokens=with_tokens, file=file))
 
 
-def reason_to_map(store: FeatureStore, data: DataConfig, *, processes: int = 1) -> str | None:
+def reason_to_map(
+    store: FeatureStore, data: DataConfig, *, with_tokens: bool = False, processes: int = 1
+) -> str | None:
     """Why the features are read through a memory map, as a line for the user; None where they are
     in memory.
 
     processes: on this machine, each with features of its own.
     """
-    needed = feature_bytes(store, data)
+    needed = feature_bytes(store, data, with_tokens=with_tokens)
     if data.memory_gib is not None:
         limit = data.memory_gib * GIB
         allowed = f"data.memory_gib allows {data.memory_gib:g}"
@@ -88,10 +105,18 @@ def reason_to_map(store: FeatureStore, data: DataConfig, *, processes: int = 1) 
     return f"{needed / GIB:.2f} GiB of features are read through a memory map ({allowed})"
 
 
-def feature_bytes(store: FeatureStore, data: DataConfig) -> int:
+def feature_bytes(store: FeatureStore, data: DataConfig, *, with_tokens: bool = False) -> int:
     """Of both splits."""
-    names = [data.train_split, data.validation_split]
-    return sum(store.feature_bytes(n, segments=data.segments) for n in names if n is not None)
+    return sum(
+        store.feature_bytes(
+            name,
+            segments=data.segments,
+            frames_per_clip=data.frames_per_clip if with_tokens else 0,
+            with_tokens=with_tokens,
+        )
+        for name in (data.train_split, data.validation_split)
+        if name is not None
+    )
 
 
 def free_bytes() -> int | None:
@@ -127,8 +152,15 @@ def _free_in_groups() -> Iterator[int]:
         yield max(0, limit - used + cached)
 
 
-def check_splits(store: FeatureStore, data: DataConfig) -> None:
-    """Raise SettingsError for a split that the cache does not have."""
+def check_splits(store: FeatureStore, data: DataConfig, *, with_tokens: bool = False) -> None:
+    """Raise SettingsError for a split, frames or tokens that the cache does not have."""
+    if with_tokens:
+        try:
+            store.check_kept(frames=True, tokens=True)
+        except CacheError as error:
+            raise SettingsError(
+                f"losses.token_weight is set, which needs frames and tokens, but {error}"
+            ) from error
     for name, split, way_out in (
         ("train_split", data.train_split, "one of these"),
         ("validation_split", data.validation_split, "one of these, or null to do without"),
@@ -140,10 +172,16 @@ def check_splits(store: FeatureStore, data: DataConfig) -> None:
             )
 
 
-def read_splits(store: FeatureStore, data: DataConfig, *, file: SplitsFile | None = None) -> Splits:
+def read_splits(
+    store: FeatureStore,
+    data: DataConfig,
+    *,
+    with_tokens: bool = False,
+    file: SplitsFile | None = None,
+) -> Splits:
     """The splits to train and to validate on. file: that their features are gathered into; None:
-    they are in memory. Raises SettingsError for a split that the cache does not have."""
-    check_splits(store, data)
+    they are in memory. Raises SettingsError as `check_splits` does."""
+    check_splits(store, data, with_tokens=with_tokens)
     train, validation = (
         None
         if name is None
@@ -151,6 +189,8 @@ def read_splits(store: FeatureStore, data: DataConfig, *, file: SplitsFile | Non
             name,
             segments=data.segments,
             leave_out_partial=data.partial_clips == "leave_out",
+            frames_per_clip=data.frames_per_clip if with_tokens else 0,
+            with_tokens=with_tokens,
             allocate=None if file is None else file.allocate,
         )
         for name in (data.train_split, data.validation_split)

@@ -20,8 +20,8 @@ from ..data_manifests.settings import load_settings, settings_dict
 from ..extract.store import FeatureStore
 from .checkpoint import CONFIG_FILE, RUN_FILE, RunError
 from .config import DataConfig, RunConfig
-from .run_groups import structure
-from .split_memory import FEATURES_FOLDER, reason_to_map, write_splits
+from .run_groups import has_stacked_terms, structure
+from .split_memory import FEATURES_FOLDER, check_splits, reason_to_map, write_splits
 from .sweep_config import Member
 from .sweep_worker import MemberResult, run_content, start_worker, train_members
 
@@ -111,10 +111,22 @@ def _share(store: FeatureStore, members: Sequence[Member], folder: Path) -> dict
         data = member.config.data
         if data not in shared:
             shared[data] = folder / f"splits-{len(shared)}"
-            reason = reason_to_map(store, data)
+            with_tokens = any(
+                other.config.losses.token_weight > 0
+                for other in members
+                if other.config.data == data
+            )
+            check_splits(store, data, with_tokens=with_tokens)
+            reason = reason_to_map(store, data, with_tokens=with_tokens)
             if reason is not None:
                 print(reason, file=sys.stderr, flush=True)
-            write_splits(store, data, shared[data], in_memory=reason is None)
+            write_splits(
+                store,
+                data,
+                shared[data],
+                with_tokens=with_tokens,
+                in_memory=reason is None,
+            )
     return shared
 
 
@@ -179,6 +191,7 @@ def _groups(members: Iterable[Member], *, together: bool | None) -> list[list[Me
     groups: dict[str, list[Member]] = {}
     for member in members:
         stacks = _uses_gpu([member]) if together is None else together
+        stacks = stacks and has_stacked_terms(member.config)
         groups.setdefault(structure(member.config) if stacks else member.folder, []).append(member)
     return list(groups.values())
 

@@ -35,7 +35,9 @@ def align(cache: Path, out: Path, config: RunConfig) -> RunSummary:
     other settings or of another cache.
     """
     refuse_finished_run(out)
-    with splits_of_run(FeatureStore.open(cache), config.data, out) as (train, validation):
+    with_tokens = config.losses.token_weight > 0
+    store = FeatureStore.open(cache)
+    with splits_of_run(store, config.data, out, with_tokens=with_tokens) as (train, validation):
         return align_on(out, config, train=train, validation=validation)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ..extract.store import SplitFeatures
-from .batches import BLOCK_ROWS, TrainingDataError, check_finite, placed
+from .batches import TrainingDataError, check_finite, placed
 from .callbacks import Callback, ValidationReport
 from .config import RunConfig
+from .encode_blocks import in_blocks, videos_in_blocks
 from .model import AlignmentModel, cpu_weights
 from .task_validation import (
     TASK_METRICS,
@@ -22,12 +23,15 @@ from .task_validation import (
     load_task_validation,
     task_metrics,
 )
+from .token_batches import TokenFeatures
+from .token_validation import query_tokens, scores_of_queries
 
 # N = clips, S = segments, Q = queries, X = sentences of the segment level
 
 NEEDED: Final = {
     "global_recall_at_1": "texts without a span",
     "segment_recall_at_1": "texts with a span",
+    "token_recall_at_1": "texts without a span",
     "choice_accuracy": "multiple-choice questions with known answers",
     "answer_accuracy": "open-ended questions with answers of the vocabulary",
     "moment_recall_at_1": "texts with a span",
@@ -58,10 +62,17 @@ class ValidationSplit:
     """(n,) int64, sentences of each clip that has any."""
     sentence_clips: Tensor
     """(n,) int64, those clips."""
+    tokens: TokenFeatures | None = None
+    """The frames of the clips, and the words of the queries; None where the token level is not
+    trained."""
 
 
-def load_validation_split(split: SplitFeatures, *, device: torch.device) -> ValidationSplit:
-    """Put a split on the device; raises TrainingDataError when its features are not finite."""
+def load_validation_split(
+    split: SplitFeatures, *, device: torch.device, with_tokens: bool = False
+) -> ValidationSplit:
+    """Put a split on the device; raises TrainingDataError when its features are not finite.
+
+    with_tokens: for the token level, too."""
     check_finite(split)
     is_segment = split.text_is_segment
     queries, sentences = np.flatnonzero(~is_segment), np.flatnonzero(is_segment)
@@ -83,6 +94,7 @@ def load_validation_split(split: SplitFeatures, *, device: torch.device) -> Vali
         sentence_features=resident(split.text_features[sentences]),
         sentence_counts=resident(counts),
         sentence_clips=resident(clips),
+        tokens=query_tokens(split, queries, device=device) if with_tokens else None,
     )
 
 
@@ -94,6 +106,7 @@ def validated_metrics(measured: Collection[str], config: RunConfig) -> tuple[str
     trained = {
         "global_recall_at_1": config.losses.trains_on_global_texts,
         "segment_recall_at_1": config.losses.trains_on_segment_texts,
+        "token_recall_at_1": config.losses.token_weight > 0,
         **{TASK_METRICS[task]: True for task in config.tasks.weights},
     }
     asked = config.validation.metric
@@ -126,7 +139,9 @@ def load_judged_split(
     Raises TrainingDataError when its features are not finite.
     """
     return JudgedSplit(
-        levels=load_validation_split(split, device=device),
+        levels=load_validation_split(
+            split, device=device, with_tokens=config.losses.token_weight > 0
+        ),
         tasks=load_task_validation(split, config=config.tasks, answers=answers, device=device),
     )
 
@@ -140,6 +155,8 @@ class Judge:
         tasks = {} if self._tasks is None else self._tasks.items.by_clip
         measured = [TASK_METRICS[task] for task in tasks]
         measured += ["global_recall_at_1"] if len(self._split.query_clips) else []
+        if self._split.tokens is not None and len(self._split.query_clips):
+            measured.append("token_recall_at_1")
         measured += ["segment_recall_at_1"] if len(self._split.sentence_clips) else []
         self._names = validated_metrics(measured, config)
         self._config = config
@@ -191,57 +208,35 @@ def validate(model: AlignmentModel, split: ValidationSplit) -> dict[str, float]:
 
     global_recall_at_1: each global text, by the cosine with the clip. segment_recall_at_1: all
     segment texts of a clip as one query, by the mean over them of the best segment's cosine (late
-    interaction). A number whose queries the split does not have is left out.
+    interaction). token_recall_at_1: each global text, by its words and the clip's frames, where the
+    split has them. A number whose queries the split does not have is left out.
     """
     was_training = model.training
     model.eval()
     metrics: dict[str, float] = {}
     device, together = split.segment_counts.device, None
     if model.sees_segments_together:
-        together = _encode_videos(model, split)
+        together = videos_in_blocks(
+            model, split.clip_features, split.segment_features, split.segment_counts
+        )
     if len(split.query_clips) > 0:
         clips = (
-            together[0] if together else _in_blocks(model.encode_clips, split.clip_features, device)
+            together[0] if together else in_blocks(model.encode_clips, split.clip_features, device)
         )
-        queries = _in_blocks(model.encode_texts, split.query_features, device)
+        queries = in_blocks(model.encode_texts, split.query_features, device)
         metrics["global_recall_at_1"] = _global_recall(clips, queries, truth=split.query_clips)
     if len(split.sentence_clips) > 0:
         segments = (
             together[1]
             if together
-            else _in_blocks(model.encode_segments, split.segment_features, device)
+            else in_blocks(model.encode_segments, split.segment_features, device)
         )
-        sentences = _in_blocks(model.encode_sentences, split.sentence_features, device)
+        sentences = in_blocks(model.encode_sentences, split.sentence_features, device)
         metrics["segment_recall_at_1"] = _segment_recall(segments, sentences, split)
+    if split.tokens is not None and len(split.query_clips) > 0:
+        metrics["token_recall_at_1"] = _token_recall(model, split, split.tokens)
     model.train(was_training)
     return metrics
-
-
-def _in_blocks(
-    encode: Callable[[Tensor], Tensor], features: Tensor, device: torch.device
-) -> Tensor:
-    """(n, W) on the device: what lies between features and vectors is there for a block only."""
-    blocks = [encode(block.to(device)) for block in torch.split(features, BLOCK_ROWS)]
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
-
-
-def _encode_videos(model: AlignmentModel, split: ValidationSplit) -> tuple[Tensor, Tensor]:
-    """(N, W) and (S, W): clips with their segments, in blocks of clips."""
-    device = split.segment_counts.device
-    ends = split.segment_counts.cumsum(0).cpu()
-    blocks = []
-    first = 0
-    while first < len(ends):
-        begin = int(ends[first - 1]) if first else 0
-        last = max(first + 1, int(torch.searchsorted(ends, begin + BLOCK_ROWS, right=True)))
-        clips = split.clip_features[first:last].to(device)
-        segments = split.segment_features[begin : int(ends[last - 1])].to(device)
-        blocks.append(model.encode_videos(clips, segments, split.segment_counts[first:last]))
-        first = last
-    if len(blocks) == 1:
-        return blocks[0]
-    clips_of_blocks, segments_of_blocks = zip(*blocks, strict=True)
-    return torch.cat(clips_of_blocks), torch.cat(segments_of_blocks)
 
 
 def _global_recall(clips: Tensor, queries: Tensor, *, truth: Tensor) -> float:
@@ -251,6 +246,14 @@ def _global_recall(clips: Tensor, queries: Tensor, *, truth: Tensor) -> float:
         some = slice(first, first + block)
         hits += num_first(queries[some] @ clips.T, truth[some])
     return hits / len(queries)
+
+
+def _token_recall(model: AlignmentModel, split: ValidationSplit, tokens: TokenFeatures) -> float:
+    first = hits = 0
+    for scores in scores_of_queries(model, tokens, clip_features=split.clip_features):
+        hits += num_first(scores, split.query_clips[first : first + len(scores)])
+        first += len(scores)
+    return hits / first
 
 
 def _segment_recall(segments: Tensor, sentences: Tensor, split: ValidationSplit) -> float:

@@ -4,7 +4,6 @@ the machine."""
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 from collections.abc import Iterator, Sequence
@@ -22,9 +21,10 @@ from .config import TINY, Precision
 from .contract import CacheError
 from .preprocessing import Preprocessing
 from .sources import file_sha256
+from .text_tokens import TokenLayers, is_kept, knows_its_end, token_layers
+from .tiny import register_tiny, tiny_model
 from .weights import fill, no_random_weights
 
-TINY_SEED: Final = 20_220_410
 TEXT_BATCH: Final = 64
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -78,16 +78,51 @@ class Backbone:
         its features are of batches of one shape.
         """
         features = np.empty((len(texts), self.width), dtype=np.float32)
-        for start in range(0, len(texts), batch_texts):
-            tokens = self.tokenizer(list(texts[start : start + batch_texts]))
-            num_texts = len(tokens)
-            # Batches of one shape: what a text's features are must not depend on how many come with
-            # it.
-            tokens = nn.functional.pad(tokens, (0, 0, 0, batch_texts - num_texts))
+        for start, ids, num_texts in self._text_batches(texts, batch_texts):
             with torch.inference_mode():
-                encoded = self.model.encode_text(tokens.to(self.device))  # type: ignore[operator]
+                encoded = self.model.encode_text(ids.to(self.device))  # type: ignore[operator]
             features[start : start + num_texts] = _to_numpy(encoded)[:num_texts]
         return features
+
+    def encode_tokens(
+        self, texts: Sequence[str], *, dtype: str
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """What `encode_texts` gives, and of each text (k, width) features of its kept tokens, of
+        type `dtype`, not normalised. Raises BackboneError where the tower has none."""
+        layers = self.token_layers()
+        features = np.empty((len(texts), self.width), dtype=np.float32)
+        tokens: list[np.ndarray] = []
+        for start, ids, num_texts in self._text_batches(texts, TEXT_BATCH):
+            with torch.inference_mode(), layers.recorded() as passes:
+                encoded = self.model.encode_text(ids.to(self.device))  # type: ignore[operator]
+                # Of the whole batch, padding too: a product of one shape, as the tower's own.
+                projected = layers.project(passes[0])[:num_texts]
+                kept = is_kept(ids[:num_texts], self.tokenizer)
+                rows = _to_numpy(projected[kept.to(self.device)]).astype(dtype)
+            features[start : start + num_texts] = _to_numpy(encoded)[:num_texts]
+            tokens += np.split(rows, kept.sum(dim=1).cumsum(0)[:-1].tolist())
+        return features, tokens
+
+    def token_layers(self) -> TokenLayers:
+        """The layers that give tokens. Raises BackboneError where the text tower has none."""
+        layers = token_layers(self.model)
+        if layers is None or not knows_its_end(self.tokenizer):
+            tower = type(getattr(self.model, "text", self.model)).__name__
+            raise BackboneError(
+                f"keep_tokens: the text tower of this backbone ({tower}) gives no features of "
+                "tokens in the space of its texts; leave --keep-tokens out, or choose a backbone "
+                "with a text tower like CLIP's"
+            )
+        return layers
+
+    def _text_batches(
+        self, texts: Sequence[str], batch_texts: int
+    ) -> Iterator[tuple[int, Tensor, int]]:
+        """First text, ids, and number of texts of each batch. Batches have one shape: what a text's
+        features are must not depend on how many come with it."""
+        for start in range(0, len(texts), batch_texts):
+            ids = self.tokenizer(list(texts[start : start + batch_texts]))
+            yield start, nn.functional.pad(ids, (0, 0, 0, batch_texts - len(ids))), len(ids)
 
 
 def load_backbone(
@@ -109,7 +144,8 @@ def load_backbone(
     where = pick_device(device)
     exact_precision = pick_precision(precision, where)
     if name == TINY:
-        model, sha256 = _tiny()
+        with _quiet():
+            model, sha256 = tiny_model()
     else:
         _check_names(name, tag, checkpoint)
         model, sha256 = _pretrained(
@@ -118,13 +154,20 @@ def load_backbone(
     model.requires_grad_(False).eval().to(where, _DTYPES[exact_precision])
     return Backbone(
         model=model,
-        tokenizer=open_clip.get_tokenizer(name) if with_text else None,
+        tokenizer=load_tokenizer(name) if with_text else None,
         preprocessing=Preprocessing.of(open_clip.get_model_preprocess_cfg(model)),
         weights_sha256=sha256,
         precision=exact_precision,
         device=where,
         width=_feature_width(model),
     )
+
+
+def load_tokenizer(name: str) -> Any:
+    """What cuts texts into the ids that the text tower of a backbone takes."""
+    if name == TINY:
+        register_tiny()
+    return open_clip.get_tokenizer(name)
 
 
 def pick_device(asked: str) -> torch.device:
@@ -234,50 +277,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
-
-
-def _tiny() -> tuple[nn.Module, str]:
-    """An open_clip model of a configuration of ours, its weights from a seeded integer stream.
-
-    Only integer random numbers and IEEE multiplications are used, so that every machine gets the
-    same bytes: the normal distributions of torch and numpy go through logarithms that differ
-    between processors.
-    """
-    open_clip.add_model_config(Path(__file__).with_name("tiny.json"))
-    with _quiet():
-        model = open_clip.create_model(TINY)
-    stream = np.random.PCG64(TINY_SEED)
-    hasher = hashlib.sha256()
-    for name, parameter in sorted(dict(model.named_parameters()).items()):
-        if parameter.ndim >= 2 or "embedding" in name:
-            values = _uniform(stream, parameter.numel()).reshape(parameter.shape)
-            scale = _tiny_scale(name, parameter)
-            parameter.data = torch.from_numpy((values * scale).astype(np.float32))
-        elif name.endswith("bias"):
-            parameter.data.zero_()
-        # What is left are the weights of norms, which start at one, and the logit scale.
-        hasher.update(name.encode())
-        hasher.update(parameter.detach().numpy().tobytes())
-    return model, hasher.hexdigest()
-
-
-def _uniform(stream: np.random.PCG64, count: int) -> np.ndarray:
-    """(count,) float64 in [-1, 1), exact on every machine."""
-    bits = stream.random_raw(count)
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
-
-
-def _tiny_scale(name: str, parameter: nn.Parameter) -> float:
-    """Half-width of the uniform distribution of one weight: variance 1 / fan-in, as for any linear
-    layer."""
-    if "embedding" in name:
-        return 1.0 if name.startswith("token") else 0.1
-    fan_in = parameter[0].numel()
-    if (
-        name.endswith("proj") and parameter.ndim == 2
-    ):  # open_clip's projections are stored (in, out)
-        fan_in = parameter.shape[0]
-    return float(np.sqrt(3.0 / fan_in))
 
 
 def _feature_width(model: nn.Module) -> int:

@@ -57,6 +57,7 @@ def main() -> None:
     metavar="RULE",
     help="uniform:N, fixed:SECONDS[:STRIDE], shots or spans (of the manifest's texts). Repeatable.",
 )
+@click.option("--keep-tokens", is_flag=True, help="Keep the features of the texts' tokens, too.")
 @click.option("--device", help="auto, cpu, cuda (every GPU), cuda:1 ...  [default: auto]")
 @click.option(
     "--engine",
@@ -89,6 +90,7 @@ def run(
     frames: int | None,
     every_frame: bool,
     keyframes: bool,
+    keep_tokens: bool,
     segments: tuple[str, ...],
     recipe_path: Path | None,
     part: str | None,
@@ -116,6 +118,7 @@ def run(
         raise click.UsageError("choose one of --fps, --frames, --every-frame and --keyframes")
     typed = [f"{name}={value}" for name, value in flags.items() if value is not None]
     typed += [f"sampling={rule}" for rule in sampling]
+    typed += ["keep_tokens=true"] * keep_tokens
     if segments:
         typed.append(f"segments={json.dumps(list(segments))}")
     recipe = None

@@ -24,7 +24,12 @@ Arrays of a clip shard (C clips, S segments, F frames, D features wide), clips e
                                  negative where that was before the clip began
     frames/sample_seconds (F,)   float64, the instant that asked for it: k / fps
 
-Of a text shard: texts/features (T, D). Of a question shard: questions/features (K, D) and
+Of a text shard: texts/features (T, D) and, with keep_tokens on, tokens/features (K, D), texts end
+to end: of each text its tokens in their order, by the same final norm and projection as the text's
+own feature, so that they lie in the shared space; not normalised. Its tokens are those of its words
+and the end token, whose output is what CLIP's towers make the text's feature of: a text without
+words has that one. The start token, which is the same for all texts, and padding are left out; what
+the tower's context cuts off is not there. Of a question shard: questions/features (K, D) and
 options/features (O, D): of multiple choice a row for each option, of the text "question option"; of
 an open-ended question whose answer is known one row, of that answer. Features are float16 unless
 the settings say float32; nothing but what is said above is normalised. Index rows name their shard
@@ -32,10 +37,10 @@ and the rows of its arrays. Times are seconds from the clip's start, float64; a 
 end are seconds from the first frame shown of the chosen video stream.
 
 cache.json's ``settings`` are all that is meant to change the numbers and make the key; its
-``layout`` (segment rules, whether frames are kept and shots looked for) says what is stored of
-them. Both must be the same for all runs on a cache. The rest of it tells of the run that made the
-cache: ``config`` (all settings, the decoder among them), ``checkpoint`` (the file of the weights,
-when there was one), ``inputs`` (what was to be extracted), ``videos_root``, ``dataset``,
+``layout`` (segment rules, whether frames and tokens are kept and shots looked for) says what is
+stored of them. Both must be the same for all runs on a cache. The rest of it tells of the run that
+made the cache: ``config`` (all settings, the decoder among them), ``checkpoint`` (the file of the
+weights, when there was one), ``inputs`` (what was to be extracted), ``videos_root``, ``dataset``,
 ``official`` (of a benchmark, by split: how many clips, texts and questions its official files have,
 videos or not), ``device``, ``versions``, ``command``. ``--recipe`` reads it. A merged cache has the
 first source's, and that of each under ``merged``; its shards may hold rows that the index does not
@@ -74,7 +79,7 @@ import pyarrow.compute as pc
 
 from ..data_manifests.errors import UserError
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Raised when the arrays or columns change their meaning; part of the cache key."""
 
 Status = Literal["ok", "partial", "failed"]
@@ -161,6 +166,8 @@ TEXTS: Final = pa.schema(
         ("start_seconds", pa.float64()),  # null: global level
         ("end_seconds", pa.float64()),
         ("split", pa.string()),
+        ("first_token_row", pa.int64()),  # null: tokens are not kept
+        ("num_tokens", pa.int64()),
         *_ROW,
     ]
 )
@@ -199,7 +206,7 @@ ID_COLUMNS: Final[dict[Unit, str]] = {
 
 def feature_width(settings: Mapping[str, Any], group: str) -> int:
     """Width of the features of an array's group. settings: those of cache.json."""
-    is_text = group in ("texts", "questions", "options")
+    is_text = group in ("texts", "tokens", "questions", "options")
     return int(settings.get("text_width", settings["width"]) if is_text else settings["width"])
 
 
@@ -264,7 +271,8 @@ def read_settings(cache: Path) -> dict[str, Any]:
         raise CacheError(f"{path} is damaged: it lacks the settings, the layout or the key")
     if content.get("format") != FORMAT:
         raise CacheError(
-            f"{cache} has cache format {content.get('format')}, this version reads {FORMAT}"
+            f"{cache} has cache format {content.get('format')}, this version reads {FORMAT}: "
+            "extract again into a new folder"
         )
     if content["key"] != cache_key(content["settings"]):
         raise CacheError(f"{path} is damaged: its key does not fit its settings")

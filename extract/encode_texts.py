@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,15 +30,34 @@ def encode_texts(
     Raises CacheError when the disk refuses.
     """
     for work in works:
-        features = _encode([item.row["text"] for item in work.items], backbone)
-        commit_shard(
-            cache,
-            "texts",
-            work.name,
-            arrays={"texts/features": features.astype(config.dtype)},
-            tables={"texts": [item.index_row(row) for row, item in enumerate(work.items)]},
-        )
+        texts = [item.row["text"] for item in work.items]
+        rows = [item.index_row(row) for row, item in enumerate(work.items)]
+        if config.keep_tokens:
+            features, tokens = _encode_tokens(texts, backbone, config.dtype)
+            counts = [len(own) for own in tokens]
+            firsts = [0, *itertools.accumulate(counts)]
+            for row, first, count in zip(rows, firsts[:-1], counts, strict=True):
+                row |= {"first_token_row": first, "num_tokens": count}
+            arrays = {"tokens/features": np.concatenate(tokens)}
+        else:
+            features, arrays = _encode(texts, backbone), {}
+        arrays["texts/features"] = features.astype(config.dtype)
+        commit_shard(cache, "texts", work.name, arrays=arrays, tables={"texts": rows})
         committed(work.name)
+
+
+def tokens_to_come(works: Iterable[Work], *, config: ExtractConfig, width: int) -> str:
+    """A line that says what the tokens of these texts will take, to the byte."""
+    from .backbone import load_tokenizer
+    from .text_tokens import count_tokens
+
+    texts = [item.row["text"] for work in works for item in work.items]
+    count = int(count_tokens(load_tokenizer(config.backbone), texts).sum())
+    size = count * width * np.dtype(config.dtype).itemsize
+    return (
+        f"tokens of {len(texts)} texts are kept: {count} x {width} {config.dtype}, {size} bytes "
+        f"({size / 2**20:.1f} MiB)"
+    )
 
 
 def encode_questions(
@@ -77,8 +97,21 @@ def encode_questions(
 
 def _encode(texts: Sequence[str], backbone: Backbone) -> np.ndarray:
     """(n, width) float32; equal texts go through the tower once."""
+    unique, places = _unique(texts)
+    return backbone.encode_texts(unique)[places]
+
+
+def _encode_tokens(
+    texts: Sequence[str], backbone: Backbone, dtype: str
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The same, and the tokens of each text."""
+    unique, places = _unique(texts)
+    features, tokens = backbone.encode_tokens(unique, dtype=dtype)
+    return features[places], [tokens[place] for place in places]
+
+
+def _unique(texts: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The different texts, and for each text which of them it is."""
     places: dict[str, int] = {}
-    for text in texts:
-        places.setdefault(text, len(places))
-    features = backbone.encode_texts(list(places))
-    return features[[places[text] for text in texts]]
+    of_texts = [places.setdefault(text, len(places)) for text in texts]
+    return list(places), of_texts

@@ -92,6 +92,8 @@ def load_encoders(
         device=str(first),
         with_text=with_text,
     )
+    if with_text and config.keep_tokens:
+        backbone.token_layers()  # or an error, before anything is encoded
     return Encoders([backbone, *(_copy(backbone, device) for device in others)])
 
 

@@ -233,7 +233,12 @@ class _Run:
         open_for_writing(
             self.cache,
             settings={**settings, **self.widths},
-            layout={"segments": list(rules), "keep_frames": True, "shots": False},
+            layout={
+                "segments": list(rules),
+                "keep_frames": True,
+                "keep_tokens": False,
+                "shots": False,
+            },
             record={
                 "videos_root": str(self.manifest.videos_root.resolve()),
                 "dataset": self.manifest.name,

@@ -16,6 +16,7 @@ from ..data_manifests.schema import Manifest
 from ..data_manifests.settings import settings_dict
 from .config import TINY, ExtractConfig
 from .contract import DiskError, digest, read_settings, settings_path
+from .encode_texts import tokens_to_come
 from .engine import EngineFacts
 from .engines import open_engine
 from .inputs import Inputs, official_counts
@@ -33,6 +34,10 @@ from .tally import Counts
 from .writer import check_new, check_same, clear_leftovers, open_for_writing
 
 SHARD_TEXTS = 4096
+SHARD_TEXTS_WITH_TOKENS = 512
+"""A shard's tokens are in memory together: 77 of each text, 1024 wide, take 80 MB as float16."""
+LAYOUT = ("keep_frames", "keep_tokens", "shots")
+"""Settings that, with the segment rules, make the layout."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +111,7 @@ def extract(
                 engine = opened.enter_context(open_engine(config, with_text=with_text, say=_say))
                 _say(f"backbone {_backbone_name(config)}, {engine.facts.where}")
             settings = {**_known_settings(config), **_backbone_settings(engine.facts)}
-            layout = {name: settings.pop(name) for name in ("segments", "keep_frames", "shots")}
+            layout = {name: settings.pop(name) for name in ("segments", *LAYOUT)}
             made = made_with(config, engine.facts)
             if recipe is not None:
                 check_recipe(recipe, {"settings": settings, "layout": layout})
@@ -117,6 +122,8 @@ def extract(
                 plan = _plan(manifest, cache, config, retry_failed=retry_failed, key=key)
             encode = partial(engine.encode, cache=cache, videos_root=manifest.videos_root)
             with clock.phase("texts"):
+                if config.keep_tokens and plan.texts:
+                    _say(tokens_to_come(plan.texts, config=config, width=engine.facts.width))
                 encode("texts", plan.texts)
                 encode("questions", plan.questions)
             with clock.phase("clips"):
@@ -185,7 +192,13 @@ def _plan(
             shard_size=config.shard_clips,
             key=digest([key, config.segments]),  # a clip shard has segments, too
         ),
-        texts=plan_rows(manifest.texts, "texts", texts, shard_size=SHARD_TEXTS, key=key),
+        texts=plan_rows(
+            manifest.texts,
+            "texts",
+            texts,
+            shard_size=SHARD_TEXTS_WITH_TOKENS if config.keep_tokens else SHARD_TEXTS,
+            key=key,
+        ),
         questions=plan_rows(
             manifest.questions, "questions", questions, shard_size=SHARD_TEXTS, key=key
         ),
@@ -232,7 +245,7 @@ def _known_settings(config: ExtractConfig) -> dict[str, Any]:
         known["weights_sha256"] = file_sha256(config.checkpoint)
     if config.precision != "auto":
         known["precision"] = config.precision
-    layout = {name: getattr(config, name) for name in ("keep_frames", "shots")}
+    layout = {name: getattr(config, name) for name in LAYOUT}
     return {**known, "segments": list(config.segments), **layout}
 
 

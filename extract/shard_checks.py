@@ -27,6 +27,7 @@ def wanted_arrays(unit: str, cache: Mapping[str, Any]) -> dict[str, tuple[str, t
     texts = dtype, (feature_width(cache["settings"], "texts"),)
     seconds: tuple[str, tuple[int, ...]] = "float64", ()
     frames = {"frames/features": features} if cache["layout"]["keep_frames"] else {}
+    tokens = {"tokens/features": texts} if cache["layout"]["keep_tokens"] else {}
     arrays: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
         "clips": {
             "clips/features": features,
@@ -36,7 +37,7 @@ def wanted_arrays(unit: str, cache: Mapping[str, Any]) -> dict[str, tuple[str, t
             **frames,
         },
         "segments": {"segments/features": features},
-        "texts": {"texts/features": texts},
+        "texts": {"texts/features": texts, **tokens},
         "questions": {"questions/features": texts, "options/features": texts},
     }
     return arrays[unit]
@@ -71,6 +72,8 @@ def row_problems(file: h5py.File, rows: Mapping[str, pa.Table]) -> Iterator[str]
     for table in ("segments", "texts", "questions"):
         if rows[table].num_rows:
             yield from _places(file, f"{table}/features", rows[table]["row"])
+    if rows["texts"].num_rows:
+        yield from _token_problems(file, rows["texts"])
     if rows["questions"].num_rows:
         yield from _option_problems(file, rows["questions"])
 
@@ -98,6 +101,22 @@ def _clip_problems(file: h5py.File, rows: pa.Table) -> Iterator[str]:
         yield "two clips share frames"
     elif any((np.diff(sampled[a : a + n]) <= 0).any() for a, n in zip(first, count, strict=True)):
         yield "the frames of a clip are not in the order of their times"
+
+
+def _token_problems(file: h5py.File, rows: pa.Table) -> Iterator[str]:
+    if "tokens" not in file:
+        if rows["first_token_row"].null_count < rows.num_rows:
+            yield "a text has tokens, and the cache keeps none"
+        return
+    first = pc.fill_null(rows["first_token_row"], -1).to_numpy()
+    count = pc.fill_null(rows["num_tokens"], 0).to_numpy()
+    length = len(file["tokens/features"])
+    if (first < 0).any() or (count < 1).any() or (first + count > length).any():
+        yield f"a text has no tokens, or some outside the {length} rows of tokens/features"
+        return
+    order = np.argsort(first, kind="stable")
+    if ((first + count)[order][:-1] > first[order][1:]).any():
+        yield "two texts share tokens"
 
 
 def _option_problems(file: h5py.File, rows: pa.Table) -> Iterator[str]:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from .contract import ID_COLUMNS, TABLES, CacheError, Unit, feature_width, shard_path
 
-Allocate = Callable[[tuple[int, int]], np.ndarray]
-"""Gives the (rows, width) float32 array that features are gathered into."""
+Allocate = Callable[[tuple[int, int], str], np.ndarray]
+"""Gives the (rows, width) array of a type that features are gathered into."""
 
 _MEND = "run the same mlalign-extract again to repair the cache"
 
@@ -96,7 +96,7 @@ class ShardReader:
         if self._allocate is None:
             gathered = np.empty((len(rows), width), dtype=np.float32)
         else:
-            gathered = self._allocate((len(rows), width))
+            gathered = self._allocate((len(rows), width), "float32")
         for shard in sorted(set(shards)):
             chosen = np.flatnonzero(shards == shard)
             try:
@@ -106,27 +106,54 @@ class ShardReader:
                 raise CacheError(f"the shard {path} does not fit its index: {error}") from error
         return gathered
 
+    def ragged(
+        self, array: str, table: pa.Table, *, rows: np.ndarray, counts: np.ndarray
+    ) -> np.ndarray:
+        """(len(rows), width) of the stored type: `counts` rows of an array for each row of a table,
+        in the shard that this names; end to end.
+
+        rows: (sum of counts,) int64.   counts: (rows of the table,) int64. A shard is in memory
+        only while its rows are gathered. Raises CacheError as `rows` does.
+        """
+        width = feature_width(self._settings, array.partition("/")[0])
+        shape, dtype = (len(rows), width), str(self._settings["dtype"])
+        gathered = (self._allocate or np.empty)(shape, dtype)
+        names, of_items = np.unique(table["shard"].to_pylist(), return_inverse=True)
+        self._digests.update(
+            zip(table["shard"].to_pylist(), table["shard_sha256"].to_pylist(), strict=True)
+        )
+        of_rows = np.repeat(of_items, counts)
+        for number, shard in enumerate(names):
+            chosen = np.flatnonzero(of_rows == number)
+            try:
+                with self._open(str(shard)) as file:
+                    gathered[chosen] = file[array][()][rows[chosen]]
+            except (KeyError, IndexError, ValueError) as error:
+                path = shard_path(self._cache, str(shard))
+                raise CacheError(f"the shard {path} does not fit its index: {error}") from error
+        return gathered
+
     def _shard(self, shard: str) -> dict[str, np.ndarray]:
-        """The feature arrays of a shard but those of frames, which only few readers want in
-        memory."""
+        """The feature arrays of a shard but those of frames and tokens, which only few readers want
+        in memory."""
         if shard not in self._features:
             if self._allocate is not None:
                 self._features.clear()
-            path = shard_path(self._cache, shard)
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                raise CacheError(
-                    f"cannot read the shard {path}: {error.strerror}; {_MEND}"
-                ) from error
-            if hashlib.sha256(content).hexdigest() != self._digests[shard]:
-                raise CacheError(
-                    f"the shard {path} is damaged: its checksum does not match; {_MEND}"
-                )
-            with h5py.File(io.BytesIO(content), "r") as file:
+            with self._open(shard) as file:
                 self._features[shard] = {
                     f"{group}/features": file[group]["features"][()]
                     for group in file
-                    if group != "frames"
+                    if group not in ("frames", "tokens")
                 }
         return self._features[shard]
+
+    def _open(self, shard: str) -> h5py.File:
+        """A shard, read and checked as a whole. Raises CacheError when it is missing or damaged."""
+        path = shard_path(self._cache, shard)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise CacheError(f"cannot read the shard {path}: {error.strerror}; {_MEND}") from error
+        if hashlib.sha256(content).hexdigest() != self._digests[shard]:
+            raise CacheError(f"the shard {path} is damaged: its checksum does not match; {_MEND}")
+        return h5py.File(io.BytesIO(content), "r")

@@ -11,6 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .contract import ID_COLUMNS, CacheError, feature_width, option_counts, read_settings
+from .ragged_features import (
+    RaggedFeatures,
+    check_kept,
+    counts_in,
+    offsets_of,
+    read_frames,
+    read_tokens,
+)
 from .shards import Allocate, ShardReader, live_rows, read_index
 
 
@@ -84,6 +92,10 @@ class SplitFeatures:
     """The questions about these clips; may be empty."""
     num_partial_clips: int = 0
     """Clips of the split whose video was cut short, whether they are among these or left out."""
+    frames: RaggedFeatures | None = None
+    """Of the clips, by time; None where they were not asked for."""
+    tokens: RaggedFeatures | None = None
+    """Of the texts; None where they were not asked for."""
 
     @property
     def text_is_segment(self) -> np.ndarray:
@@ -136,17 +148,33 @@ class FeatureStore:
         """Names of the splits that have clips, sorted."""
         return tuple(sorted(pc.unique(self.clips["split"]).to_pylist()))
 
-    def feature_bytes(self, name: str, *, segments: str | None = None) -> int:
-        """Of the features of a split as float32, counted from the index: clips that failed and
-        subtitles among them. Raises CacheError for an unknown rule."""
+    def feature_bytes(
+        self,
+        name: str,
+        *,
+        segments: str | None = None,
+        frames_per_clip: int = 0,
+        with_tokens: bool = False,
+    ) -> int:
+        """Of the features of a split in memory, counted from the index: clips that failed and
+        subtitles among them. Arguments as of `split`. Raises CacheError for an unknown rule."""
         clips = self.clips.filter(pc.equal(self.clips["split"], name))
         ids = clips["clip_id"]
         cut = self.segments.filter(pc.equal(self.segments["rule"], self._rule(segments)))
         questions = _of_clips(self.questions, ids)
         videos = clips.num_rows + _of_clips(cut, ids).num_rows
-        texts = _of_clips(self.texts, ids).num_rows + questions.num_rows
-        texts += int(option_counts(questions).sum())
-        return 4 * int(videos * self.dim + texts * self.text_dim)
+        described = _of_clips(self.texts, ids)
+        texts = described.num_rows + questions.num_rows + int(option_counts(questions).sum())
+        frames = int(np.minimum(counts_in(clips, "num_frames"), frames_per_clip).sum())
+        tokens = int(counts_in(described, "num_tokens").sum()) if with_tokens else 0
+        size = np.dtype(self.settings["dtype"]).itemsize
+        return int(
+            (4 * videos + size * frames) * self.dim + (4 * texts + size * tokens) * self.text_dim
+        )
+
+    def check_kept(self, *, frames: bool, tokens: bool) -> None:
+        """Raise CacheError where the cache does not keep what is asked for."""
+        check_kept(self.path, self.record, frames=frames, tokens=tokens)
 
     def split(
         self,
@@ -154,6 +182,8 @@ class FeatureStore:
         *,
         segments: str | None = None,
         leave_out_partial: bool = False,
+        frames_per_clip: int = 0,
+        with_tokens: bool = False,
         allocate: Allocate | None = None,
     ) -> SplitFeatures:
         """All features of a split (None: of every clip), cut by a segment rule (None: the cache's
@@ -162,11 +192,14 @@ class FeatureStore:
         Clips are ordered by id, segments by clip and start, texts and questions by id. Texts of
         kind subtitle are left out: the table `texts` has them, but they describe nothing.
         leave_out_partial: whether clips of videos that were cut short are left out.
+        frames_per_clip: read as many frames of a clip at most, evenly spread; 0: no frames.
+        with_tokens: read the tokens of the texts, too.
         allocate: gives the arrays that features are gathered into, for those that do not fit in
         memory; shards are then in memory one at a time.
-        Raises CacheError for an unknown split or rule, a split without any feature, or a damaged
-        shard.
+        Raises CacheError for an unknown split or rule, a split without any feature, frames or
+        tokens that are not kept, or a damaged shard.
         """
+        self.check_kept(frames=frames_per_clip > 0, tokens=with_tokens)
         rule = self._rule(segments)
         clips = self.clips
         if name is not None:
@@ -206,7 +239,7 @@ class FeatureStore:
             clip_features=reader.rows("clips/features", usable),
             clip_durations=usable["duration_seconds"].to_numpy(),
             segment_features=reader.rows("segments/features", cut),
-            segment_offsets=_offsets(counts),
+            segment_offsets=offsets_of(counts),
             segment_spans=_spans(cut),
             text_ids=texts["text_id"].to_pylist(),
             texts=texts["text"].to_pylist(),
@@ -216,6 +249,8 @@ class FeatureStore:
             num_failed_clips=clips.num_rows - has_features.num_rows,
             num_partial_clips=pc.sum(is_partial).as_py() or 0,
             questions=self._questions(ids, reader),
+            frames=read_frames(usable, reader, most=frames_per_clip) if frames_per_clip else None,
+            tokens=read_tokens(texts, reader) if with_tokens else None,
         )
 
     def _questions(self, clip_ids: pa.ChunkedArray, reader: ShardReader) -> QuestionFeatures:
@@ -225,7 +260,7 @@ class FeatureStore:
         options = table.select(["shard", "shard_sha256"]).take(
             np.repeat(np.arange(len(counts)), counts)
         )
-        within = np.arange(counts.sum()) - np.repeat(_offsets(counts)[:-1], counts)
+        within = np.arange(counts.sum()) - np.repeat(offsets_of(counts)[:-1], counts)
         options = options.append_column("row", pa.array(np.repeat(first, counts) + within))
         return QuestionFeatures(
             question_ids=table["question_id"].to_pylist(),
@@ -238,7 +273,7 @@ class FeatureStore:
             answer_indices=pc.fill_null(table["answer_index"], -1).to_numpy(),
             question_features=reader.rows("questions/features", table),
             option_features=reader.rows("options/features", options),
-            option_offsets=_offsets(counts),
+            option_offsets=offsets_of(counts),
         )
 
     def _rule(self, asked: str | None) -> str:
@@ -269,8 +304,3 @@ def _spans(table: pa.Table) -> np.ndarray:
         pc.fill_null(table[name], np.nan).to_numpy() for name in ("start_seconds", "end_seconds")
     ]
     return np.stack(columns, axis=1).astype(np.float64)
-
-
-def _offsets(counts: np.ndarray) -> np.ndarray:
-    """(n + 1,) int64: 0 and the running sums of n counts."""
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

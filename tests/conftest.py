@@ -161,6 +161,15 @@ def small_cache(small_scenes, small_options, mlalign_extract, tmp_path_factory):
     return cache
 
 
+@pytest.fixture(scope="session")
+def token_cache(small_scenes, small_options, mlalign_extract, tmp_path_factory):
+    """small_scenes, extracted with tokens. To be copied, not changed."""
+    cache = tmp_path_factory.mktemp("small") / "cache"
+    done = mlalign_extract(small_scenes, "-o", cache, *small_options, "--keep-tokens")
+    assert done.exit_code == 0, done.output
+    return cache
+
+
 @pytest.fixture
 def copied_cache(small_cache, tmp_path):
     """small_cache, to be changed."""

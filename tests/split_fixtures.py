@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
+from mlalign.extract.ragged_features import RaggedFeatures
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 
 DIM = 4
@@ -63,3 +66,20 @@ def random_split(seed: int, num_clips: int = 12) -> SplitFeatures:
         texts += [(clip, f"sentence {rng.integers(9)}.", s) for s in spans if rng.random() < 0.7]
     order = rng.permutation(len(texts))
     return split_of(segments, [texts[i] for i in order])
+
+
+def with_tokens(split: SplitFeatures, seed: int = 0) -> SplitFeatures:
+    """The same split, with random ragged frames and tokens, as a cache has them: float16."""
+    rng = np.random.default_rng(seed)
+
+    def ragged(num_items: int, width: int) -> RaggedFeatures:
+        counts = rng.integers(1, 9, size=num_items)
+        features = rng.normal(size=(counts.sum(), width)).astype(np.float16)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return RaggedFeatures(features=features, offsets=offsets)
+
+    return dataclasses.replace(
+        split,
+        frames=ragged(len(split.clip_ids), split.clip_features.shape[1]),
+        tokens=ragged(len(split.texts), split.text_features.shape[1]),
+    )

@@ -76,11 +76,11 @@ class SmallStore:
             raise UserError(f"no cache at {path}")
         return cls(path)
 
-    def feature_bytes(self, name: str, *, segments: str | None) -> int:
+    def feature_bytes(self, name: str, **options: object) -> int:
         return 0
 
     def split(
-        self, name: str, *, segments: str | None, leave_out_partial: bool, allocate: None
+        self, name: str, *, segments: str | None, leave_out_partial: bool, **options: object
     ) -> SplitFeatures:
         if segments not in (None, "spans"):
             raise UserError(f"no segments {segments!r}; there are spans")

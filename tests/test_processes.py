@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from split_fixtures import with_tokens
 from test_tasks import split_with_questions
 
 from mlalign.align.batches import epoch_batches, load_training_split
@@ -29,7 +30,7 @@ from mlalign.align.processes import average_gradients, is_first_process, share_h
 from mlalign.align.training import untrained_model
 
 HEADS: tuple[HeadName, ...] = ("linear", "mlp", "residual", "temporal", "attention")
-TRAIN = split_with_questions(1, num_clips=23)
+TRAIN = with_tokens(split_with_questions(1, num_clips=23))
 
 
 def config_of(head: HeadName, *, separate: bool) -> RunConfig:
@@ -39,6 +40,8 @@ def config_of(head: HeadName, *, separate: bool) -> RunConfig:
             name="sigmoid" if head == "mlp" else "info_nce",
             in_clip_weight=0.3,
             weak_segment_weight=0.5,
+            token_weight=0.7,
+            token_interaction="weighted",
         ),
         tasks=TaskConfig(choice_weight=0.5, answer_weight=0.5),
         optimiser=OptimiserConfig(batch_clips=23),

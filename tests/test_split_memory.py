@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from test_trainer import VALIDATION, config_of
 
-from mlalign.align import batches, validation
+from mlalign.align import batches, encode_blocks
 from mlalign.align.batches import TrainingDataError, check_finite, gathered
 from mlalign.align.cli import main
 from mlalign.align.config import DataConfig, HeadName
@@ -64,6 +64,22 @@ def test_what_features_need_is_counted_from_the_index(small_cache):
         arrays += [split.questions.question_features, split.questions.option_features]
         counted += sum(array.nbytes for array in arrays)
     assert feature_bytes(store, DataConfig()) == counted
+
+
+def test_frames_and_tokens_are_counted_and_mapped_as_they_are_stored(token_cache, tmp_path):
+    store, data = FeatureStore.open(token_cache), DataConfig(frames_per_clip=3)
+    expected = read_splits(store, data, with_tokens=True)
+    needed = sum(
+        ragged.features.nbytes for split in expected for ragged in (split.frames, split.tokens)
+    )
+    assert feature_bytes(store, data, with_tokens=True) == feature_bytes(store, data) + needed
+    write_splits(store, data, tmp_path / "splits", with_tokens=True, in_memory=False)
+    for one, other in zip(shared_splits(tmp_path / "splits"), expected, strict=True):
+        for name in ("frames", "tokens"):
+            found, wanted = getattr(one, name), getattr(other, name)
+            assert found.features.dtype == wanted.features.dtype == np.float16
+            np.testing.assert_array_equal(found.features, wanted.features)
+            np.testing.assert_array_equal(found.offsets, wanted.offsets)
 
 
 def test_features_are_mapped_when_they_exceed_what_is_allowed(small_cache, monkeypatch):
@@ -135,7 +151,7 @@ def test_validation_in_blocks_gives_the_same_recall(head: HeadName, monkeypatch)
     model = build_model(replace(config, heads=heads), dim_video=24, dim_text=24)
     split = load_validation_split(VALIDATION, device=torch.device("cpu"))
     whole = validate(model, split)
-    monkeypatch.setattr(validation, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(encode_blocks, "BLOCK_ROWS", 7)
     assert validate(model, split) == whole
 
 
@@ -159,4 +175,4 @@ def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with SplitsFile(tmp_path / "splits") as file, pytest.raises(OSError, match="No space"):
-        file.allocate((3, 4))
+        file.allocate((3, 4), "float32")

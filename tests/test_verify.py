@@ -77,7 +77,7 @@ def truncate_an_index_file(cache):
 def flip_a_bit_of_an_index_file(cache):
     index = first(cache, "index/texts/*.parquet")
     content = bytearray(index.read_bytes())
-    content[len(content) // 4] ^= 1
+    content[len(content) // 8] ^= 1  # in a page of values; not every byte of a file has an effect
     index.write_bytes(content)
     return f"index/texts/{index.name}", "is damaged"
 

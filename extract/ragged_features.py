@@ -1,0 +1,93 @@
+"""Features that an item has many of: frames of clips, tokens of texts, end to end in one array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .contract import CacheError
+from .shards import ShardReader
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RaggedFeatures:
+    """R features of n items, items end to end."""
+
+    features: np.ndarray
+    """(R, D) of the type that the cache stores (float16 by default), not normalised."""
+    offsets: np.ndarray
+    """(n + 1,) int64: item i has features [offsets[i], offsets[i + 1]), at least one."""
+
+    def __post_init__(self) -> None:
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.features):
+            raise CacheError(
+                f"expected offsets from 0 to {len(self.features)}, got {self.offsets[0]} to "
+                f"{self.offsets[-1]}"
+            )
+
+
+def spread_rows(first: np.ndarray, counts: np.ndarray, *, most: int) -> np.ndarray:
+    """(sum of kept,) int64: rows of ragged items, of an item with more than `most` so many, evenly
+    spread.
+
+    first, counts: (n,) int64, an item's rows are [first, first + count).   An item of 5 rows with
+    most = 2 keeps the middle ones of two equal parts: rows 1 and 3.
+    """
+    kept = np.minimum(counts, most)
+    place = np.arange(kept.sum()) - np.repeat(np.cumsum(kept) - kept, kept)
+    of_count, of_kept = np.repeat(counts, kept), np.repeat(kept, kept)
+    # The middle of part k of n parts, (2 k + 1) / (2 n), in integers.
+    rows: np.ndarray = np.repeat(first, kept) + (2 * place + 1) * of_count // (2 * of_kept)
+    return rows
+
+
+def read_frames(clips: pa.Table, reader: ShardReader, *, most: int) -> RaggedFeatures:
+    """Frames of the rows of a clips table, at most so many of each."""
+    counts = counts_in(clips, "num_frames")
+    rows = spread_rows(clips["first_frame_row"].to_numpy(), counts, most=most)
+    kept = np.minimum(counts, most)
+    found = reader.ragged("frames/features", clips, rows=rows, counts=kept)
+    return RaggedFeatures(features=found, offsets=offsets_of(kept))
+
+
+def read_tokens(texts: pa.Table, reader: ShardReader) -> RaggedFeatures:
+    """Tokens of the rows of a texts table."""
+    counts = counts_in(texts, "num_tokens")
+    first = counts_in(texts, "first_token_row")
+    rows = spread_rows(first, counts, most=int(counts.max(initial=1)))
+    found = reader.ragged("tokens/features", texts, rows=rows, counts=counts)
+    return RaggedFeatures(features=found, offsets=offsets_of(counts))
+
+
+def check_kept(cache: Path, record: Mapping[str, Any], *, frames: bool, tokens: bool) -> None:
+    """Raise CacheError where a cache does not keep what is asked for. record: its cache.json."""
+    layout, lacks = record["layout"], []
+    if frames and not layout["keep_frames"]:
+        lacks.append("frames (keep_frames is false): extract without --set keep_frames=false")
+    if tokens and not layout["keep_tokens"]:
+        is_imported = "source" in record["settings"]
+        way_out = "an imported cache has none" if is_imported else "extract with --keep-tokens"
+        lacks.append(f"tokens (keep_tokens is false): {way_out}")
+    if lacks:
+        lines = [
+            f"{cache} keeps no features of",
+            *(f"  {lack}" for lack in lacks),
+            "which takes a new cache: mlalign-extract VIDEOS -o ANOTHER_FOLDER",
+        ]
+        raise CacheError("\n".join(lines))
+
+
+def counts_in(table: pa.Table, column: str) -> np.ndarray:
+    """(rows,) int64 of a column, 0 for null."""
+    return np.asarray(pc.fill_null(table[column], 0).to_numpy(), dtype=np.int64)
+
+
+def offsets_of(counts: np.ndarray) -> np.ndarray:
+    """(n + 1,) int64: 0 and the running sums of n counts."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

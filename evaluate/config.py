@@ -123,6 +123,11 @@ class EvaluationConfig:
     """Which way to search."""
     segment_score: SegmentScoreConfig = field(default_factory=SegmentScoreConfig)
     """The segment score of a text with a clip."""
+    token_score: bool | None = None
+    """Whether texts are compared with clips by words and frames, too. null: where a run was trained
+    so and the cache has tokens."""
+    frames_per_clip: int = 64
+    """Of the token score: frames of a clip at most, evenly spread over a longer one."""
     moments: MomentConfig = field(default_factory=MomentConfig)
     """Where a text happens in its clip."""
     groups: tuple[TypeGroup, ...] = ()
@@ -169,6 +174,8 @@ class EvaluationConfig:
             faults.append(f"recall_ks must be numbers of at least 1, got {self.recall_ks}")
         elif 1 not in self.recall_ks:
             faults.append(f"recall_ks must have 1, the K of comparisons, got {self.recall_ks}")
+        if self.frames_per_clip < 1:
+            faults.append(f"frames_per_clip must be at least 1, got {self.frames_per_clip}")
         if not 0 <= self.fused_weight <= 1:
             faults.append(f"fused_weight must be between 0 and 1, got {self.fused_weight}")
         if len(set(self.normalisations)) < len(self.normalisations):

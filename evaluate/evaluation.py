@@ -38,6 +38,7 @@ from .retrieval import (
 from .rows import ZERO_SHOT, check_baseline, check_cache_keys, table_rows
 from .scoring import Encoder, embed
 from .significance import Bootstrap
+from .token_scores import score_tokens, scores_tokens
 
 WEIGHT_GRID = [step / 10 for step in range(11)]
 """Weights of the global score tried on the validation split."""
@@ -119,7 +120,8 @@ def evaluate(
         config = _without_zero_shot(store, runs, config)
     rows = table_rows(runs, has_zero_shot=has_zero_shot)
     check_baseline(config.baseline, rows)
-    features = read_split(store, config)
+    with_tokens = scores_tokens(store, runs, config)
+    features = read_split(store, config, with_tokens=with_tokens)
     tasks = find_tasks(features, config, [run.model for run in runs])
     card = None if config.card is None else load_card(config.card)
     if card is not None:
@@ -222,6 +224,12 @@ def score_tasks(
         task.queries.name: score_retrieval(task, features, embeddings, weight=weight, config=config)
         for task in tasks.retrieval
     }
+    if features.tokens is not None:
+        found = score_tokens(tasks.retrieval, features, encoder, config=config)
+        for task, own in zip(tasks.retrieval, found, strict=True):
+            # Before the fused score, the last one, which is what a row is judged by.
+            scores = scored[task.queries.name]
+            scores |= {"token": own, "fused": scores.pop("fused")}
     if tasks.grounding is not None:
         scored["grounding"] = score_grounding(tasks.grounding, features, embeddings)
     if tasks.choice is not None:
@@ -359,14 +367,22 @@ def _index_effect(
     )
 
 
-def read_split(store: FeatureStore, config: EvaluationConfig) -> SplitFeatures:
-    """The split of the settings; UserError when the cache has no such split."""
+def read_split(
+    store: FeatureStore, config: EvaluationConfig, *, with_tokens: bool = False
+) -> SplitFeatures:
+    """The split of the settings; UserError when the cache has no such split. with_tokens: with
+    frames and tokens."""
     if config.split is not None and config.split not in store.splits:
         raise UserError(
             f"{store.path} has no split {config.split!r}; it has {', '.join(store.splits)}: choose "
             f"one with --set split=NAME, or all clips with --set split=null"
         )
-    return store.split(config.split, segments=config.segment_rule)
+    return store.split(
+        config.split,
+        segments=config.segment_rule,
+        frames_per_clip=config.frames_per_clip if with_tokens else 0,
+        with_tokens=with_tokens,
+    )
 
 
 def read_validation(store: FeatureStore, config: EvaluationConfig) -> SplitFeatures | None:

@@ -78,6 +78,16 @@ def ranks_of_correct(
     )
 
 
+def ranks_of_groups(
+    scores_QI: np.ndarray, correct: IndexLists, *, groups: IndexLists | None, ties: TiePolicy
+) -> Ranks:
+    """`ranks_of_correct` where items of a group are one, by the best of their scores; `correct` then
+    counts the groups. None: every item is its own."""
+    if groups is not None:
+        scores_QI = np.maximum.reduceat(scores_QI[:, groups.indices], groups.offsets[:-1], axis=1)
+    return ranks_of_correct(scores_QI, correct, ties=ties)
+
+
 def num_at_least(scores_QI: np.ndarray, thresholds_KQ: np.ndarray) -> np.ndarray:
     """(K, Q) int64: for each threshold of each query, how many of its items reach it.
 
@@ -201,11 +211,9 @@ def retrieval_ranks(
     ):
         for k, scores_QI in enumerate(by_weight):
             ranked = scores_QI if normalise is None else normalise[k](scores_QI)
-            if groups is not None:
-                grouped = ranked[:, groups.indices]
-                ranked = np.maximum.reduceat(grouped, groups.offsets[:-1], axis=1)
-            found[k].append(ranks_of_correct(ranked, correct.slice(start, stop), ties=ties))
-    return [_join(parts) for parts in found]
+            own = correct.slice(start, stop)
+            found[k].append(ranks_of_groups(ranked, own, groups=groups, ties=ties))
+    return [join_ranks(parts) for parts in found]
 
 
 def score_blocks(
@@ -244,7 +252,8 @@ def blocks(
         yield start, min(start + step, len(queries))
 
 
-def _join(parts: Sequence[Ranks]) -> Ranks:
+def join_ranks(parts: Sequence[Ranks]) -> Ranks:
+    """Those of blocks of queries, end to end."""
     several = any(part.places is not None for part in parts)
     places = [part.ranks if part.places is None else part.places for part in parts]
     return Ranks(

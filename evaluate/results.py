@@ -102,7 +102,7 @@ class ScoreSummary:
     subset: str | None
     """Group of queries, such as a question type; None for all."""
     score: str
-    """global, segment or fused."""
+    """global, segment, token or fused."""
     num_queries: int
     """Queries behind the numbers."""
     num_tied: tuple[int, ...]

@@ -123,7 +123,7 @@ def score_retrieval(
         config=config,
     )
     return {
-        score: Scored(ranks=found, values=_values(found, task.correct, config), shown=best)
+        score: Scored(ranks=found, values=retrieval_values(found, task.correct, config), shown=best)
         for score, found, best in zip(weights, ranks, shown, strict=True)
     }
 
@@ -244,8 +244,10 @@ def sides(
     return text_vectors(embeddings, texts=task.texts, sentences=task.sentences), clips
 
 
-def _values(found: Ranks, correct: IndexLists, config: EvaluationConfig) -> dict[str, np.ndarray]:
-    """mAP only where queries have several right items; for one it is MRR."""
+def retrieval_values(
+    found: Ranks, correct: IndexLists, config: EvaluationConfig
+) -> dict[str, np.ndarray]:
+    """The metrics of each query. mAP only where queries have several right items; for one it is MRR."""
     ranks = found.ranks
     values = {f"R@{k}": recall_at(ranks, k) for k in config.recall_ks}
     values |= {"MnR": one_based(ranks), "MRR": reciprocal_rank(ranks)}

@@ -255,8 +255,8 @@ def _encode_videos(encoder: Encoder, features: SplitFeatures) -> tuple[np.ndarra
             first = last
     clip_pieces, segment_pieces = zip(*pieces, strict=True)
     clip_vectors, segment_vectors = torch.cat(clip_pieces), torch.cat(segment_pieces)
-    _refuse_broken(clip_vectors.numpy(), what="clips")
-    _refuse_broken(segment_vectors.numpy(), what="segments")
+    refuse_broken(clip_vectors.numpy(), what="clips")
+    refuse_broken(segment_vectors.numpy(), what="segments")
     return clip_vectors.numpy(), segment_vectors.numpy()
 
 
@@ -266,7 +266,7 @@ def _encode(encode: Callable[[Tensor], Tensor], features: np.ndarray, *, what: s
     with torch.inference_mode():
         chunks = torch.split(_rows(features), ENCODE_ROWS)
         vectors = torch.cat([encode(chunk).float() for chunk in chunks]).numpy()
-    _refuse_broken(vectors, what=what)
+    refuse_broken(vectors, what=what)
     return np.asarray(vectors)
 
 
@@ -274,7 +274,8 @@ def _rows(features: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
 
 
-def _refuse_broken(vectors: np.ndarray, *, what: str) -> None:
+def refuse_broken(vectors: np.ndarray, *, what: str) -> None:
+    """Raise UserError when a vector is not finite."""
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):
         raise UserError(

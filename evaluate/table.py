@@ -45,6 +45,14 @@ HEADLINE: Final = (
 )
 """The first table, and what rows are compared by."""
 
+TOKENS: Final = (
+    Column(title="text→clip", task="text_to_clip", score="token", metric="R@1"),
+    Column(title="text→clip", task="text_to_clip", score="token", metric="MdR"),
+    Column(title="sent.→clip", task="sentence_to_clip", score="token", metric="R@1"),
+    Column(title="clip→text", task="clip_to_text", score="token", metric="R@1"),
+)
+"""A table of its own, where words were compared with frames."""
+
 TASKS: Final = (
     Column(title="moments", task="moments", score="task", metric="R@1 IoU 0.5"),
     Column(title="moments", task="moments", score="task", metric="R@1 IoU 0.7"),
@@ -94,7 +102,7 @@ def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
     left_out = counts["failed_clips_left_out"]
     failed = f" ({left_out} without features left out)" if left_out else ""
     yield f"\nSplit {evaluation.features.split}: {_clips(counts)}{failed}"
-    for columns in (_there(evaluation, titles) for titles in (HEADLINE, MORE, TASKS)):
+    for columns in (_there(evaluation, part) for part in (HEADLINE, MORE, TOKENS, TASKS)):
         if columns:
             yield ""
             yield _table(evaluation, columns)
@@ -115,13 +123,13 @@ def _clips(counts: Mapping[str, int]) -> str:
 
 
 def _there(evaluation: Evaluation, columns: Sequence[Column]) -> list[Column]:
-    """The columns whose task and metric this evaluation has."""
+    """The columns whose task, score and metric this evaluation has."""
     found = {
-        (summary.task, metric)
+        (summary.task, summary.score, metric)
         for summary in evaluation.summaries[evaluation.rows[0].name]
         for metric in summary.metrics
     }
-    return [column for column in columns if (column.task, column.metric) in found]
+    return [column for column in columns if (column.task, column.score, column.metric) in found]
 
 
 def _table(evaluation: Evaluation, columns: Sequence[Column]) -> Table:

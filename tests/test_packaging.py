@@ -17,7 +17,7 @@ COMMANDS = {
     "mlalign-evaluate": "mlalign.evaluate.cli",
     "mlalign-search": "mlalign.evaluate.search_cli",
 }
-READ_SIDE = {"contract", "store"}
+READ_SIDE = {"contract", "store", "ragged_features"}
 ALLOWED = {  # stage -> earlier stage -> its modules that may be used
     "data_manifests": {},
     "extract": {"data_manifests": None},
@@ -25,7 +25,7 @@ ALLOWED = {  # stage -> earlier stage -> its modules that may be used
     "evaluate": {
         "data_manifests": None,
         "extract": READ_SIDE | {"query_encoder"},  # free-text search
-        "align": {"model", "checkpoint"},
+        "align": {"model", "checkpoint", "token_interaction"},
     },
 }
 PRIVATE = {"cli", "config", "pipeline", "trainer"}

@@ -4,8 +4,9 @@
 
 Uses the scenes and the cache of benchmarks/scenes_ablation.py in DIR when they are there (make demo
 leaves them in demo/), and makes them otherwise. Segments are eighths of each clip, cut without a
-look at the true spans. Four rows, each with all three tasks: no level (the tasks alone), the global
-level, the segment level, both; five seeds. Steps whose result is there are not done again.
+look at the true spans. Five rows, each with all three tasks: no level (the tasks alone), the global
+level, the segment level, both, both with the token level; five seeds. Steps whose result is there
+are not done again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from pathlib import Path
 import yaml
 
 RULE = "uniform:8"
-LEVELS = {"tasks": (0, 0), "global": (1, 0), "segment": (0, 1), "both": (1, 1)}
+LEVELS = {
+    "tasks": (0, 0, 0),
+    "global": (1, 0, 0),
+    "segment": (0, 1, 0),
+    "both": (1, 1, 0),
+    "token": (1, 1, 1),
+}
+"""Weights of the global, the segment and the token level."""
 
 
 def main() -> None:
@@ -33,16 +41,18 @@ def main() -> None:
     if not scenes.exists():
         step("mlalign-manifest", "scenes", "-o", scenes, "--clips", options.clips)
     if not cache.exists():
-        step("mlalign-extract", scenes, "-o", cache, "--backbone", "tiny", "--fps", 2)
+        kept = ["--backbone", "tiny", "--fps", 2, "--keep-tokens"]
+        step("mlalign-extract", scenes, "-o", cache, *kept)
     # The ablation's own rule stays the first one.
     step("mlalign-extract", "resegment", cache, "--segments", "spans", "--segments", RULE)
     base = {
         "data": {"segments": RULE},
         "tasks": {"choice_weight": 1, "answer_weight": 1, "moment_weight": 1},
     }
+    names = [f"losses.{level}_weight" for level in ("global", "segment", "token")]
     rows = [
-        {"name": name, "set": {"losses.global_weight": a, "losses.segment_weight": b}}
-        for name, (a, b) in LEVELS.items()
+        {"name": name, "set": dict(zip(names, weights, strict=True))}
+        for name, weights in LEVELS.items()
     ]
     sweep = {"base": base, "rows": rows, "seeds": list(range(options.seeds)), "baseline": "tasks"}
     (out / "tasks.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))

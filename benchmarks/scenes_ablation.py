@@ -35,9 +35,7 @@ def main() -> None:
     scenes, cache = out / "scenes", out / "cache"
     step(scenes, "mlalign-manifest", "scenes", "-o", scenes, "--clips", options.clips)
     # Extraction knows by itself what is missing, so it is always called.
-    # Tokens are for benchmarks/scenes_tasks.py, which goes on with this cache.
-    kept = ["--backbone", "tiny", "--fps", 2, "--keep-tokens"]
-    step(None, "mlalign-extract", scenes, "-o", cache, *kept)
+    step(None, "mlalign-extract", scenes, "-o", cache, "--backbone", "tiny", "--fps", 2)
     runs: list[str | Path] = []
     for level, settings in LEVELS.items():
         for seed in range(options.seeds):

@@ -40,9 +40,9 @@ def main() -> None:
     scenes, cache = out / "scenes", out / "cache"
     if not scenes.exists():
         step("mlalign-manifest", "scenes", "-o", scenes, "--clips", options.clips)
-    if not cache.exists():
-        kept = ["--backbone", "tiny", "--fps", 2, "--keep-tokens"]
-        step("mlalign-extract", scenes, "-o", cache, *kept)
+    # Adds the tokens of the texts to the ablation's cache, without decoding.
+    as_before = ["--backbone", "tiny", "--fps", 2]
+    step("mlalign-extract", scenes, "-o", cache, *as_before, "--keep-tokens")
     # The ablation's own rule stays the first one.
     step("mlalign-extract", "resegment", cache, "--segments", "spans", "--segments", RULE)
     base = {

@@ -92,9 +92,10 @@ class ExtractConfig:
     """Of the stored features; float16 halves the cache and moves a cosine by less than 0.001."""
     keep_frames: bool = True
     """Store frame features, so that segments can be cut anew without decoding."""
-    keep_tokens: bool = False
+    keep_tokens: bool | None = None
     """Store the text tower's features of the tokens of every text, too, for the token level. About
-    as many as words; how many and their bytes are said before they are encoded."""
+    as many as words; how many and their bytes are said before they are encoded. null: when the
+    cache has them."""
     decoder: DecoderName = "pyav"
     """pyav decodes in the worker process; ffmpeg runs the program through ffmpeg-python. Same
     frames."""

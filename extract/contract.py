@@ -38,13 +38,14 @@ end are seconds from the first frame shown of the chosen video stream.
 
 cache.json's ``settings`` are all that is meant to change the numbers and make the key; its
 ``layout`` (segment rules, whether frames and tokens are kept and shots looked for) says what is
-stored of them. Both must be the same for all runs on a cache. The rest of it tells of the run that
-made the cache: ``config`` (all settings, the decoder among them), ``checkpoint`` (the file of the
-weights, when there was one), ``inputs`` (what was to be extracted), ``videos_root``, ``dataset``,
-``official`` (of a benchmark, by split: how many clips, texts and questions its official files have,
-videos or not), ``device``, ``versions``, ``command``. ``--recipe`` reads it. A merged cache has the
-first source's, and that of each under ``merged``; its shards may hold rows that the index does not
-name.
+stored of them. Both must be the same for all runs on a cache, but that one may begin to keep
+tokens: its texts are then encoded again, as rows of a higher generation. The rest of it tells of
+the run that made the cache: ``config`` (all settings, the decoder among them), ``checkpoint`` (the
+file of the weights, when there was one), ``inputs`` (what was to be extracted), ``videos_root``,
+``dataset``, ``official`` (of a benchmark, by split: how many clips, texts and questions its
+official files have, videos or not), ``device``, ``versions``, ``command``. ``--recipe`` reads it. A
+merged cache has the first source's, and that of each under ``merged``; its shards may hold rows
+that the index does not name.
 
 Of an imported cache (mlalign-extract import) the settings have ``backbone`` "imported: FORMAT",
 ``source``, ``text_source``, ``question_source`` (where there is one), ``seconds_per_feature`` and

@@ -31,7 +31,14 @@ from .shards import live_rows, read_index
 from .shots import check_installed
 from .sources import file_sha256
 from .tally import Counts
-from .writer import check_new, check_same, clear_leftovers, open_for_writing
+from .writer import (
+    check_new,
+    check_same,
+    clear_leftovers,
+    json_bytes,
+    open_for_writing,
+    put_file,
+)
 
 SHARD_TEXTS = 4096
 SHARD_TEXTS_WITH_TOKENS = 512
@@ -89,13 +96,13 @@ def extract(
     exists = settings_path(cache).exists()
     if exists:
         config = _adopt(config, read_settings(cache))
-        check_same(cache, _known_settings(config))
+        check_same(cache, _without_addition(config, _known_settings(config)))
         clear_leftovers(cache)
         if recipe is not None:
             check_recipe(recipe, read_settings(cache))
     else:
         check_new(cache)
-        config = _with_segments(config, manifest)
+        config = _resolved(config, manifest)
     if part is not None:  # the default rules were chosen by the whole
         manifest = part.of(manifest)
     with clock.phase("plan"):
@@ -116,6 +123,9 @@ def extract(
             if recipe is not None:
                 check_recipe(recipe, {"settings": settings, "layout": layout})
                 _say_other_versions(recipe, made["versions"])
+            if exists and config.keep_tokens:
+                check_same(cache, _without_addition(config, {**settings, **layout}))
+                _begin_to_keep_tokens(cache)
             record = _record(manifest, config, inputs, made)
             key = open_for_writing(cache, settings=settings, layout=layout, record=record)
             if not exists:  # the names of the work contain the key, which was not known before
@@ -198,12 +208,28 @@ def _plan(
             texts,
             shard_size=SHARD_TEXTS_WITH_TOKENS if config.keep_tokens else SHARD_TEXTS,
             key=key,
+            with_tokens=bool(config.keep_tokens),
         ),
         questions=plan_rows(
             manifest.questions, "questions", questions, shard_size=SHARD_TEXTS, key=key
         ),
         committed_clips=clips,
     )
+
+
+def _without_addition(config: ExtractConfig, asked: dict[str, Any]) -> dict[str, Any]:
+    """What the cache must have already: that tokens are kept can be added to it."""
+    return {name: asked[name] for name in asked if name != "keep_tokens" or not config.keep_tokens}
+
+
+def _begin_to_keep_tokens(cache: Path) -> None:
+    """From now on the cache has tokens, and texts without them are to be encoded again."""
+    content = read_settings(cache)
+    changed = {**content, "layout": {**content["layout"], "keep_tokens": True}}
+    if "config" in content:
+        changed["config"] = {**content["config"], "keep_tokens": True}
+    if changed != content:
+        put_file(settings_path(cache), json_bytes(changed))
 
 
 def _adopt(config: ExtractConfig, content: dict[str, Any]) -> ExtractConfig:
@@ -215,18 +241,20 @@ def _adopt(config: ExtractConfig, content: dict[str, Any]) -> ExtractConfig:
     if config.shots is None:
         has_shots = content["layout"]["shots"] or SHOTS in config.segments
         config = replace(config, shots=has_shots)
+    if config.keep_tokens is None:
+        config = replace(config, keep_tokens=content["layout"]["keep_tokens"])
     return config
 
 
-def _with_segments(config: ExtractConfig, manifest: Manifest) -> ExtractConfig:
-    """The default rules for a new cache: the spans of the manifest's texts, where it has any, then
-    uniform:4."""
+def _resolved(config: ExtractConfig, manifest: Manifest) -> ExtractConfig:
+    """What the user left open, for a new cache: the rules are the spans of the manifest's texts,
+    where it has any, then uniform:4."""
     segments = config.segments
     if not segments:
         has_spans = pc.any(pc.is_valid(manifest.texts["start_seconds"])).as_py()
         segments = ("spans", "uniform:4") if has_spans else ("uniform:4",)
     shots = SHOTS in segments if config.shots is None else config.shots
-    return replace(config, segments=segments, shots=shots)
+    return replace(config, segments=segments, shots=shots, keep_tokens=bool(config.keep_tokens))
 
 
 def _known_settings(config: ExtractConfig) -> dict[str, Any]:

@@ -122,14 +122,26 @@ def plan_clips(
 
 
 def plan_rows(
-    table: pa.Table, unit: Unit, committed: Committed, *, shard_size: int, key: str
+    table: pa.Table,
+    unit: Unit,
+    committed: Committed,
+    *,
+    shard_size: int,
+    key: str,
+    with_tokens: bool = False,
 ) -> list[Work]:
-    """The texts or questions that are new or changed, in the manifest's order."""
+    """The texts or questions that are new or changed, in the manifest's order.
+
+    with_tokens: also the texts that have no tokens yet."""
     items = []
     for row in table.to_pylist():
         item_digest = digest(row)
         before = committed.get(row[ID_COLUMNS[unit]])
-        if before is None or before["item_digest"] != item_digest:
+        if (
+            before is None
+            or before["item_digest"] != item_digest
+            or (with_tokens and before["first_token_row"] is None)
+        ):
             items.append(Item(row=row, digest=item_digest, generation=_next_generation(before)))
     return _cut(unit, items, shard_size=shard_size, key=key)
 

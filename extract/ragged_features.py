@@ -59,6 +59,11 @@ def read_frames(clips: pa.Table, reader: ShardReader, *, most: int) -> RaggedFea
 def read_tokens(texts: pa.Table, reader: ShardReader) -> RaggedFeatures:
     """Tokens of the rows of a texts table."""
     counts = counts_in(texts, "num_tokens")
+    if not counts.all():
+        raise CacheError(
+            f"{(counts == 0).sum()} of {len(counts)} texts have no tokens yet: run the same "
+            "mlalign-extract with --keep-tokens again to finish it"
+        )
     first = counts_in(texts, "first_token_row")
     rows = spread_rows(first, counts, most=int(counts.max(initial=1)))
     found = reader.ragged("tokens/features", texts, rows=rows, counts=counts)
@@ -69,18 +74,20 @@ def check_kept(cache: Path, record: Mapping[str, Any], *, frames: bool, tokens: 
     """Raise CacheError where a cache does not keep what is asked for. record: its cache.json."""
     layout, lacks = record["layout"], []
     if frames and not layout["keep_frames"]:
-        lacks.append("frames (keep_frames is false): extract without --set keep_frames=false")
+        lacks.append(
+            "frames (keep_frames is false): they take a new cache, extracted without "
+            "--set keep_frames=false"
+        )
     if tokens and not layout["keep_tokens"]:
         is_imported = "source" in record["settings"]
-        way_out = "an imported cache has none" if is_imported else "extract with --keep-tokens"
+        way_out = (
+            "an imported cache has none"
+            if is_imported
+            else "the same mlalign-extract with --keep-tokens adds them, without decoding"
+        )
         lacks.append(f"tokens (keep_tokens is false): {way_out}")
     if lacks:
-        lines = [
-            f"{cache} keeps no features of",
-            *(f"  {lack}" for lack in lacks),
-            "which takes a new cache: mlalign-extract VIDEOS -o ANOTHER_FOLDER",
-        ]
-        raise CacheError("\n".join(lines))
+        raise CacheError("\n".join([f"{cache} keeps no features of", *(f"  {x}" for x in lacks)]))
 
 
 def counts_in(table: pa.Table, column: str) -> np.ndarray:

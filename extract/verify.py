@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,10 @@ def verify_cache(cache: Path) -> Verified:
         for path in orphans(cache):
             if path not in found.unreadable:
                 found.note(path, "belongs to nothing in the index")
-        for path, problem in _segment_problems(cache, tables, content["layout"]["segments"]):
+        problems = list(_segment_problems(cache, tables, content["layout"]["segments"]))
+        if content["layout"]["keep_tokens"]:
+            problems += _token_problems(cache, live_rows(tables["texts"], "texts"))
+        for path, problem in problems:
             if path not in found.unreadable:
                 found.note(path, problem)
     return Verified(
@@ -199,6 +203,15 @@ def _segment_problems(
         if shard in shards:  # else they belong to an orphan, or to what is about to be committed
             problem = f"has segments of the clip {clip_id!r}, which is not in the index"
             yield index_path(cache, "segments", shard), problem
+
+
+def _token_problems(cache: Path, texts: pa.Table) -> list[tuple[Path, str]]:
+    """Texts that were to be encoded again, to have tokens, and were not yet."""
+    shards = Counter(texts.filter(pc.is_null(texts["first_token_row"]))["shard"].to_pylist())
+    return [
+        (index_path(cache, "texts", shard), f"{count} texts have no tokens")
+        for shard, count in sorted(shards.items())
+    ]
 
 
 def _pairs(clips: pa.Table) -> list[tuple[str, str]]:

@@ -401,7 +401,7 @@ class FakeStore:
     def open(cls, path: Path) -> FakeStore:
         return cls(path)
 
-    def split(self, name: str | None, *, **options: object) -> SplitFeatures:
+    def split(self, name: str | None, **options: object) -> SplitFeatures:
         seed = {"val": 7, "train": 9}.get(name or "all", 8)
         return random_split(seed, 50, noise=1.5, name=name or "all")
 

@@ -175,14 +175,55 @@ def test_what_tokens_take_is_said_to_the_byte_before(
     assert f" ({rows} tokens), questions" in mlalign_extract("status", tmp_path / "cache").output
 
 
-def test_whether_tokens_are_kept_cannot_change_later(
-    mlalign_extract, small_scenes, small_options, token_cache, small_cache
+def test_tokens_are_added_to_a_cache_and_nothing_else_is_done_again(
+    mlalign_extract, small_scenes, small_options, token_cache, copied_cache, monkeypatch
 ):
-    more = mlalign_extract(small_scenes, "-o", small_cache, *small_options, "--keep-tokens")
+    """Also when that is killed between two shards of texts."""
+    monkeypatch.setattr(pipeline, "SHARD_TEXTS_WITH_TOKENS", 9)
+    options = [small_scenes, "-o", copied_cache, *small_options]
+    before = {path: path.stat().st_mtime_ns for path in copied_cache.glob("shards/*")}
+    with monkeypatch.context() as patch:
+        commits = []
+
+        def killed(*arguments, **options):
+            commits.append(commit_shard(*arguments, **options))
+            if len(commits) == 2:
+                raise KeyboardInterrupt
+
+        patch.setattr("mlalign.extract.encode_texts.commit_shard", killed)
+        assert mlalign_extract(*options, "--keep-tokens").exit_code == 130
+    problems = [found.problem for found in verify_cache(copied_cache).problems]
+    assert problems and all(problem.endswith("texts have no tokens") for problem in problems)
+    with pytest.raises(CacheError, match=r"\d+ of \d+ texts have no tokens yet: run the same"):
+        FeatureStore.open(copied_cache).split(None, with_tokens=True)
+    done = mlalign_extract(*options, "--keep-tokens")
+    assert done.exit_code == 0, done.output
+    assert "new: 0 clips, 0 frames" in done.output
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not verify_cache(copied_cache).problems
+    found = FeatureStore.open(copied_cache).split(None, with_tokens=True)
+    expected = FeatureStore.open(token_cache).split(None, with_tokens=True)
+    assert np.array_equal(found.text_features, expected.text_features)
+    assert np.array_equal(found.tokens.features, expected.tokens.features)
+    again = mlalign_extract(*options, "--keep-tokens")
+    assert "0 texts" in again.output
+    recipe = ["--recipe", copied_cache, "-o", copied_cache, small_scenes]
+    assert mlalign_extract(*recipe, "--workers", 1).exit_code == 0
+
+
+def test_other_settings_are_refused_before_tokens_are_added(
+    mlalign_extract, small_scenes, small_options, copied_cache, token_cache
+):
+    record = (copied_cache / "cache.json").read_bytes()
+    options = [*small_options, "--keep-tokens", "--set", "dtype=float32"]
+    more = mlalign_extract(small_scenes, "-o", copied_cache, *options)
     assert more.exit_code == 2
-    assert "keep_tokens: the cache has False, this run asks for True" in more.stderr
-    less = mlalign_extract(small_scenes, "-o", token_cache, *small_options)
-    assert "keep_tokens: the cache has True, this run asks for False" in less.stderr
+    assert "dtype: the cache has float16, this run asks for float32" in more.stderr
+    assert (copied_cache / "cache.json").read_bytes() == record
+    less = [small_scenes, "-o", token_cache, *small_options]
+    assert mlalign_extract(*less).exit_code == 0  # as the cache has it
+    refused = mlalign_extract(*less, "--set", "keep_tokens=false")
+    assert "keep_tokens: the cache has True, this run asks for False" in refused.stderr
 
 
 def test_a_recipe_has_tokens_kept_too(mlalign_extract, small_scenes, token_cache, tmp_path):
@@ -246,7 +287,7 @@ def with_shared_tokens(arrays, rows):
 
 
 FAULTS = {
-    without_tokens: "lacks the array tokens/features",
+    without_tokens: "a text has tokens, and there is no array tokens/features",
     with_a_token_that_is_not_finite: "tokens/features has values that are not finite",
     with_a_text_without_tokens: "a text has no tokens, or some outside",
     with_tokens_that_are_not_there: "a text has no tokens, or some outside",
@@ -305,7 +346,7 @@ def test_nothing_is_read_that_was_not_asked_for_or_kept(small_cache, token_cache
     assert split.frames is None
     assert split.tokens is None
     store = FeatureStore.open(small_cache)
-    with pytest.raises(CacheError, match="keeps no features of\n.*extract with --keep-tokens"):
+    with pytest.raises(CacheError, match="keeps no features of\n.*extract with --keep-tokens adds"):
         store.split(None, with_tokens=True)
     store.record["layout"]["keep_frames"] = False
     with pytest.raises(CacheError) as caught:

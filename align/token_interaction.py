@@ -44,9 +44,11 @@ def token_scores(
     Tables of cosines are there for some clips and texts at a time: where there are more, they are
     made again for the gradient instead of being kept.
     """
+    if len(frames_FW) == 0 or len(words_KW) == 0:
+        return frames_FW[frame_offsets[:-1]] @ words_KW[word_offsets[:-1]].T  # of no entries
     clips = list(_groups(frames_FW, frame_offsets, frame_logits_F))
     texts = list(_groups(words_KW, word_offsets, word_logits_K))
-    is_kept = len(frames_FW) * len(words_KW) <= GROUP_ROWS**2
+    is_kept = len(frames_FW) * len(words_KW) <= GROUP_ROWS**2 or not torch.is_grad_enabled()
     rows = []
     for clip in clips:
         blocks = [

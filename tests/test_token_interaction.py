@@ -94,6 +94,8 @@ def test_scores_and_gradients_equal_loops(
     for leaf in case.leaves():
         leaf.requires_grad_()
     expected, found = by_loops(case, weighted=weighted), case.scores(weighted=weighted)
+    with torch.inference_mode():
+        assert torch.equal(case.scores(weighted=weighted), found)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     weights = torch.tensor(np.random.default_rng(seed).normal(size=found.shape))
     leaves = [*case.frames[1:], *case.words]  # in the first clip all frames are equally good
@@ -135,6 +137,19 @@ def test_large_logits_do_not_overflow() -> None:
     case.word_logits = [1000 * own for own in case.word_logits]
     case.frame_logits = [-1000 * own for own in case.frame_logits]
     assert case.scores(weighted=True).isfinite().all()
+
+
+def test_no_texts_or_no_clips_give_a_table_of_no_entries() -> None:
+    case = Case(0)
+    frames, words = (torch.cat(part).requires_grad_() for part in (case.frames, case.words))
+    of_frames, of_words = (
+        offsets([len(own) for own in part]) for part in (case.frames, case.words)
+    )
+    none, nothing = torch.zeros(0, 5, dtype=torch.float64), np.zeros(1, dtype=np.int64)
+    without = token_scores(frames, none, frame_offsets=of_frames, word_offsets=nothing)
+    assert without.shape == (6, 0)
+    torch.autograd.backward(without.sum())
+    assert token_scores(none, words, frame_offsets=nothing, word_offsets=of_words).shape == (0, 7)
 
 
 def test_one_frame_and_one_word_give_their_cosine() -> None:

@@ -81,8 +81,8 @@ def ranks_of_correct(
 def ranks_of_groups(
     scores_QI: np.ndarray, correct: IndexLists, *, groups: IndexLists | None, ties: TiePolicy
 ) -> Ranks:
-    """`ranks_of_correct` where items of a group are one, by the best of their scores; `correct` then
-    counts the groups. None: every item is its own."""
+    """`ranks_of_correct` where the items of a group are one, by the best of their scores; `correct`
+    then counts the groups. None: every item is its own."""
     if groups is not None:
         scores_QI = np.maximum.reduceat(scores_QI[:, groups.indices], groups.offsets[:-1], axis=1)
     return ranks_of_correct(scores_QI, correct, ties=ties)

@@ -247,7 +247,8 @@ def sides(
 def retrieval_values(
     found: Ranks, correct: IndexLists, config: EvaluationConfig
 ) -> dict[str, np.ndarray]:
-    """The metrics of each query. mAP only where queries have several right items; for one it is MRR."""
+    """The metrics of each query; mAP only where queries have several right items, for one it is
+    MRR."""
     ranks = found.ranks
     values = {f"R@{k}": recall_at(ranks, k) for k in config.recall_ks}
     values |= {"MnR": one_based(ranks), "MRR": reciprocal_rank(ranks)}

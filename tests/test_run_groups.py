@@ -41,6 +41,7 @@ OTHERS: dict[str, Any] = {
     "heads.text.name": "mlp",
     "losses.name": "hinge",
     "losses.weak_pooling": "softmax",
+    "losses.token_interaction": "weighted",
     "losses.overlap_iou": 0.6,
     "losses.hardest_from_epoch": 2,
     "validation.metric": "global_recall_at_1",

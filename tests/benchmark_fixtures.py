@@ -141,7 +141,7 @@ class FakeStore:
         }
         self._manifest, self._shape = manifest, shape
 
-    def split(self, name: str | None, *, segments: str | None = None) -> SplitFeatures:
+    def split(self, name: str | None, **options: object) -> SplitFeatures:
         assert name is not None
         seed = 1 + sorted(self.splits).index(name)
         return split_features(self._manifest, name, seed=seed, **self._shape)

@@ -114,10 +114,10 @@ def test_charades_moments_are_cut_at_the_length_and_sentences_may_have_hashes(tm
     assert spans(rows) == {
         "AO8RW#0": (0.0, 6.9),
         "AO8RW#1": (8.2, 30.5),
-        "Y6R7T#0": (2.0, 20.0),
+        "Y6R7T#1": (2.0, 20.0),
         "3MSZA#0": (24.3, 30.4),
     }
-    assert rows.texts["Y6R7T#0"][2] == "a##b."
+    assert rows.texts["Y6R7T#1"][2] == "a##b."
 
 
 def test_charades_builds_without_the_tables_of_lengths(tmp_path):

@@ -108,6 +108,7 @@ def write_content(content: Any, path: Path) -> None:
     """A JSON file, or for .jsonl a line for each record; whole or not at all."""
     lines = content if path.suffix == ".jsonl" else [content]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
@@ -129,4 +130,5 @@ def write_similarities(
                 resolution=np.float64(SCORE_RESOLUTION),
             )
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, write)

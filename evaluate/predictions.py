@@ -7,29 +7,21 @@ Answers need not be known: the files are what leaderboards' servers take. Where 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from ..align.checkpoint import load_run
-from ..align.model import AlignmentModel
-from ..data_manifests.cards import Card, load_card
+from ..data_manifests.cards import load_card
 from ..data_manifests.errors import UserError
-from ..extract.store import FeatureStore, SplitFeatures
-from .answer_moments import answer_moments
-from .answers import scores_of_answers
 from .chunk_moments import rank_runs
 from .config import EvaluationConfig
 from .corpus_moments import predict_in_corpus
-from .evaluation import choose_fused_weight, read_split, read_validation
 from .highlights import clip_saliency
-from .index_lists import IndexLists, expand, offsets_of
+from .index_lists import IndexLists
 from .moments import moment_queries, predict_moments
+from .predicted_answers import question_content
 from .prediction_formats import (
-    answer_content,
-    answer_moment_content,
     corpus_record,
     highlight_record,
     official_id,
@@ -38,15 +30,12 @@ from .prediction_formats import (
     write_content,
     write_similarities,
 )
-from .questions import chosen_options, option_scores
+from .predictor import Predictor, load_predictor
 from .ranks import BLOCK_BYTES, blocks
 from .retrieval import sentences_of
-from .rows import check_cache_keys
 from .scoring import (
-    Embeddings,
     TwoLevelVectors,
     clip_vectors,
-    embed,
     fuse,
     level_scores,
     text_vectors,
@@ -54,24 +43,6 @@ from .scoring import (
 
 NUM_VIDEOS: Final = 100
 """Clips of a query in TVR's video retrieval."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Predictor:
-    """A split and what predicts for it."""
-
-    card: Card
-    """Whose format is written."""
-    config: EvaluationConfig
-    """The resolved settings."""
-    features: SplitFeatures
-    """The split."""
-    embeddings: Embeddings
-    """Its vectors."""
-    encoder: AlignmentModel | None
-    """The run's heads; None for zero-shot."""
-    weight: float
-    """Of the global score in the fused one."""
 
 
 def write_predictions(
@@ -85,40 +56,14 @@ def write_predictions(
     if config.card is None:
         raise UserError("predictions are written in a card's format: name one with --card")
     predictor = load_predictor(cache, run, config, load_card(config.card))
-    folder.mkdir(parents=True, exist_ok=True)
     stem = f"{predictor.card.name}_{predictor.features.split}"
     return _files(predictor, folder / stem)
-
-
-def load_predictor(
-    cache: Path, run: Path | None, config: EvaluationConfig, card: Card
-) -> Predictor:
-    """The split's features and vectors, and the weight that validation chooses."""
-    store = FeatureStore.open(cache)
-    runs = [] if run is None else [load_run(run)]
-    check_cache_keys(runs, store)
-    if not runs and store.dim != store.text_dim:
-        raise UserError(
-            f"{cache} has video and text features of two widths, which only heads compare: give a "
-            f"run with --run"
-        )
-    encoder = runs[0].model if runs else None
-    features = read_split(store, config)
-    validation = read_validation(store, config)
-    return Predictor(
-        card=card,
-        config=config,
-        features=features,
-        embeddings=embed(features, encoder),
-        encoder=encoder,
-        weight=choose_fused_weight(validation, encoder, config).value,
-    )
 
 
 def _files(predictor: Predictor, stem: Path) -> list[Path]:
     card = predictor.card
     if card.queries == "questions":
-        return _written(_question_content(predictor), stem)
+        return _written(question_content(predictor), stem)
     if card.moments is None:
         return [_write_similarities(predictor, stem.with_name(f"{stem.name}.npz"))]
     content: Callable[[Predictor], tuple[Any, str]] = {
@@ -254,66 +199,3 @@ def _write_similarities(predictor: Predictor, path: Path) -> Path:
         scores_TV, [features.text_ids[row] for row in texts], features.clip_ids, path
     )
     return path
-
-
-def _question_content(predictor: Predictor) -> tuple[Any, str]:
-    questions = predictor.features.questions
-    if "open_ended" in predictor.card.tasks:
-        return answer_content(predictor.card, _open_answers(predictor), {})
-    rows, answers, options = _choices(predictor)
-    if predictor.config.answer_moments:
-        given = (predictor.features, predictor.embeddings, predictor.encoder)
-        spans = answer_moments(*given, chosen=options, rows=rows)
-        return answer_moment_content(answers, dict(zip(answers, spans, strict=True)))
-    known = {
-        questions.question_ids[row]: int(questions.answer_indices[row])
-        for row in rows
-        if questions.answer_indices[row] >= 0
-    }
-    return answer_content(predictor.card, answers, known)
-
-
-def _choices(predictor: Predictor) -> tuple[np.ndarray, dict[str, int | str], np.ndarray]:
-    """Rows of all multiple-choice questions, the chosen index of each, and the options' rows."""
-    questions = predictor.features.questions
-    is_choice = np.array([kind == "multiple_choice" for kind in questions.kinds], dtype=bool)
-    rows = np.flatnonzero(is_choice)
-    if not len(rows):
-        raise UserError(f"split {predictor.features.split!r} has no multiple-choice questions")
-    counts = np.diff(questions.option_offsets)[rows]
-    options, offsets = expand(questions.option_offsets[rows], counts), offsets_of(counts)
-    scores_O = option_scores(
-        predictor.features,
-        predictor.embeddings,
-        options=options,
-        clips=np.repeat(questions.clips[rows], counts),
-        weight=predictor.weight,
-        config=predictor.config,
-    )["fused"]
-    places = chosen_options(scores_O, offsets)
-    indices = (places - offsets[:-1]).tolist()
-    ids = [questions.question_ids[row] for row in rows]
-    return rows, dict(zip(ids, indices, strict=True)), options[places]
-
-
-def _open_answers(predictor: Predictor) -> dict[str, int | str]:
-    """The best answer of the run's vocabulary to each open-ended question."""
-    encoder, questions = predictor.encoder, predictor.features.questions
-    if encoder is None or encoder.answer_head is None or encoder.answer_features is None:
-        raise UserError(
-            "open-ended questions are answered by a run that was trained for it "
-            "(tasks.answer_weight): give one with --run"
-        )
-    rows = np.array(
-        [row for row, kind in enumerate(questions.kinds) if kind == "open_ended"], dtype=np.int64
-    )
-    if not len(rows):
-        raise UserError(f"split {predictor.features.split!r} has no open-ended questions")
-    found: dict[str, int | str] = {}
-    vectors = encoder.encode_texts(encoder.answer_features).detach()
-    for block, scores_KA in scores_of_answers(
-        rows, vectors, predictor.features, predictor.embeddings, encoder
-    ):
-        for row, best in zip(rows[block], scores_KA.argmax(axis=1), strict=True):
-            found[questions.question_ids[row]] = encoder.answers[best]
-    return found

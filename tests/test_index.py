@@ -105,3 +105,22 @@ def test_no_neighbours_are_searched_when_none_are_asked_for() -> None:
         spans=np.zeros((len(side.parts), 2)),
         config=config,
     ) == [None]
+
+
+def test_an_index_is_trained_on_the_vectors_that_it_holds() -> None:
+    """Frozen features lie in a narrow cone: centroids of random vectors would leave lists empty."""
+    import faiss
+
+    cone = vectors(5, 1) + 0.1 * vectors(6, 2000)
+    cone /= np.linalg.norm(cone, axis=1, keepdims=True)
+    random = faiss.index_factory(16, "IVF16,Flat", faiss.METRIC_INNER_PRODUCT)
+    random.train(vectors(7, 2000))
+    random.add(cone)
+    ours = build_index(cone, IndexConfig(factory="IVF16,Flat"))
+
+    def largest_list(index: faiss.Index) -> int:
+        lists = faiss.extract_index_ivf(index).invlists
+        return max(lists.list_size(k) for k in range(16))
+
+    assert largest_list(random) > 1000
+    assert largest_list(ours) < 500

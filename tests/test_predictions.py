@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from mlalign.align.checkpoint import Run
 from mlalign.align.config import HeadConfig, HeadsConfig, RunConfig, TaskConfig
 from mlalign.align.model import AlignmentModel, build_model
-from mlalign.evaluate import evaluation, predictions
+from mlalign.evaluate import evaluation, predictor
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.protocols import load_protocol
 from mlalign.evaluate.report import results_json
@@ -40,7 +40,7 @@ class Benchmark:
         self.card, self.folder, self.files = card, folder, folder / "files"
         manifest = build(card, files, folder)
         store = FakeStore(manifest, folder / "cache", **shape)
-        for module in (evaluation, predictions):
+        for module in (evaluation, predictor):
             monkeypatch.setattr(
                 module, "FeatureStore", type("Store", (), {"open": staticmethod(lambda _: store)})
             )
@@ -105,7 +105,7 @@ def use_run(monkeypatch: pytest.MonkeyPatch, config: RunConfig, model: Alignment
         segment_rule="fixed",
         metrics={},
     )
-    for module in (evaluation, predictions):
+    for module in (evaluation, predictor):
         monkeypatch.setattr(module, "load_run", lambda path: loaded)
 
 
@@ -608,3 +608,27 @@ def test_a_cache_extracted_by_a_card_is_scored_and_predicted_by_it(
         for k in (1, 5, 10):
             value = ours[task][f"R@{k} IoU 0.5"]["value"]
             assert official[name][f"0.5-r{k}"] == round(value, 2)
+
+
+# --- what cannot be predicted
+
+
+def refused(*arguments: object) -> str:
+    done = CliRunner().invoke(main, ["predict", "cache", "-o", "out", *map(str, arguments)])
+    assert done.exit_code == 2, done.output
+    return done.stderr
+
+
+def test_what_cannot_be_predicted_is_a_clear_error(benchmark, run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    benchmark("msvd-qa", answers_files("msvd-qa"))
+    assert "by a run that was trained for it" in refused(*run)
+    assert "has no split 'dev'" in refused("--split", "dev")
+    assert "has no multiple-choice questions" in refused("--card", "next-qa")
+    assert "has no texts" in refused("--card", "charades-sta")
+    assert "has no texts of whole clips" in refused("--card", "vatex")
+    assert "no card is called 'msvdqa'" in refused("--card", "msvdqa")
+    if run:
+        monkeypatch.setattr(FakeStore, "key", "f" * 16)
+        assert "was trained on a cache with key" in refused(*run)
+    assert not (tmp_path / "out").exists()

@@ -41,6 +41,7 @@ from .config import RunConfig
     "[default: together on a GPU]",
 )
 @config_options
+@click.option("--check", is_flag=True, help="Only check the settings, of all runs of a sweep.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @command_errors
 def main(
@@ -52,6 +53,7 @@ def main(
     together: bool | None,
     config: Path | None,
     overrides: tuple[str, ...],
+    check: bool,
     as_json: bool,
 ) -> None:
     """Train alignment heads on the features of CACHE into a run folder.
@@ -65,7 +67,7 @@ def main(
             raise SettingsError(
                 "a sweep's settings stand in its file: use its base, grid and seeds"
             )
-        _run_sweep(cache, out, sweep, jobs=jobs, together=together, as_json=as_json)
+        _run_sweep(cache, out, sweep, jobs=jobs, together=together, check=check, as_json=as_json)
         return
     for option, given in (("--jobs", jobs), ("--together and --side-by-side", together)):
         if given is not None:
@@ -73,6 +75,8 @@ def main(
     if seed is not None:
         overrides = (*overrides, f"seed={seed}")
     settings = load_settings(RunConfig, config, overrides)
+    if check:
+        return
 
     from .processes import is_first_process, process_group
     from .trainer import align, uses_gpu  # torch is imported only once there is work to do
@@ -84,7 +88,14 @@ def main(
 
 
 def _run_sweep(
-    cache: Path, out: Path, sweep: Path, *, jobs: int | None, together: bool | None, as_json: bool
+    cache: Path,
+    out: Path,
+    sweep: Path,
+    *,
+    jobs: int | None,
+    together: bool | None,
+    check: bool,
+    as_json: bool,
 ) -> None:
     from .processes import is_started_by_torchrun
     from .sweep_config import load_sweep
@@ -92,6 +103,8 @@ def _run_sweep(
     if is_started_by_torchrun():
         raise SettingsError("a sweep starts its own processes: run it without torchrun")
     settings, members = load_sweep(sweep)
+    if check:
+        return
 
     from .leaderboard import board_lines, leaderboard, write_leaderboard
     from .sweep import run_sweep

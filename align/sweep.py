@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
+from ..data_manifests.folder_lock import held_alone
 from ..data_manifests.settings import load_settings, settings_dict
 from ..extract.store import FeatureStore
 from .checkpoint import CONFIG_FILE, RUN_FILE, RunError
@@ -49,21 +48,11 @@ def run_sweep(
     """
     store = FeatureStore.open(cache)
     out.mkdir(parents=True, exist_ok=True)
-    with _alone_in(out):
+    busy = RunError(
+        f"another sweep is at work in {out}: wait for it, or choose another folder with -o"
+    )
+    with held_alone(out / LOCK_FILE, busy=busy):
         return _run_members(store, members, out, jobs=jobs, together=together)
-
-
-@contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """Hold the sweep's folder: the system lets go of it when this process ends, however it does."""
-    with (out / LOCK_FILE).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                f"another sweep is at work in {out}: wait for it, or choose another folder with -o"
-            ) from error
-        yield
 
 
 def _run_members(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import click
 
 from ..data_manifests.command_line import DefaultGroup, as_program, command_errors, config_options
+from .bench_cli import bench_command
 
 
 class _Group(DefaultGroup):
@@ -227,4 +228,5 @@ def score(
     click.echo(json.dumps(scores) if as_json else "\n".join(score_lines(scores)))
 
 
+main.add_command(bench_command)
 program = as_program(main)

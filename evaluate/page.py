@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 import numpy as np
 
 from ..data_manifests.cards import Reference, load_card
-from ..data_manifests.whole_files import write_whole
 from .comparisons import Comparison
 from .evaluation import Evaluation
 from .normalised_rows import assumptions
 from .page_figures import Curve, bars, lines, rank_histogram, recall_curves, timeline
 from .page_queries import disagreements, gallery
+from .page_template import write_page_of
 from .protocols import protocol_json
 from .queries import TaskQueries
 from .results import RowOutcome, ScoreSummary, metric_text
@@ -35,13 +33,8 @@ def write_page(evaluation: Evaluation, folder: Path) -> Path:
 
     It holds all it shows: no script, no network, and pictures only of videos that are there.
     """
-    template = files("mlalign.evaluate").joinpath("templates", "report.html").read_text("utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.from_string(template).render(**_content(evaluation))
     path = folder / PAGE_FILE
-    write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    write_page_of("report.html", path, _content(evaluation))
     return path
 
 

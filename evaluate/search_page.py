@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
-
-from ..data_manifests.whole_files import write_whole
+from .page_template import write_page_of
 from .search import Hit
 
 
@@ -20,19 +17,14 @@ def write_search_page(
 
     about: one line on what was searched and how. The page asks nothing of a network.
     """
-    template = files("mlalign.evaluate").joinpath("templates", "search.html").read_text("utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(template).render(
-        about=about,
-        answers=[
-            {
-                "text": text,
-                "hits": [{**asdict(hit), "address": _address(hit)} for hit in hits],
-            }
+    content = {
+        "about": about,
+        "answers": [
+            {"text": text, "hits": [{**asdict(hit), "address": _address(hit)} for hit in hits]}
             for text, hits in answers
         ],
-    )
-    write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    }
+    write_page_of("search.html", path, content)
 
 
 def _address(hit: Hit) -> str:

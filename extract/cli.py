@@ -80,6 +80,7 @@ def main() -> None:
 )
 @click.option("--retry-failed", is_flag=True, help="Try again what failed in an earlier run.")
 @click.option("--allow-failures", is_flag=True, help="Exit with 0 although clips failed.")
+@click.option("--check", is_flag=True, help="Only check the settings.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @config_options
 @command_errors
@@ -96,6 +97,7 @@ def run(
     part: str | None,
     retry_failed: bool,
     allow_failures: bool,
+    check: bool,
     as_json: bool,
     config: Path | None,
     overrides: tuple[str, ...],
@@ -109,7 +111,6 @@ def run(
 
     image_folders = flags["image_fps"] is not None
     inputs = Inputs(videos=videos, manifest=manifest_path, image_folders=image_folders)
-    manifest = inputs.read()
     job = None if part is None else JobPart.parse(part)
 
     sampling = [f"frames:{frames}"] * (frames is not None)
@@ -129,6 +130,9 @@ def run(
 
         recipe = read_recipe(recipe_path)
         settings = settings_by_recipe(recipe, config, (*overrides, *typed))
+    if check:
+        return
+    manifest = inputs.read()
 
     import pyarrow
 

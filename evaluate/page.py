@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +12,14 @@ from ..data_manifests.cards import Reference, load_card
 from .comparisons import Comparison
 from .evaluation import Evaluation
 from .normalised_rows import assumptions
-from .page_figures import Curve, bars, lines, rank_histogram, recall_curves, timeline
+from .page_compare import compared_queries, comparison_figure
+from .page_figures import bars, rank_histogram, recall_curves, timeline
 from .page_queries import disagreements, gallery
 from .page_template import write_page_of
+from .page_training import training_figures
 from .protocols import protocol_json
 from .queries import TaskQueries
-from .results import RowOutcome, ScoreSummary, metric_text
+from .results import RowOutcome, metric_text
 from .scoring import embed
 
 PAGE_FILE: Final = "report.html"
@@ -67,7 +68,8 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
             for run in row.runs
             if run.index_effect is not None
         ],
-        "training": training_figure(evaluation.plain_rows),
+        "training": training_figures(evaluation.plain_rows),
+        "differences": comparison_figure(evaluation),
         "types": _type_bars(evaluation),
         "searched": None,
         "moments": _moments(evaluation, best),
@@ -88,10 +90,19 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
             "losses": losses[:LISTED],
             "num_losses": len(losses),
             "num_queries": len(searched.query_ids),
+            "compared": compared_queries(evaluation, searched, "fused"),
             "gallery": gallery(searched, run, "fused", features, evaluation.places)
             if is_shown
             else {},
         }
+    content["parts"] = {
+        "numbers": True,
+        "figures": True,
+        "compare": content["differences"] is not None,
+        "levels": searched is not None,
+        "moments": bool(content["moments"]),
+        "gallery": searched is not None and bool(content["searched"]["gallery"]),
+    }
     return content
 
 
@@ -123,31 +134,6 @@ def best_row(evaluation: Evaluation) -> RowOutcome:
         return found[-1]
 
     return max(evaluation.plain_rows, key=value)
-
-
-def training_figure(rows: Sequence[RowOutcome]) -> str | None:
-    """The validation score of every run after each epoch; None where no run has any."""
-    curves = [
-        Curve(name=row.name, xs=epochs, ys=[100 * score for score in scores], colour=number)
-        for number, row in enumerate(rows)
-        for run in row.runs
-        if run.path is not None
-        for epochs, scores in [_validations(run.path / "metrics.jsonl")]
-        if epochs
-    ]
-    if not curves:
-        return None
-    return lines(curves, x_label="epoch", y_label="validation score, percent")
-
-
-def _validations(path: Path) -> tuple[list[int], list[float]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        return [], []
-    rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    found = [row for row in rows if row["kind"] == "validation"]
-    return [row["epoch"] for row in found], [row["score"] for row in found]
 
 
 def _searched(tasks: Sequence[TaskQueries]) -> TaskQueries | None:
@@ -209,23 +195,22 @@ def _families(evaluation: Evaluation) -> dict[str, list[Comparison]]:
     }
 
 
-def _type_bars(evaluation: Evaluation) -> str | None:
-    """Accuracy of each question type; None without types."""
-    task = next((task for task in evaluation.tasks if task.kind == "choice" and task.subsets), None)
-    if task is None:
-        return None
-    groups = list(task.subsets)
-
-    def heights(summaries: Sequence[ScoreSummary]) -> list[float]:
-        by_type: Mapping[str | None, float] = {
-            summary.subset: summary.metrics["accuracy"].interval.value
-            for summary in summaries
-            if summary.task == task.name  # the last score, fused, stays
-        }
-        return [by_type[group] for group in groups]
-
-    values = {row.name: heights(evaluation.summaries[row.name]) for row in evaluation.plain_rows}
-    return bars(groups, values, y_label="accuracy, percent")
+def _type_bars(evaluation: Evaluation) -> dict[str, str]:
+    """Task to the accuracy of each question type, by its last score; of tasks that have types."""
+    figures = {}
+    for task in evaluation.tasks:
+        if task.kind != "choice" or not task.subsets:
+            continue
+        heights = {}
+        for row in evaluation.plain_rows:
+            by_type: Mapping[str | None, float] = {
+                summary.subset: summary.metrics["accuracy"].interval.value
+                for summary in evaluation.summaries[row.name]
+                if summary.task == task.name  # the last score, fused, stays
+            }
+            heights[row.name] = [by_type[name] for name in task.subsets]
+        figures[task.name] = bars(list(task.subsets), heights, y_label="accuracy, percent")
+    return figures
 
 
 def _moments(evaluation: Evaluation, row: RowOutcome) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK = "#123456"
 """Stands for the page's text colour until the SVG is written."""
@@ -45,6 +46,21 @@ class Curve:
     """Number of the row it belongs to."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """A row less the baseline, with its interval."""
+
+    group: str
+    """What was measured."""
+    name: str
+    """Of the row."""
+    colour: int
+    """Number of the row."""
+    value: float
+    low: float
+    high: float
+
+
 def recall_curves(ranks: Mapping[str, Sequence[np.ndarray]]) -> str:
     """Recall against K, to the number of queries' largest rank. ranks: row -> (Q,) 0-based ranks
     of each run; the curve is the mean over runs."""
@@ -55,6 +71,7 @@ def recall_curves(ranks: Mapping[str, Sequence[np.ndarray]]) -> str:
         recall = [100 * np.mean([np.mean(run < k) for run in runs]) for k in ks]
         axes.plot(ks, recall, label=name, color=_colour(colour))
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(0, 100)
     _legend(axes)
     return _svg(figure)
@@ -90,6 +107,7 @@ def lines(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
         label = None if curve.name in named else curve.name
         named.add(curve.name)
         axes.plot(curve.xs, curve.ys, label=label, color=_colour(curve.colour), linewidth=1.2)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(axes)
     return _svg(figure)
 
@@ -102,6 +120,28 @@ def bars(groups: Sequence[str], values: Mapping[str, Sequence[float]], *, y_labe
         places = np.arange(len(groups)) + (colour - (len(values) - 1) / 2) * width
         axes.bar(places, heights, width, label=name, color=_colour(colour))
     axes.set_xticks(range(len(groups)), groups, rotation=30, ha="right")
+    _legend(axes)
+    return _svg(figure)
+
+
+def differences(found: Sequence[Difference], *, baseline: str) -> str:
+    """Differences to the baseline with their intervals, a line for each; groups from the top."""
+    groups = list(dict.fromkeys(item.group for item in found))
+    names = list(dict.fromkeys(item.name for item in found))
+    step = len(names) + 1
+    height = 0.9 + 0.16 * step * len(groups)
+    figure, axes = _figure(f"less {baseline}, points", "", height=height)
+    axes.axvline(0, color=INK, linewidth=0.8, alpha=0.5)
+    named: set[str] = set()
+    for item in found:
+        place = groups.index(item.group) * step + names.index(item.name)
+        axes.plot([item.low, item.high], [place, place], color=_colour(item.colour), linewidth=1.4)
+        label = None if item.name in named else item.name
+        named.add(item.name)
+        axes.plot(item.value, place, "o", color=_colour(item.colour), markersize=4, label=label)
+    middle = (len(names) - 1) / 2
+    axes.set_yticks([index * step + middle for index in range(len(groups))], groups)
+    axes.invert_yaxis()
     _legend(axes)
     return _svg(figure)
 

@@ -79,7 +79,7 @@ def gallery(
         clip = int(task.clips[query])
         assert scored.shown is not None and scored.shown.spans is not None
         found = [
-            _clip(features, places, int(item), span=span, score=float(value), right=clip)
+            shown_clip(features, places, int(item), span=span, score=float(value), right=clip)
             for item, value, span in zip(
                 scored.shown.items[query, :SHOWN_CLIPS],
                 scored.shown.scores[query],
@@ -91,7 +91,7 @@ def gallery(
         return ShownQuery(
             text=features.texts[row_of_text[task.query_ids[query]]],
             rank=int(ranks[query]) + 1,
-            right=_clip(features, places, clip, span=None, score=None, right=clip),
+            right=shown_clip(features, places, clip, span=None, score=None, right=clip),
             found=found,
         )
 
@@ -121,7 +121,7 @@ def disagreements(
     return only("segment", "global"), only("global", "segment")
 
 
-def _clip(
+def shown_clip(
     features: SplitFeatures,
     places: ClipPlaces,
     clip: int,
@@ -130,6 +130,7 @@ def _clip(
     score: float | None,
     right: int,
 ) -> ShownClip:
+    """A clip with a picture of the middle of its moment; without a span, of the whole clip's."""
     duration = float(features.clip_durations[clip])
     start, end = (0.0, duration) if span is None else (float(span[0]), float(span[1]))
     middle = float(places.start_seconds[clip]) + (start + end) / 2

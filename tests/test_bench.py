@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from bench_stub import Stub
+from browser import BROWSER, look_at
 from click.testing import CliRunner, Result
 
 from mlalign.data_manifests.errors import SettingsError
@@ -296,6 +297,19 @@ def test_the_page_asks_for_nothing_outside_the_benchmark(place: Workplace) -> No
     reports = {f"{name}/tiny/report/report.html" for name in ("shapes", "toys")}
     assert links == {"#shapes", "#toys", *reports}
     assert "<script" not in page and "prefers-color-scheme: dark" in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_the_leaderboard_whole(place: Workplace, width: int, dark: bool) -> None:
+    (place.folder / "broken").mkdir()
+    failing = {**PLAN["datasets"][1], "name": "failing", "videos": "broken"}
+    place.start(changed(datasets=[*PLAN["datasets"], failing]))
+    seen = look_at(place.out / "leaderboard.html", place.folder, width=width, dark=dark)
+    assert seen["scroll"] <= width and (seen["width"], seen["wide"]) == (width, [])
+    assert seen["contrast"] > 7
 
 
 def test_the_card_decides_splits_and_rules_and_the_plan_has_the_last_word(place: Workplace) -> None:

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from browser import BROWSER, look_at
 from click.testing import CliRunner
 
 from mlalign.align.config import DataConfig, OptimiserConfig, RunConfig
 from mlalign.align.trainer import align
+from mlalign.evaluate import page_training
 from mlalign.evaluate.cli import main
+from mlalign.evaluate.page_compare import SHOWN_QUERIES
 from mlalign.evaluate.page_figures import (
     Curve,
+    Difference,
     bars,
+    differences,
     lines,
     rank_histogram,
     recall_curves,
     timeline,
 )
+from mlalign.evaluate.page_training import training_figures
+from mlalign.evaluate.results import FusedWeight, RowOutcome, RunOutcome
 from mlalign.evaluate.thumbnails import thumbnail
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -68,20 +72,23 @@ def test_every_number_of_the_tables_is_that_of_the_results(report: Path, page: s
 
 
 def test_every_part_is_there(page: str) -> None:
-    for part in ("numbers", "figures", "levels", "moments", "gallery"):
-        assert f'<h2 id="{part}">' in page
+    for part in ("numbers", "figures", "compare", "levels", "moments", "gallery"):
+        assert f'<h2 id="{part}">' in page and f'<a href="#{part}">' in page
     for kind in ("Best", "Median", "Worst"):
         assert f"<h3>{kind} queries</h3>" in page
     assert "data:image/jpeg;base64," in page, "the videos are there, and so are their pictures"
-    assert "Validation while training" in page
+    assert "Validation while training" in page and "Loss while training" in page
+    assert "Multiple choice by question type" in page
 
 
 def test_figures_are_well_formed_and_take_the_pages_colour() -> None:
     ranks = {"a": [np.array([0, 3, 700])], "b & c": [np.array([1, 1, 9]), np.array([0, 0, 2])]}
+    less = Difference(group="R@1", name="b", colour=1, value=1.0, low=-1.0, high=2.0)
     curve = Curve(name="a", xs=[0, 1], ys=[1, 2], colour=0)
     figures = [
         recall_curves(ranks),
         rank_histogram(ranks),
+        differences([less], baseline="a"),
         lines([curve], x_label="epoch", y_label="score"),
         bars(["x<y", "z"], {"a": [1, 2], "b": [3, 4]}, y_label="accuracy"),
         timeline(np.array([[0.0, 1.0], [1.0, 2.5]]), np.array([0.1, 0.4]), true_span=(1.0, 2.0)),
@@ -119,37 +126,60 @@ def test_a_playlist_opens_no_other_file(make_video, tmp_path: Path) -> None:
     assert thumbnail(tmp_path / "list.mp4", 0.0) is None
 
 
+def test_a_run_is_drawn_by_the_mean_loss_and_the_score_of_each_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines_of = [
+        {"kind": "validation", "epoch": 0, "score": 0.25},
+        {"kind": "step", "epoch": 1, "loss": 4.0},
+        {"kind": "step", "epoch": 1, "loss": 2.0},
+        {"kind": "validation", "epoch": 1, "score": 0.5},
+        {"kind": "step", "epoch": 2, "loss": 1.0},
+    ]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines_of)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    drawn: list[Curve] = []
+    monkeypatch.setattr(page_training, "lines", lambda curves, **_: drawn.extend(curves) or "svg")
+    weight = FusedWeight(value=0.5, chosen_on=None, reason="")
+    runs = [
+        RunOutcome(path=path, seed=0, weight=weight, scored={})
+        for path in (tmp_path, tmp_path / "gone")
+    ]
+    zero_shot = RunOutcome(path=None, seed=None, weight=weight, scored={})
+    rows = [RowOutcome(name="z", runs=(zero_shot,)), RowOutcome(name="r", runs=tuple(runs))]
+    assert len(training_figures(rows)) == 2
+    assert [(curve.colour, curve.xs, curve.ys) for curve in drawn] == [
+        (1, [1, 2], [3.0, 1.0]),
+        (1, [0, 1], [25.0, 50.0]),
+    ]
+    assert training_figures(rows[:1]) == {}
+
+
+def test_compared_queries_have_the_rank_of_every_row(report: Path, page: str) -> None:
+    queries = pq.read_table(report / "queries.parquet").to_pandas()
+    fused = queries[(queries.task == "text_to_clip") & (queries.score == "fused")]
+    ranks = fused.pivot(index="query_id", columns="row", values="rank")
+    spread = ranks.max(axis=1) / ranks.min(axis=1)
+    part = page[page.index('id="compare"') : page.index('id="levels"')]
+    found = re.findall(r"<b>(.*?)</b> <span class=\"quiet\">rank (\S+)</span>", part)
+    shown = list(zip(found[::2], found[1::2], strict=True))
+    assert len(shown) == min(SHOWN_QUERIES, int((spread > 1).sum()))
+    wanted = spread.sort_values(ascending=False).iloc[: len(shown)]
+    factors = []
+    for (_, first), (_, second) in shown:
+        factors.append(max(float(first), float(second)) / min(float(first), float(second)))
+    assert factors == pytest.approx(wanted.tolist())
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+@pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_whole_at_any_width(report: Path, tmp_path: Path, width: int) -> None:
-    """Nothing sticks out to the side, and every picture and figure has a size."""
-    probe = (
-        "<script>addEventListener('load', () => {"
-        "const wide = [...document.querySelectorAll('main *')].filter(e => !e.closest('.wide') &&"
-        " !e.closest('svg') && e.getBoundingClientRect().right > innerWidth + 1);"
-        "const flat = [...document.querySelectorAll('svg, img')].filter("
-        "e => e.closest('figure, .clip') && e.getBoundingClientRect().height < 10);"
-        "document.title = JSON.stringify({width: innerWidth, wide: wide.length,"
-        " flat: flat.length, scroll: document.documentElement.scrollWidth});});</script>"
-    )
-    page = (report / "report.html").read_text(encoding="utf-8")
-    (tmp_path / "page.html").write_text(page.replace("</body>", f"{probe}</body>"))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", "--virtual-time-budget=5000"]
-    frame = (
-        f'<iframe id="f" src="page.html" style="border:0;width:{width}px;height:900px"></iframe>'
-    )
-    wait = (
-        "<script>addEventListener('load', () => setTimeout(() => { document.title = "
-        "document.getElementById('f').contentDocument.title; }, 500));</script>"
-    )
-    (tmp_path / "frame.html").write_text(f"<!doctype html><body>{frame}{wait}</body>")
-    command = [str(BROWSER), *flags, "--allow-file-access-from-files", f"{tmp_path}/frame.html"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    found = re.search(r"<title>(.*?)</title>", done.stdout)
-    assert found is not None, done.stderr[-2000:]
-    seen = json.loads(found[1].replace("&quot;", '"'))
-    assert seen.pop("scroll") <= width
-    assert seen == {"width": width, "wide": 0, "flat": 0}
+def test_a_browser_shows_it_whole_at_any_width(
+    report: Path, tmp_path: Path, width: int, dark: bool
+) -> None:
+    """Nothing sticks out to the side, every picture and figure has a size, text can be read."""
+    seen = look_at(report / "report.html", tmp_path, width=width, dark=dark)
+    assert seen["scroll"] <= width
+    assert (seen["width"], seen["wide"], seen["flat"]) == (width, [], [])
+    assert seen["pictures"] > 0 and seen["contrast"] > 7

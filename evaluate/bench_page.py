@@ -14,6 +14,7 @@ from .bench_board import DatasetBoard, TaskTable, csv_rows
 from .bench_plan import BenchPlan
 from .page import PAGE_FILE
 from .page_template import write_page_of
+from .results import metric_text
 
 BOARD_PAGE: Final = "leaderboard.html"
 BOARD_TABLE: Final = "leaderboard.csv"
@@ -21,7 +22,6 @@ COLUMNS: Final = (
     *("dataset", "split", "backbone", "row", "seeds", "status", "task", "subset", "score"),
     *("metric", "value", "low", "high", "seed_deviation", "queries", "note"),
 )
-RANKS: Final = ("MdR", "MnR")
 
 
 def write_board(plan: BenchPlan, boards: Sequence[DatasetBoard], out: Path) -> Path:
@@ -42,7 +42,7 @@ def write_board(plan: BenchPlan, boards: Sequence[DatasetBoard], out: Path) -> P
         "mains": [board.tables[0] if board.tables else None for board in boards],
         "lines": [(b.name, row) for b in plan.backbones for row in plan.rows()],
         "seeds": plan.seeds,
-        "number": number_text,
+        "number": metric_text,
         "row_of": row_of,
         "link": lambda report: os.path.relpath(report / PAGE_FILE, out),
     }
@@ -59,19 +59,14 @@ def board_lines(boards: Sequence[DatasetBoard]) -> list[str]:
             lines.append(f"{board.name}: {table.task.replace('_', ' ')} {table.main_metric}")
             for row in table.rows:
                 found = row.metrics[table.main_metric]
-                low, high = (number_text(table.main_metric, found[s]) for s in ("low", "high"))
-                value = number_text(table.main_metric, found["value"])
+                low, high = (metric_text(table.main_metric, found[s]) for s in ("low", "high"))
+                value = metric_text(table.main_metric, found["value"])
                 lines.append(f"  {row.backbone} {row.row}: {value} [{low}, {high}]")
             lines += [_published_line(row, table.main_metric) for row in table.published]
         else:
             lines.append(f"{board.name}:")
         lines += [f"  failed ({who}): {reason}" for reason, who in board.reasons.items()]
     return [line for line in lines if line]
-
-
-def number_text(metric: str, value: float) -> str:
-    """Percent and ranks with one digit; what goes from 0 to 1 with four."""
-    return f"{value:.4f}" if metric in ("MRR", "nDCG@10") else f"{value:.1f}"
 
 
 def row_of(table: TaskTable | None, backbone: str, row: str) -> Any:

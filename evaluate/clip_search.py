@@ -17,6 +17,8 @@ from .scoring import TwoLevelVectors, fuse, pool_segments
 CANDIDATE_CLIPS = 100
 """Clips of each level that are scored exactly (TVR's XML re-ranks as many, arXiv 2001.09099)."""
 QUERIES_AT_ONCE = 256
+PAIRS_AT_ONCE = 8192
+"""Pairs of a query and a clip or segment that are gathered at once, small enough for a cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,11 +94,9 @@ class ClipSearch:
         counts = clips.part_counts[pair_clip]
         offsets = offsets_of(counts)
         rows = expand(clips.offsets[pair_clip], counts)
-        similarities = np.einsum(
-            "pw,pw->p", clips.parts[rows], sentences[np.repeat(pair_query, counts)]
-        )
+        similarities = _products(clips.parts, rows, sentences, np.repeat(pair_query, counts))
         pooled = pool_segments(similarities[None], offsets, config=self._segment_score)[0]
-        whole = np.einsum("pw,pw->p", clips.wholes[pair_clip], queries[pair_query])
+        whole = _products(clips.wholes, pair_clip, queries, pair_query)
         scores = fuse(whole, pooled, weight=weight).astype(np.float32)
         best_part = rows[_first_largest(similarities, offsets)] if len(rows) else rows
 
@@ -142,6 +142,17 @@ class ClipSearch:
             if depth == num_segments or ((distinct >= wanted) | exhausted).all():
                 return owners
             depth = min(num_segments, 2 * depth)
+
+
+def _products(
+    items: np.ndarray, rows: np.ndarray, queries: np.ndarray, query_rows: np.ndarray
+) -> np.ndarray:
+    """(pairs,) float32, items[rows] with queries[query_rows]; the same for equal vectors."""
+    found = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), PAIRS_AT_ONCE):
+        some = slice(start, start + PAIRS_AT_ONCE)
+        np.einsum("pw,pw->p", items[rows[some]], queries[query_rows[some]], out=found[some])
+    return found
 
 
 def _pairs(near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,21 +7,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ..data_manifests.cards import Card, Reference
 from .bench import Cell
+from .protocols import scored_tasks
 from .report import RESULTS_FILE
-
-TASKS: Final[Mapping[str, tuple[str, ...]]] = {
-    "retrieval": ("text_to_clip", "sentence_to_clip"),
-    "moments": ("moments",),
-    "multiple_choice": ("multiple_choice",),
-    "open_ended": ("answers",),
-}
-"""A card's task to those of an evaluation, the first of which that there is has its numbers."""
-CORPUS_MOMENTS: Final = ("corpus_moments",)
-"""Where a card's moments are searched in all clips."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,14 +179,12 @@ def _board(cells: Sequence[Cell]) -> DatasetBoard:
 
 
 def main_tasks(card: Card | None, there: Sequence[str]) -> list[str]:
-    """The tasks of an evaluation that the card is about, of those that are there."""
-    found = []
-    for task in card.tasks if card is not None else ():
-        names = TASKS[task]
-        if task == "moments" and card is not None and card.moments and card.moments.corpus:
-            names = CORPUS_MOMENTS
-        found += [name for name in names if name in there][:1]
-    return found
+    """The tasks of an evaluation whose numbers the card has, of those that are there."""
+    if card is None:
+        return []
+    # Where moments are searched in all clips, the card's numbers are not of one's own clip.
+    others = {"moments"} if card.moments is not None and card.moments.corpus else set()
+    return [name for name in scored_tasks(card) if name in there and name not in others]
 
 
 def _table(

@@ -10,12 +10,11 @@ from pathlib import Path
 import yaml
 
 from ..data_manifests.errors import SettingsError
-from ..data_manifests.settings import load_settings
 from .bench_commands import run_command
 from .bench_plan import BenchPlan, DatasetPlan
 from .bench_settings import card_of, evaluation_settings, set_words
 from .bench_steps import extraction_words, sweep_tree
-from .config import EvaluationConfig
+from .protocols import load_protocol
 
 
 def check_plan(plan: BenchPlan) -> None:
@@ -42,9 +41,9 @@ def check_plan(plan: BenchPlan) -> None:
 
 
 def _evaluation_faults(plan: BenchPlan, dataset: DatasetPlan) -> list[str]:
-    settings = set_words(evaluation_settings(plan, dataset, card_of(dataset)))
+    settings = set_words(evaluation_settings(plan, dataset))
     try:
-        config = load_settings(EvaluationConfig, None, settings)
+        config = load_protocol(dict, None, settings)
     except SettingsError as error:
         return [f"evaluate, dataset {dataset.name}: {error}"]
     if config.baseline in plan.rows():

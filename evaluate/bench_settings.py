@@ -28,16 +28,14 @@ def split_names(dataset: DatasetPlan, card: Card | None) -> SplitNames:
     )
 
 
-def evaluation_settings(plan: BenchPlan, dataset: DatasetPlan, card: Card | None) -> dict[str, Any]:
-    """Of `mlalign-evaluate`: the splits and the card's protocol, then what the plan says."""
-    splits = split_names(dataset, card)
-    settings: dict[str, Any] = {"split": splits.test, "validation_split": splits.validation}
-    if card is not None and card.moments is not None:
-        settings["moments.recall_ks"] = list(card.moments.recall_ks)
-        settings["moments.iou_thresholds"] = list(card.moments.iou_thresholds)
-        settings["moments.iou_comparison"] = card.moments.iou_comparison
-    if card is not None and card.retrieval is not None:
-        settings["recall_ks"] = list(card.retrieval.recall_ks)
+def evaluation_settings(plan: BenchPlan, dataset: DatasetPlan) -> dict[str, Any]:
+    """Of `mlalign-evaluate`: the card, whose rules and splits hold, then what the plan says."""
+    settings: dict[str, Any] = {}
+    if dataset.card is not None:
+        settings["card"] = dataset.card
+    if dataset.card is None or dataset.splits is not None:
+        splits = dataset.splits or SplitNames()
+        settings |= {"split": splits.test, "validation_split": splits.validation}
     return {**settings, **plan.evaluate, **dataset.evaluate}
 
 

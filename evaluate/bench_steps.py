@@ -41,7 +41,7 @@ def manifest_product(dataset: DatasetPlan, card: Card | None) -> Product | None:
     words += ["--annotations", str(dataset.annotations), "--videos", str(dataset.videos)]
     words += ["--partial"] * dataset.partial
     sources = {
-        "card": value_identity(settings_dict(card)),
+        "card": _card_identity(card),
         "annotations": listing_identity(dataset.annotations),
         "videos": listing_identity(dataset.videos),
     }
@@ -118,7 +118,7 @@ def report_product(
 ) -> Product:
     """The numbers. cache: its identity.   runs: path to identity of those that are finished."""
     cell = cell_path(dataset, backbone)
-    settings = evaluation_settings(plan, dataset, card)
+    settings = evaluation_settings(plan, dataset)
     finished = {ZERO_SHOT, *(Path(path).name.rpartition("-seed")[0] for path in runs)}
     if settings.get("baseline") not in finished:
         settings.pop("baseline", None)  # its run failed: the others have numbers all the same
@@ -128,8 +128,12 @@ def report_product(
         path=f"{cell}/report",
         kind="report",
         made_by=[*words, *_flags(set_words(settings))],
-        made_from={"cache": cache, **runs},
+        made_from={"cache": cache, "card": _card_identity(card), **runs},
     )
+
+
+def _card_identity(card: Card | None) -> str | None:
+    return None if card is None else value_identity(settings_dict(card))
 
 
 def cell_path(dataset: DatasetPlan, backbone: BackbonePlan) -> str:

@@ -18,6 +18,9 @@ import yaml
 from mlalign.evaluate.bench_commands import Outcome
 from mlalign.extract.contract import FORMAT, cache_key
 
+TASKS = (("text_to_clip", "R@1"), ("sentence_to_clip", "R@1"), ("moments", "R@1 IoU 0.5"))
+"""With their main metric, the only one."""
+
 
 class Refused(Exception):
     """A command that ends with exit code 2."""
@@ -105,7 +108,7 @@ def evaluate(words: list[str], out: Path) -> None:
         "counts": {"clips": 3, "failed_clips_left_out": 0},
         "tasks": [
             {"name": name, "kind": "x", "num_queries": 5, "chance": 10.0, "main_metric": metric}
-            for name, metric in (("text_to_clip", "R@1"), ("moments", "R@1 IoU 0.5"))
+            for name, metric in TASKS
         ],
         "rows": [
             {
@@ -119,7 +122,7 @@ def evaluate(words: list[str], out: Path) -> None:
                         "num_queries": 5,
                         "metrics": {metric: number},
                     }
-                    for task, metric in (("text_to_clip", "R@1"), ("moments", "R@1 IoU 0.5"))
+                    for task, metric in TASKS
                 ],
             }
             for row in rows

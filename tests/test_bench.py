@@ -20,9 +20,11 @@ from bench_stub import Stub
 from browser import BROWSER, look_at
 from click.testing import CliRunner, Result
 
+from mlalign.data_manifests.cards import load_card
 from mlalign.data_manifests.errors import SettingsError
 from mlalign.data_manifests.settings import load_settings
 from mlalign.evaluate import bench, bench_checks, bench_commands
+from mlalign.evaluate.bench_board import main_tasks
 from mlalign.evaluate.bench_commands import Outcome, failed_members, run_command
 from mlalign.evaluate.bench_plan import load_plan
 from mlalign.evaluate.bench_settings import set_words
@@ -227,6 +229,16 @@ def test_new_videos_are_extracted_and_all_runs_trained_on_them(place: Workplace)
     assert place.called() == [call for call in EVERYTHING if " toys/" in call]
 
 
+def test_a_card_with_other_rules_is_evaluated_by_them(place: Workplace) -> None:
+    """Its tables come out the same, so that nothing is extracted or trained again."""
+    place.start(PLAN)
+    place.called()
+    card = {**CARD, "moments": {"iou_thresholds": [0.7]}}
+    (place.folder / "toys.yaml").write_text(yaml.safe_dump(card))
+    assert place.start(PLAN).exit_code == 0
+    assert place.called() == ["manifest toys/manifest", "evaluate toys/tiny/report"]
+
+
 def test_a_dataset_that_fails_leaves_the_others_alone(place: Workplace) -> None:
     (place.folder / "broken").mkdir()
     datasets = [{**PLAN["datasets"][1], "videos": "broken"}, PLAN["datasets"][0]]
@@ -280,7 +292,7 @@ def test_published_numbers_stand_beside_ours_under_their_metric(place: Workplace
     ]
     unchecked = "published, not checked"
     assert published == [
-        ("toys", "Read", "published", "text_to_clip", "R@1", "31.25"),
+        ("toys", "Read", "published", "sentence_to_clip", "R@1", "31.25"),
         ("toys", "Heard", unchecked, "moments", "R@1 IoU 0.5", "12.5"),
         ("toys", "Heard", unchecked, "", "HL mAP", "3.0"),
     ]
@@ -316,11 +328,22 @@ def test_the_card_decides_splits_and_rules_and_the_plan_has_the_last_word(place:
     datasets = [{**PLAN["datasets"][1], "evaluate": {"moments.iou_comparison": ">="}}]
     place.start(changed(datasets=datasets))
     said = next(call for call in place.calls() if call.startswith("mlalign-evaluate"))
-    assert "split=test" in said and "validation_split=null" in said
-    assert "moments.iou_thresholds=[0.5]" in said and 'moments.iou_comparison=">="' in said
+    assert f"card={json.dumps(str(place.folder / 'toys.yaml'))}" in said and "split=" not in said
+    assert 'moments.iou_comparison=">="' in said
     sweep = yaml.safe_load((place.out / "toys/tiny/sweep.yaml").read_text())
     settings = sweep["rows"][0]["set"]
     assert settings == {"data.train_split": "train", "data.validation_split": None}
+    datasets[0]["splits"] = {"validation": "dev", "test": "held"}
+    place.start(changed(datasets=datasets))
+    said = next(call for call in place.calls() if call.startswith("mlalign-evaluate"))
+    assert "--set split=held --set validation_split=dev" in said
+
+
+def test_numbers_of_a_corpus_do_not_stand_beside_those_of_ones_own_clip() -> None:
+    card = load_card("tvr")
+    there = ["sentence_to_clip", "clip_to_text", "moments", "corpus_moments"]
+    assert main_tasks(card, there) == ["sentence_to_clip", "corpus_moments"]
+    assert main_tasks(load_card("charades-sta"), there) == ["moments"]
 
 
 def test_another_benchmark_in_the_same_folder_is_refused(place: Workplace) -> None:

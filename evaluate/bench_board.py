@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ class BoardRow:
     """By name, as results.json has them: value, low, high, seed_deviation."""
     report: Path
     """The folder of the evaluation."""
+    is_normalised: bool
+    """Whether its scores are normalised after the fact (QB-Norm ...): never the best."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,9 +61,14 @@ class TaskTable:
     published: tuple[PublishedRow, ...]
 
     def best(self, metric: str) -> float:
-        """Of our rows; of ranks the lowest is the best."""
-        values = [row.metrics[metric]["value"] for row in self.rows if metric in row.metrics]
-        return float(min(values) if metric in ("MdR", "MnR") else max(values))
+        """Of our rows as they are; of ranks the lowest is the best."""
+        values = [
+            row.metrics[metric]["value"]
+            for row in self.rows
+            if metric in row.metrics and not row.is_normalised
+        ]
+        best = min if metric in ("MdR", "MnR") else max
+        return float(best(values, default=math.nan))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -211,6 +219,7 @@ def _table(
                     num_queries=summaries[-1]["num_queries"],
                     metrics=summaries[-1]["metrics"],
                     report=reports[backbone],
+                    is_normalised=row["normalised"] is not None,
                 )
             )
     return TaskTable(

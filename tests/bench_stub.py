@@ -113,6 +113,7 @@ def evaluate(words: list[str], out: Path) -> None:
         "rows": [
             {
                 "name": row,
+                "normalised": None,
                 "runs": [run for run in runs if run.startswith(row)] or [None],
                 "scores": [
                     {

@@ -514,6 +514,7 @@ def shown_plans() -> list[str]:
     return re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_plan_that_is_explained_has_no_fault(tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text(shown_plans()[1])

@@ -71,6 +71,7 @@ def uninterrupted(scenes, tmp_path_factory):
     return cache
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_shards_is_finished_by_the_same_command(
     scenes, uninterrupted, tmp_path
 ):

@@ -121,6 +121,11 @@ def check_alike(run: Path, alone: Path) -> None:
             torch.testing.assert_close(weight, expected_weights[name], rtol=1e-4, atol=TOLERANCE)
 
 
+def slowly(*cases: tuple[Any, ...]) -> list[Any]:
+    """Cases of a parametrised test that only the slow run takes."""
+    return [pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+
+
 def check_group(out: Path, configs: list[RunConfig], *, train: Any = TRAIN, val: Any = VAL) -> None:
     ended = together(out, configs, train=train, val=val)
     assert ended == {str(run): None for run in range(len(configs))}
@@ -131,8 +136,16 @@ def check_group(out: Path, configs: list[RunConfig], *, train: Any = TRAIN, val:
         assert files[0] == files[1]
 
 
-@pytest.mark.parametrize("name", ["info_nce", "sigmoid", "hinge"])
-@pytest.mark.parametrize("head", ["linear", "mlp", "residual"])
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("info_nce", "residual"),
+        ("sigmoid", "linear"),
+        ("hinge", "mlp"),
+        *slowly(("info_nce", "linear"), ("info_nce", "mlp"), ("sigmoid", "mlp")),
+        *slowly(("sigmoid", "residual"), ("hinge", "linear"), ("hinge", "residual")),
+    ],
+)
 def test_runs_get_the_numbers_that_they_get_alone(
     name: LossName, head: HeadName, tmp_path: Path
 ) -> None:
@@ -147,17 +160,19 @@ def test_runs_get_the_numbers_that_they_get_alone(
     ("losses", "heads"),
     [
         ({}, {"name": "linear", "separate_levels": True}),
-        ({}, {"name": "identity", "text": "residual"}),
-        ({}, {"name": "mlp", "text": "identity"}),
         ({"name": "hinge", "hardest_from_epoch": 2}, {}),
         ({"in_clip_negative_weight": 3, "cross_clip_negative_weight": 0.5}, {}),
-        ({"name": "hinge", "in_clip_negative_weight": 3}, {}),
-        ({"name": "sigmoid", "cross_clip_negative_weight": 0}, {}),
-        ({"weak_segment_weight": 1}, {}),
         (EVERY_TERM, {"name": "temporal", "text": "residual"}),
         (EVERY_TERM, {"name": "attention", "text": "linear"}),
-        ({}, {"name": "temporal", "text": "identity", "separate_levels": True}),
-        ({}, {"name": "attention", "text": "residual", "separate_levels": True}),
+        *slowly(
+            ({}, {"name": "identity", "text": "residual"}),
+            ({}, {"name": "mlp", "text": "identity"}),
+            ({"name": "hinge", "in_clip_negative_weight": 3}, {}),
+            ({"name": "sigmoid", "cross_clip_negative_weight": 0}, {}),
+            ({"weak_segment_weight": 1}, {}),
+            ({}, {"name": "temporal", "text": "identity", "separate_levels": True}),
+            ({}, {"name": "attention", "text": "residual", "separate_levels": True}),
+        ),
     ],
 )
 def test_so_do_runs_of_other_structures(
@@ -174,10 +189,12 @@ ASKED_VAL = dataclasses.replace(split_with_questions(2, num_clips=24), split="va
     ("weights", "losses", "heads"),
     [
         ({"choice_weight": 0.5, "answer_weight": 0.7, "moment_weight": 0.3}, {}, {}),
-        ({"choice_weight": 1.0}, {"segment_weight": 0}, {"name": "linear"}),
-        ({"choice_weight": 1.0, "moment_weight": 1.0}, {}, {"separate_levels": True}),
-        ({"answer_weight": 1.0}, {"name": "sigmoid"}, {"name": "temporal", "text": "mlp"}),
-        ({"moment_weight": 1.0}, {"name": "hinge"}, {"name": "identity", "text": "identity"}),
+        *slowly(
+            ({"choice_weight": 1.0}, {"segment_weight": 0}, {"name": "linear"}),
+            ({"choice_weight": 1.0, "moment_weight": 1.0}, {}, {"separate_levels": True}),
+            ({"answer_weight": 1.0}, {"name": "sigmoid"}, {"name": "temporal", "text": "mlp"}),
+            ({"moment_weight": 1.0}, {"name": "hinge"}, {"name": "identity", "text": "identity"}),
+        ),
     ],
 )
 def test_so_do_runs_with_tasks(

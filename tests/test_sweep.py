@@ -186,6 +186,7 @@ def together(swept, small_cache: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder / "runs", sweep(small_cache, folder / "runs", swept[1], "--together")
 
 
+@pytest.mark.slow
 def test_members_that_train_together_are_normal_runs_with_the_numbers_of_others(together, swept):
     runs, result = together
     assert result.exit_code == 1 and "broken-seed0: failed: step" in result.stderr

@@ -245,6 +245,7 @@ def test_a_cache_without_tokens_is_an_error_that_says_how_to_have_them(
     assert "extract with --keep-tokens" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_members_of_a_sweep_share_frames_and_tokens(token_cache: Path, tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(
         "base: {device: cpu, optimiser: {epochs: 1}}\n"

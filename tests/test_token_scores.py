@@ -138,6 +138,7 @@ def scores_of(cache: Path, out: Path, *arguments: str | Path) -> dict[str, list[
     return found
 
 
+@pytest.mark.slow
 def test_the_score_is_shown_for_all_rows_where_a_run_was_trained_with_it(
     token_cache: Path, small_cache: Path, run: Path, tmp_path: Path
 ) -> None:

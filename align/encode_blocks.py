@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .batches import BLOCK_ROWS
 from .model import AlignmentModel
+from .training_split import BLOCK_ROWS
 
 
 def in_blocks(encode: Callable[[Tensor], Tensor], features: Tensor, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .batches import Batch, LevelBatch, TrainingSplit, gathered
+from .batches import Batch, LevelBatch
 from .config import LossConfig, RunConfig
 from .loss_numbers import LossNumbers, loss_numbers
 from .losses import (
@@ -25,6 +25,7 @@ from .model import AlignmentModel, Encoder
 from .segment_pooling import pool_segments
 from .tasks import padded_clips, task_terms
 from .token_batches import TokenBatch
+from .training_split import TrainingSplit, gathered
 
 # V = clips or segments in the batch, T = texts in the batch, P = pairs inside the clips
 # M = runs that train together: all terms are (M,) then, and tables (M, V, T)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from ..data_manifests.settings import settings_dict
-from .batches import TrainingSplit
 from .config import CLIP_HEADS, RunConfig
 from .split_memory import free_bytes
+from .training_split import TrainingSplit
 
 NUMBERS: Final = frozenset(
     {

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .batches import Batch, ClipTexts, LevelBatch, TrainingSplit, draw_texts
+from .batches import Batch, LevelBatch, draw_texts
 from .config import TaskName
 from .task_items import DrawnItems, draw_items
+from .training_split import ClipTexts, TrainingSplit
 
 # M = runs, B = clips of each, V = clips or segments, T = texts, both of the run that has most
 # N = clips, L = segments of the longest, S = those of all, of the run that has most

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batches import TrainingSplit, gathered
 from .config import TaskConfig, TaskName
 from .stacked_batches import SegmentPlaces
 from .stacked_model import StackedModel
 from .task_items import AnswerItems, ChoiceItems, DrawnItems, MomentItems
+from .training_split import TrainingSplit, gathered
 
 # M = runs, B = clips of each, L = segments of the longest, K = items of the run that has most,
 # O = options of the item that has most, A = answers, W = shared width

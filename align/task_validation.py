@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ..extract.store import SplitFeatures
-from .batches import gathered, placed
 from .config import TaskConfig, TaskName
 from .model import AlignmentModel
 from .pairs import ragged_rows, span_iou
@@ -26,6 +25,7 @@ from .task_items import (
     moment_items,
 )
 from .tasks import EncodedClips, answer_logits, choice_logits, moment_logs, padded_clips
+from .training_split import gathered, placed
 
 CLIPS_AT_ONCE = 256
 MOMENT_IOU = 0.5

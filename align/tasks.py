@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batches import TrainingSplit, gathered
 from .config import TaskConfig, TaskName
 from .model import AlignmentModel
 from .pairs import ragged_rows
 from .task_items import AnswerItems, ChoiceItems, DrawnItems, MomentItems
+from .training_split import TrainingSplit, gathered
 
 # B = clips of the batch, L = segments of the longest, K = items, O = options, W = shared width
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ..extract.store import SplitFeatures
-from .batches import placed
 from .encode_blocks import frames_in_blocks
 from .model import AlignmentModel
 from .pairs import ragged_rows
 from .token_batches import TokenFeatures, offsets_of_items
+from .training_split import placed
 
 BLOCK_SCORES: Final = 1 << 20
 """Held at a time, with the words of their queries."""

@@ -14,14 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data_manifests.errors import UserError
 from ..extract.store import SplitFeatures
-from .batches import (
-    Batch,
-    TrainingSplit,
-    epoch_clips,
-    load_training_split,
-    make_batch,
-    num_batches,
-)
+from .batches import Batch, epoch_clips, make_batch, num_batches
 from .callbacks import Callback, EarlyStopping, StepReport
 from .config import RunConfig
 from .model import AlignmentModel, build_model, cpu_weights
@@ -29,6 +22,7 @@ from .objective import loss_terms
 from .optimiser import build_optimiser, learning_rate_factor
 from .processes import agreed, average_gradients, num_processes, share_heads
 from .task_items import answer_features, vocabulary
+from .training_split import TrainingSplit, load_training_split
 from .training_state import SavingClock
 from .validation import Judge, JudgedSplit, load_judged_split
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ..extract.store import SplitFeatures
-from .batches import TrainingDataError, check_finite, placed
 from .callbacks import Callback, ValidationReport
 from .config import RunConfig
 from .encode_blocks import in_blocks, videos_in_blocks
@@ -25,6 +24,7 @@ from .task_validation import (
 )
 from .token_batches import TokenFeatures
 from .token_validation import query_tokens, scores_of_queries
+from .training_split import TrainingDataError, check_finite, placed
 
 # N = clips, S = segments, Q = queries, X = sentences of the segment level
 

@@ -33,11 +33,12 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from mlalign.align.batches import epoch_batches, load_training_split
+from mlalign.align.batches import epoch_batches
 from mlalign.align.config import HeadConfig, HeadsConfig, LossConfig, OptimiserConfig, RunConfig
 from mlalign.align.model import build_model
 from mlalign.align.objective import loss_terms
 from mlalign.align.optimiser import build_optimiser
+from mlalign.align.training_split import load_training_split
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 
 WIDTH, BATCH = 512, 256

@@ -9,12 +9,13 @@ import torch
 from split_fixtures import DIM, random_split
 from torch import Tensor
 
-from mlalign.align.batches import epoch_batches, load_training_split
+from mlalign.align.batches import epoch_batches
 from mlalign.align.config import HeadConfig, HeadName, HeadsConfig, LossConfig, RunConfig
 from mlalign.align.heads import build_head
 from mlalign.align.model import AlignmentModel, build_model
 from mlalign.align.objective import loss_terms
 from mlalign.align.trainer import fit
+from mlalign.align.training_split import load_training_split
 from mlalign.data_manifests.errors import SettingsError
 from mlalign.evaluate.scoring import embed
 

@@ -9,13 +9,7 @@ import torch
 from split_fixtures import DIM, random_split
 from torch import Tensor
 
-from mlalign.align.batches import (
-    Batch,
-    LevelBatch,
-    TrainingSplit,
-    epoch_batches,
-    load_training_split,
-)
+from mlalign.align.batches import Batch, LevelBatch, epoch_batches
 from mlalign.align.config import (
     HeadConfig,
     HeadsConfig,
@@ -27,6 +21,7 @@ from mlalign.align.config import (
 from mlalign.align.losses import hinge, info_nce, sigmoid
 from mlalign.align.model import AlignmentModel, build_model
 from mlalign.align.objective import loss_terms
+from mlalign.align.training_split import TrainingSplit, load_training_split
 
 NAMES: tuple[LossName, ...] = ("info_nce", "sigmoid", "hinge")
 LINEAR = HeadsConfig(video=HeadConfig(name="linear"), text=HeadConfig(name="linear"))

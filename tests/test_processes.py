@@ -14,7 +14,7 @@ import torch.distributed as dist
 from split_fixtures import with_tokens
 from test_tasks import split_with_questions
 
-from mlalign.align.batches import epoch_batches, load_training_split
+from mlalign.align.batches import epoch_batches
 from mlalign.align.config import (
     HeadConfig,
     HeadName,
@@ -28,6 +28,7 @@ from mlalign.align.model import AlignmentModel
 from mlalign.align.objective import loss_terms
 from mlalign.align.processes import average_gradients, is_first_process, share_heads
 from mlalign.align.training import untrained_model
+from mlalign.align.training_split import load_training_split
 
 HEADS: tuple[HeadName, ...] = ("linear", "mlp", "residual", "temporal", "attention")
 TRAIN = with_tokens(split_with_questions(1, num_clips=23))

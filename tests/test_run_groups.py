@@ -12,7 +12,7 @@ from test_tasks import split_with_questions
 from test_trainer import synthetic_split
 
 from mlalign.align import run_groups
-from mlalign.align.batches import load_training_split, make_batch
+from mlalign.align.batches import make_batch
 from mlalign.align.config import (
     HeadConfig,
     HeadName,
@@ -27,6 +27,7 @@ from mlalign.align.objective import loss_terms
 from mlalign.align.run_groups import NUMBERS, SWITCHED, bytes_of_run, structure
 from mlalign.align.task_items import vocabulary
 from mlalign.align.training import untrained_model
+from mlalign.align.training_split import load_training_split
 from mlalign.data_manifests.settings import settings_dict, settings_of
 from mlalign.extract.store import SplitFeatures
 

@@ -11,8 +11,7 @@ import torch
 from click.testing import CliRunner
 from test_trainer import VALIDATION, config_of
 
-from mlalign.align import batches, encode_blocks
-from mlalign.align.batches import TrainingDataError, check_finite, gathered
+from mlalign.align import encode_blocks, training_split
 from mlalign.align.cli import main
 from mlalign.align.config import DataConfig, HeadName
 from mlalign.align.model import build_model
@@ -25,6 +24,7 @@ from mlalign.align.split_memory import (
     reason_to_map,
     write_splits,
 )
+from mlalign.align.training_split import TrainingDataError, check_finite, gathered
 from mlalign.align.validation import load_validation_split, validate
 from mlalign.data_manifests.errors import SettingsError
 from mlalign.extract.store import FeatureStore
@@ -161,7 +161,7 @@ def test_rows_are_gathered_to_where_their_indices_are():
 
 
 def test_features_that_are_not_finite_are_found_in_every_block(monkeypatch):
-    monkeypatch.setattr(batches, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(training_split, "BLOCK_ROWS", 7)
     bad = VALIDATION.segment_features.copy()
     bad[[3, 40]] = np.nan
     with pytest.raises(TrainingDataError, match=r"2 of \d+ segment features are NaN"):

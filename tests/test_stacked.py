@@ -14,7 +14,7 @@ from split_fixtures import DIM, random_split
 from test_tasks import split_with_questions
 
 from mlalign.align import stacked, training_state
-from mlalign.align.batches import epoch_clips, load_training_split, make_batch
+from mlalign.align.batches import epoch_clips, make_batch
 from mlalign.align.checkpoint import RunError, load_run
 from mlalign.align.config import (
     HeadConfig,
@@ -35,6 +35,7 @@ from mlalign.align.stacked_batches import StackedBatches
 from mlalign.align.stacked_model import StackedModel
 from mlalign.align.trainer import align_on
 from mlalign.align.training import NotFiniteError
+from mlalign.align.training_split import load_training_split
 
 TRAIN = random_split(1, 40)
 VAL = dataclasses.replace(random_split(2, 30), split="val")

@@ -12,7 +12,7 @@ import torch
 from split_fixtures import DIM, random_split
 
 from mlalign.align.answer_head import AnswerHead
-from mlalign.align.batches import epoch_batches, load_training_split, make_batch
+from mlalign.align.batches import epoch_batches, make_batch
 from mlalign.align.checkpoint import RunSummary, finish_run, load_run
 from mlalign.align.config import (
     HeadConfig,
@@ -30,6 +30,7 @@ from mlalign.align.task_validation import likeliest_spans, load_task_validation,
 from mlalign.align.tasks import choice_logits, padded_clips
 from mlalign.align.trainer import fit
 from mlalign.align.training import untrained_model
+from mlalign.align.training_split import load_training_split
 from mlalign.data_manifests.settings import save_settings
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 

@@ -15,14 +15,7 @@ from split_fixtures import DIM, random_split, with_tokens
 from torch import Tensor
 
 from mlalign.align import sweep
-from mlalign.align.batches import (
-    Batch,
-    TrainingDataError,
-    TrainingSplit,
-    check_finite,
-    epoch_batches,
-    load_training_split,
-)
+from mlalign.align.batches import Batch, epoch_batches
 from mlalign.align.checkpoint import load_run
 from mlalign.align.cli import main
 from mlalign.align.config import (
@@ -40,6 +33,12 @@ from mlalign.align.model import AlignmentModel, build_model
 from mlalign.align.objective import loss_terms
 from mlalign.align.sweep_config import Member
 from mlalign.align.token_interaction import token_scores
+from mlalign.align.training_split import (
+    TrainingDataError,
+    TrainingSplit,
+    check_finite,
+    load_training_split,
+)
 from mlalign.align.validation import load_validation_split, validate
 
 LINEAR = HeadsConfig(video=HeadConfig(name="linear"), text=HeadConfig(name="linear"))

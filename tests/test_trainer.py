@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlalign.align.batches import TrainingDataError, epoch_batches, load_training_split
+from mlalign.align.batches import epoch_batches
 from mlalign.align.callbacks import Callback, StepReport, ValidationReport
 from mlalign.align.config import (
     DataConfig,
@@ -26,6 +26,7 @@ from mlalign.align.objective import loss_terms
 from mlalign.align.optimiser import build_optimiser, learning_rate_factor
 from mlalign.align.trainer import fit
 from mlalign.align.training import FitResult, NotFiniteError
+from mlalign.align.training_split import TrainingDataError, load_training_split
 from mlalign.data_manifests.errors import SettingsError
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from mlalign.align import validation
-from mlalign.align.batches import TrainingDataError
 from mlalign.align.config import (
     HeadConfig,
     HeadsConfig,
@@ -17,6 +16,7 @@ from mlalign.align.config import (
     ValidationConfig,
 )
 from mlalign.align.model import AlignmentModel
+from mlalign.align.training_split import TrainingDataError
 from mlalign.align.validation import ValidationSplit, num_first, validate, validated_metrics
 
 DIM = 6

@@ -192,6 +192,9 @@ def answer_items(
     inside = classes >= 0
     if not inside.any():
         wanted = f"open-ended questions whose answers are among the {len(places)} of the vocabulary"
+        if answers and not places:
+            most = Counter(answers).most_common(1)[0][1]
+            wanted = f"answers as frequent as tasks.answers_min_count asks for (at most {most} times)"
         raise TaskDataError(_none(split, wanted, "answer"))
     kept = rows[inside]
     features = split.questions.question_features[kept]

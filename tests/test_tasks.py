@@ -269,6 +269,13 @@ def test_a_task_without_items_says_what_it_needs(task):
         load_training_split(split, config=config, device=CPU)
 
 
+def test_an_empty_vocabulary_names_the_setting_that_empties_it():
+    split = split_with_questions(0)
+    config = config_of(answer_weight=1.0, answers_min_count=10_000)
+    with pytest.raises(TaskDataError, match="as frequent as tasks.answers_min_count asks for"):
+        load_training_split(split, config=config, device=CPU)
+
+
 def test_moments_need_segments_that_do_not_overlap():
     split = split_with_questions(0)
     spans = split.segment_spans.copy()

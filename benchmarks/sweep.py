@@ -112,8 +112,8 @@ def make_cache(path: Path, num_clips: dict[str, int]) -> Path:
     rng = np.random.default_rng(0)
     open_for_writing(
         path,
-        settings={"backbone": "random", "width": WIDTH},
-        layout={"segments": ["uniform:12"], "keep_frames": False},
+        settings={"backbone": "random", "width": WIDTH, "dtype": "float16"},
+        layout={"segments": ["uniform:12"], "keep_frames": False, "keep_tokens": False},
         record={},
     )
     for split, count in num_clips.items():

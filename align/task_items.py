@@ -194,7 +194,7 @@ def answer_items(
         wanted = f"open-ended questions whose answers are among the {len(places)} of the vocabulary"
         if answers and not places:
             most = Counter(answers).most_common(1)[0][1]
-            wanted = f"answers as frequent as tasks.answers_min_count asks for (at most {most} times)"
+            wanted = f"answers as frequent as tasks.answers_min_count asks for (at most {most})"
         raise TaskDataError(_none(split, wanted, "answer"))
     kept = rows[inside]
     features = split.questions.question_features[kept]

@@ -178,8 +178,8 @@ class TaskConfig:
     """Questions of a kind, and texts with a moment, that a clip brings to a batch at most."""
     choice_global_weight: float = 0.5
     """a in a * global + (1 - a) * segment, the score of an option while training."""
-    answers_most_frequent: int | None = 1000
-    """Vocabulary of the answers: at most that many; null takes all."""
+    answers_most_frequent: int | None = None
+    """Vocabulary of the answers: that many of the training split's; null takes all."""
     answers_min_count: int = 1
     """Vocabulary of the answers: only those that occur as often in the training split."""
     answer_hidden: int | None = None

@@ -207,9 +207,18 @@ def answer_items(
 
 
 def vocabulary(split: SplitFeatures, config: TaskConfig) -> list[str]:
-    """The answers of a training split that a model may give, most frequent first."""
+    """The answers of a training split that a model may give, most frequent first.
+
+    Raises TaskDataError when the split has fewer than are asked for.
+    """
     _, answers = known_answers(split)
     counted = Counter(answers).most_common(config.answers_most_frequent)
+    if 0 < len(counted) < (config.answers_most_frequent or 0):
+        raise TaskDataError(
+            f"tasks.answers_most_frequent is {config.answers_most_frequent}, but the open-ended "
+            f"questions of the split {split.split!r} have {len(counted)} different answers: leave "
+            f"it out to take them all"
+        )
     return [answer for answer, count in counted if count >= config.answers_min_count]
 
 

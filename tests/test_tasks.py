@@ -295,6 +295,14 @@ def test_the_vocabulary_is_the_training_answers_by_frequency():
     assert often == [answer for answer in found if answers.count(answer) >= 2]
 
 
+def test_more_answers_than_there_are_cannot_be_asked_for():
+    split = split_with_questions(0)
+    different = len(set(filter(None, split.questions.answers)))
+    assert len(vocabulary(split, TaskConfig(answers_most_frequent=different))) == different
+    with pytest.raises(TaskDataError, match=f"have {different} different answers: leave it out"):
+        vocabulary(split, TaskConfig(answers_most_frequent=different + 1))
+
+
 def test_before_training_the_moment_head_takes_the_most_similar_segment():
     torch.manual_seed(0)
     logits, present = torch.randn(5, 7), torch.ones(5, 7, dtype=torch.bool)

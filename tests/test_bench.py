@@ -406,6 +406,7 @@ seeds: [1, 1]
         assert said in str(error.value), said
 
 
+@pytest.mark.slow
 def test_the_stages_own_faults_are_told_at_once_and_nothing_is_done(tmp_path: Path) -> None:
     """By the real commands, which alone know their settings."""
     plan = changed(

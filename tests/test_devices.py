@@ -84,6 +84,7 @@ def test_copies_on_other_devices_give_the_same_features_in_order(tiny):
     encoders.close()
 
 
+@pytest.mark.slow
 def test_two_devices_make_the_cache_of_one(make_video, tmp_path):
     from click.testing import CliRunner
 

@@ -118,6 +118,7 @@ def test_a_killed_process_fails_only_its_clip(videos, number_of):
             check_whole(messages[str(i)], 100 * i, number_of)
 
 
+@pytest.mark.slow
 def test_a_process_stuck_halfway_through_a_message_is_ended_too(tmp_path, make_video):
     """The first part of a message has come, the rest never will."""
     long = make_video(tmp_path / "long.mp4", list(range(0, 6000, 40)), size=(192, 128))
@@ -231,6 +232,7 @@ def test_signs_of_life_are_sent_now_and_then(monkeypatch):
     assert set(signs) == {None} and 1 <= len(signs) <= 4
 
 
+@pytest.mark.slow
 def test_a_clip_that_takes_too_long_is_ended_before_it_stalls(videos):
     is_stopped, messages = False, {}
     limits = {"decode_seconds": 2.5, "stall_seconds": 60}

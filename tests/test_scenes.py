@@ -223,6 +223,7 @@ def test_background_questions_are_true_of_the_pictures(written: Path) -> None:
         assert nearest == row["answer"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_pixels(written: Path, tmp_path: Path) -> None:
     """Here written by two processes, there by one."""
     write_scenes(tmp_path / "again", num_clips=NUM_WRITTEN, seed=3, num_processes=2)

@@ -150,6 +150,7 @@ def test_a_name_that_stands_for_no_rule_is_refused_with_those_there_are(name):
         parse_rule(name)
 
 
+@pytest.mark.slow
 def test_any_rule_of_a_cache_can_be_trained_on_and_scored(tmp_path):
     from click.testing import CliRunner
 

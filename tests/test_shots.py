@@ -114,6 +114,7 @@ def test_shots_are_segments_from_cut_to_cut(cache):
     assert store.record["versions"]["scenedetect"] == scenedetect.__version__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["--workers", 1], ["--set", "decoder=ffmpeg"]])
 def test_shots_do_not_hang_on_workers_chunks_or_decoder(videos, cache, tmp_path, options):
     rules = ["--backbone", "tiny", "--fps", 2, "--segments", "shots", "--segments", "uniform:2"]

@@ -246,6 +246,7 @@ def test_a_lost_text_shard_is_made_again_with_its_tokens(
     assert files_of(cache) == files_of(token_cache)
 
 
+@pytest.mark.slow
 def test_merged_and_resegmented_caches_have_the_same_tokens(
     mlalign_extract, small_scenes, small_options, token_cache, tmp_path, monkeypatch
 ):

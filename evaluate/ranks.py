@@ -162,23 +162,40 @@ def _places(
     ties: TiePolicy,
     resolution: np.floating[Any],
 ) -> np.ndarray:
-    """(R,) places of all right items. Equal wrong ones are before them, at their mean, or after."""
+    """(R,) places of all right items. Equal wrong ones are before them, at their mean, or in the
+    items' order."""
     places = []
     for query, row in enumerate(scores_QI):
-        right = correct.indices[slice(*correct.offsets[query : query + 2])]
-        own = np.sort(row[right])
-        wrong = np.delete(row, right)
-
-        def before(thresholds: np.ndarray, wrong: np.ndarray = wrong) -> np.ndarray:
-            reached = np.bincount(
-                np.searchsorted(thresholds, wrong, side="right"), minlength=len(thresholds) + 1
-            )
-            return np.asarray(reached[::-1].cumsum()[:-1][::-1])
-
-        at_least, above = before(own - resolution), before(own + resolution)
-        wrong_before = {"against": at_least, "mean": (at_least + above) / 2.0, "first": above}[ties]
-        places.append(wrong_before[::-1] + np.arange(len(right)))
+        right = np.sort(correct.indices[slice(*correct.offsets[query : query + 2])])
+        right = right[np.argsort(-row[right], kind="stable")]
+        own, wrong = row[right], np.delete(row, right)
+        at_least = _num_reaching(wrong, own - resolution)
+        above = _num_reaching(wrong, own + resolution)
+        match ties:
+            case "against":
+                wrong_before = at_least
+            case "mean":
+                wrong_before = (at_least + above) / 2.0
+            case "first":
+                wrong_before = above.copy()
+                is_wrong = np.ones(len(row), dtype=bool)
+                is_wrong[right] = False
+                for k in np.flatnonzero(above < at_least):
+                    earlier = row[: right[k]][is_wrong[: right[k]]]
+                    wrong_before[k] += (np.abs(earlier - own[k]) <= resolution).sum()
+                # Right items that are level but not equal may stand in another order.
+                wrong_before.sort()
+            case _:
+                assert_never(ties)
+        places.append(wrong_before + np.arange(len(right)))
     return np.concatenate(places).astype(np.float64)
+
+
+def _num_reaching(scores: np.ndarray, thresholds_falling: np.ndarray) -> np.ndarray:
+    """For each threshold, largest first, how many of the scores reach it."""
+    rising = thresholds_falling[::-1]
+    reached = np.bincount(np.searchsorted(rising, scores, side="right"), minlength=len(rising) + 1)
+    return np.asarray(reached[:0:-1].cumsum())
 
 
 def retrieval_ranks(

@@ -226,7 +226,7 @@ def test_ranks_under_each_tie_rule_agree_with_a_loop(ties: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize("ties", ["against", "mean"])
+@pytest.mark.parametrize("ties", ["against", "mean", "first"])
 def test_every_right_item_has_its_place(ties: Any) -> None:
     rng = np.random.default_rng(1)
     scores = rng.integers(0, 9, size=(30, 15)).astype(np.float32)

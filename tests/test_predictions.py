@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from benchmark_fixtures import DIM, NUM_CLIPS, FakeStore, build, lines, moment
 from click.testing import CliRunner
 
@@ -88,6 +89,7 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list
     config = RunConfig(
         heads=HeadsConfig(video=HeadConfig(name="residual")), tasks=TaskConfig(moment_weight=1.0)
     )
+    torch.manual_seed(0)
     model = build_model(config, dim_video=DIM, dim_text=DIM).eval()
     rng = RNG(3)
     for parameter in model.parameters():
@@ -470,6 +472,7 @@ def answering_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         heads=HeadsConfig(video=HeadConfig(name="residual")), tasks=TaskConfig(answer_weight=1.0)
     )
     known = ("man", "dog", "two", "red", "yes")
+    torch.manual_seed(0)
     model = build_model(config, dim_video=DIM, dim_text=DIM, answers=known).eval()
     assert model.answer_features is not None
     model.answer_features += model.answer_features.new_tensor(RNG(11).normal(size=(5, DIM)))

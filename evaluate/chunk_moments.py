@@ -14,7 +14,7 @@ from ..data_manifests.errors import UserError
 from ..extract.store import SplitFeatures
 from .config import MomentConfig
 from .highlights import mean_in_bins
-from .moments import SCORE, MomentTask, clip_segments, start_and_end
+from .moments import SCORE, MomentTask, clip_cosines, clip_segments, start_and_end
 from .queries import Scored, TaskQueries
 from .ranks import Ranks
 from .score_didemo import annotator_values
@@ -120,8 +120,7 @@ def rank_runs(
     similarity of the chunks.
     """
     segments = clip_segments(features, text)
-    own = slice(*features.segment_offsets[features.text_clips[text] :][:2])
-    cosines = embeddings.segments[own] @ embeddings.sentences[text]
+    cosines = clip_cosines(features, embeddings, text)
     bounds = chunks.seconds * np.arange(chunks.number)[:, None]
     shared = np.minimum(bounds + chunks.seconds, segments[:, 1]) - np.maximum(
         bounds, segments[:, 0]

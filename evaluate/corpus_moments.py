@@ -26,7 +26,7 @@ from .moments import (
     recall_values,
 )
 from .queries import Scored, TaskQueries
-from .ranks import BLOCK_BYTES, Ranks, blocks
+from .ranks import BLOCK_BYTES, blocks, ranks_of_hits
 from .scoring import Embeddings, TwoLevelVectors, clip_vectors, fuse, level_scores, text_vectors
 from .spans import reaches, suppress
 
@@ -89,8 +89,7 @@ def score_corpus_moments(
     values = recall_values(predicted, spans, config.moments)
     del values["mIoU"]
     main = recall_name(1, main_threshold(config.moments))
-    ranks = Ranks(ranks=np.where(values[main] > 0, 0, 1), tied=np.zeros(len(predicted), dtype=bool))
-    return {SCORE: Scored(ranks=ranks, values=values)}
+    return {SCORE: Scored(ranks=ranks_of_hits(values[main] > 0), values=values)}
 
 
 def predict_in_corpus(

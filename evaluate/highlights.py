@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 
 from ..extract.store import SplitFeatures
-from .moments import MomentTask, clip_segments
+from .moments import MomentTask, clip_cosines, clip_segments
 from .queries import Scored, TaskQueries
-from .ranks import Ranks
+from .ranks import ranks_of_hits
 from .score_qvhighlights import CLIP_SECONDS, LEVELS, highlight_values, saliency
 from .scoring import Embeddings
 
@@ -77,9 +77,7 @@ def score_highlights(
         name = "" if level == MAIN_LEVEL else f" {level}"
         precisions, hits = np.array(pairs, dtype=np.float64).T
         values |= {f"{MAIN}{name}": 100.0 * precisions, f"HIT@1{name}": 100.0 * hits}
-    ranks = np.where(values["HIT@1"] > 0, 0, 1)
-    tied = np.zeros(len(ranks), dtype=bool)
-    return {"segment": Scored(ranks=Ranks(ranks=ranks, tied=tied), values=values)}
+    return {"segment": Scored(ranks=ranks_of_hits(values["HIT@1"] > 0), values=values)}
 
 
 def clip_saliency(
@@ -91,11 +89,10 @@ def clip_saliency(
     segment the lowest. num_clips: None for as many as the clip's seconds have.
     """
     segments = clip_segments(features, text)
-    clip = int(features.text_clips[text])
     if num_clips is None:
-        num_clips = max(1, int(features.clip_durations[clip] / CLIP_SECONDS))
-    own = slice(*features.segment_offsets[clip : clip + 2])
-    similarities = embeddings.segments[own] @ embeddings.sentences[text]
+        duration = features.clip_durations[features.text_clips[text]]
+        num_clips = max(1, int(duration / CLIP_SECONDS))
+    similarities = clip_cosines(features, embeddings, text)
     return mean_in_bins(similarities, segments, seconds=CLIP_SECONDS, number=num_clips)
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from ..align.model import AlignmentModel
 from ..extract.store import SplitFeatures
-from .config import MomentConfig
-from .moments import SCORE, MomentTask, predict_moments
+from .moments import SCORE, MomentTask
 from .queries import Scored, TaskQueries
-from .ranks import Ranks
-from .scoring import Embeddings
+from .ranks import ranks_of_hits
 from .window_precision import window_metrics, window_precisions_of, windows_in_range
 
 LENGTHS: Final = ("long", "middle", "short")
@@ -25,8 +23,8 @@ class LengthTask:
 
     queries: TaskQueries
     """Q queries; guessing is not worked out for mAP, so chance is 0."""
-    texts: np.ndarray
-    """(Q,) int64, a text of each query."""
+    rows: np.ndarray
+    """(Q,) int64, which of the moments' queries they are."""
     windows: list[np.ndarray]
     """Q times (m, 2) seconds, the windows of that length."""
 
@@ -50,24 +48,16 @@ def length_tasks(task: MomentTask, features: SplitFeatures) -> list[LengthTask]:
             main_metric="mAP",
         )
         own_windows = [windows[query] for query in rows]
-        found.append(LengthTask(queries=queries, texts=task.first_texts[rows], windows=own_windows))
+        found.append(LengthTask(queries=queries, rows=np.array(rows), windows=own_windows))
     return found
 
 
-def score_lengths(
-    task: LengthTask,
-    features: SplitFeatures,
-    embeddings: Embeddings,
-    encoder: AlignmentModel | None,
-    *,
-    config: MomentConfig,
-) -> dict[str, Scored]:
-    """mAP, mAP@0.5 and mAP@0.75 in percent; windows of other lengths neither help nor harm."""
-    predicted = [
-        predict_moments(features, embeddings, encoder, text=row, config=config)
-        for row in task.texts.tolist()
-    ]
-    precisions = window_precisions_of(predicted, task.windows)
-    missed = np.ones(len(predicted), dtype=np.int64)
-    ranks = Ranks(ranks=missed, tied=np.zeros(len(predicted), dtype=bool))
+def score_lengths(task: LengthTask, predicted: Sequence[np.ndarray]) -> dict[str, Scored]:
+    """mAP, mAP@0.5 and mAP@0.75 in percent; windows of other lengths neither help nor harm.
+
+    predicted: of each of the moments' queries (n, 3), by `moments.predictions_of`.
+    """
+    own = [predicted[row] for row in task.rows]
+    precisions = window_precisions_of(own, task.windows)
+    ranks = ranks_of_hits(np.zeros(len(own), dtype=bool))
     return {SCORE: Scored(ranks=ranks, values=window_metrics(precisions))}

@@ -13,7 +13,7 @@ from .config import EvaluationConfig
 from .corpus_moments import corpus_task, score_corpus_moments
 from .highlights import HighlightTask, highlight_task, score_highlights
 from .moment_lengths import LengthTask, length_tasks, score_lengths
-from .moments import MomentTask, moment_task, score_moments_of
+from .moments import MomentTask, moment_task, predictions_of, score_moments_of
 from .queries import Scored, TaskQueries
 from .scoring import Embeddings
 
@@ -72,9 +72,10 @@ def score_moment_tasks(
     given, rules = (features, embeddings, encoder), config.moments
     if isinstance(tasks.own_clip, ChunkTask):
         return {"moments": score_chunks(tasks.own_clip, *given, config=rules)}
-    scored = {"moments": score_moments_of(tasks.own_clip, *given, config=rules)}
+    predicted = predictions_of(tasks.own_clip, *given, config=rules)
+    scored = {"moments": score_moments_of(tasks.own_clip, features, predicted, config=rules)}
     for length in tasks.lengths:
-        scored[length.queries.name] = score_lengths(length, *given, config=rules)
+        scored[length.queries.name] = score_lengths(length, predicted)
     if tasks.highlights is not None:
         scored["highlights"] = score_highlights(tasks.highlights, features, embeddings)
     if tasks.corpus is not None:

@@ -15,7 +15,7 @@ from ..extract.store import SplitFeatures
 from .config import MomentConfig
 from .index_lists import IndexLists
 from .queries import Scored, TaskQueries
-from .ranks import Ranks
+from .ranks import ranks_of_hits
 from .scoring import Embeddings
 from .spans import overlaps, reaches, suppress
 from .window_precision import window_metrics, window_precisions_of
@@ -86,30 +86,39 @@ def moment_queries(features: SplitFeatures, rows: np.ndarray) -> tuple[list[str]
     return [query_id for _, _, query_id in found], IndexLists.of(list(found.values()))
 
 
-def score_moments_of(
+def predictions_of(
     task: MomentTask,
     features: SplitFeatures,
     embeddings: Embeddings,
     encoder: AlignmentModel | None,
     *,
     config: MomentConfig,
-) -> dict[str, Scored]:
-    """R@K at each IoU, and the mean IoU of the first prediction, in percent.
-
-    Of a query with several moments the nearest counts; with config.average_precision there are mAP,
-    mAP@0.5 and mAP@0.75, too.
-    """
-    predicted = [
+) -> list[np.ndarray]:
+    """Of each query what `predict_moments` gives."""
+    return [
         predict_moments(features, embeddings, encoder, text=row, config=config)
         for row in task.first_texts.tolist()
     ]
+
+
+def score_moments_of(
+    task: MomentTask,
+    features: SplitFeatures,
+    predicted: Sequence[np.ndarray],
+    *,
+    config: MomentConfig,
+) -> dict[str, Scored]:
+    """R@K at each IoU, and the mean IoU of the first prediction, in percent.
+
+    predicted: of each query (n, 3), by `predictions_of`. Of a query with several moments the
+    nearest counts; with config.average_precision there are mAP, mAP@0.5 and mAP@0.75, too.
+    """
     spans = [task.spans(features, query) for query in range(len(predicted))]
     values = recall_values(predicted, spans, config)
     if config.average_precision:
         precisions = window_precisions_of(predicted, spans)
         values |= window_metrics(precisions)
-    first = values[task.queries.main_metric] > 0
-    ranks = Ranks(ranks=np.where(first, 0, 1), tied=np.zeros(len(first), dtype=bool))
+    ranks = ranks_of_hits(values[task.queries.main_metric] > 0)
     return {SCORE: Scored(ranks=ranks, values=values)}
 
 
@@ -150,8 +159,7 @@ def predict_moments(
     Equal scores are in the order of time. Suppressed and cut as the settings say.
     """
     segments = clip_segments(features, text)
-    own = slice(*features.segment_offsets[features.text_clips[text] :][:2])
-    cosines = embeddings.segments[own] @ embeddings.sentences[text]
+    cosines = clip_cosines(features, embeddings, text)
     if encoder is not None and encoder.moment_head is not None:
         starts, ends = start_and_end(cosines, encoder)
         first, last = np.triu_indices(len(segments))
@@ -185,11 +193,14 @@ def nearest_overlaps(found: np.ndarray, truth: np.ndarray, config: MomentConfig)
 
 def clip_segments(features: SplitFeatures, text: int) -> np.ndarray:
     """(S, 2) seconds, the segments of the text's clip."""
-    clip = features.text_clips[text]
-    spans: np.ndarray = features.segment_spans[
-        features.segment_offsets[clip] : features.segment_offsets[clip + 1]
-    ]
+    spans: np.ndarray = features.segment_spans[_rows_of_clip(features, text)]
     return spans
+
+
+def clip_cosines(features: SplitFeatures, embeddings: Embeddings, text: int) -> np.ndarray:
+    """(S,) float32, the cosines of a text with the segments of its clip."""
+    own = embeddings.segments[_rows_of_clip(features, text)]
+    return np.asarray(own @ embeddings.sentences[text])
 
 
 def main_threshold(config: MomentConfig) -> float:
@@ -200,6 +211,11 @@ def main_threshold(config: MomentConfig) -> float:
 def recall_name(k: int, threshold: float) -> str:
     """Of a metric."""
     return f"R@{k} IoU {threshold:g}"
+
+
+def _rows_of_clip(features: SplitFeatures, text: int) -> slice:
+    """Of the split's segments, those of the text's clip."""
+    return slice(*features.segment_offsets[features.text_clips[text] :][:2])
 
 
 def _reached(

@@ -6,7 +6,7 @@ Answers need not be known: the files are what leaderboards' servers take. Where 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,15 +31,9 @@ from .prediction_formats import (
     write_similarities,
 )
 from .predictor import Predictor, load_predictor
-from .ranks import BLOCK_BYTES, blocks
+from .ranks import score_blocks
 from .retrieval import sentences_of
-from .scoring import (
-    TwoLevelVectors,
-    clip_vectors,
-    fuse,
-    level_scores,
-    text_vectors,
-)
+from .scoring import TwoLevelVectors, clip_vectors, text_vectors
 
 NUM_VIDEOS: Final = 100
 """Clips of a query in TVR's video retrieval."""
@@ -165,7 +159,7 @@ def _as_moments(scores: np.ndarray) -> np.ndarray:
     return np.column_stack([np.zeros((len(scores), 2)), scores])
 
 
-def _best_clips(predictor: Predictor, texts: np.ndarray) -> Any:
+def _best_clips(predictor: Predictor, texts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Of each text the best clips, best first, and the scores of all."""
     clips = clip_vectors(predictor.features, predictor.embeddings)
     singles = IndexLists.singles(texts)
@@ -175,13 +169,18 @@ def _best_clips(predictor: Predictor, texts: np.ndarray) -> Any:
             yield np.argsort(-scores, kind="stable")[:NUM_VIDEOS], scores
 
 
-def _score_blocks(predictor: Predictor, texts: TwoLevelVectors, clips: TwoLevelVectors) -> Any:
+def _score_blocks(
+    predictor: Predictor, texts: TwoLevelVectors, clips: TwoLevelVectors
+) -> Iterator[np.ndarray]:
     """(block, N) fused scores of the texts, in blocks."""
-    for start, stop in blocks(texts, clips, block_bytes=BLOCK_BYTES):
-        levels = level_scores(
-            texts.slice(start, stop), clips, config=predictor.config.segment_score
-        )
-        yield fuse(*levels, weight=predictor.weight)
+    for _, _, by_weight in score_blocks(
+        texts,
+        clips,
+        direction="text_to_clip",
+        weights=[predictor.weight],
+        segment_score=predictor.config.segment_score,
+    ):
+        yield from by_weight
 
 
 def _write_similarities(predictor: Predictor, path: Path) -> Path:

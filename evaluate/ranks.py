@@ -42,6 +42,11 @@ class Ranks:
     first; None where every query has one, whose place is the rank."""
 
 
+def ranks_of_hits(is_hit: np.ndarray) -> Ranks:
+    """(Q,) bool of queries that are right or wrong as a whole: first, or behind it."""
+    return Ranks(ranks=np.where(is_hit, 0, 1), tied=np.zeros(len(is_hit), dtype=bool))
+
+
 def ranks_of_correct(
     scores_QI: np.ndarray,
     correct: IndexLists,

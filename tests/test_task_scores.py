@@ -16,7 +16,7 @@ from mlalign.align.training import untrained_model
 from mlalign.evaluate.answers import answer_task, score_answers
 from mlalign.evaluate.config import EvaluationConfig, MomentConfig
 from mlalign.evaluate.evaluation import count_items, find_tasks
-from mlalign.evaluate.moments import moment_task, score_moments_of
+from mlalign.evaluate.moments import moment_task, predictions_of, score_moments_of
 from mlalign.evaluate.scoring import embed
 from mlalign.extract.store import SplitFeatures
 
@@ -39,7 +39,8 @@ def test_moments_equal_loops_over_the_spans(has_head):
     config = MomentConfig(recall_ks=(1, 3), iou_thresholds=(0.3, 0.5))
     task = moment_task(SPLIT, config)
     embeddings = embed(SPLIT, model)
-    scored = score_moments_of(task, SPLIT, embeddings, model, config=config)["task"]
+    predicted = predictions_of(task, SPLIT, embeddings, model, config=config)
+    scored = score_moments_of(task, SPLIT, predicted, config=config)["task"]
     for query, row in enumerate(task.first_texts):
         clip = SPLIT.text_clips[row]
         rows = range(SPLIT.segment_offsets[clip], SPLIT.segment_offsets[clip + 1])
@@ -71,7 +72,8 @@ def test_a_span_that_meets_the_threshold_exactly_counts_by_the_rule():
     for comparison in (">=", ">"):
         config = MomentConfig(recall_ks=(1, 9), iou_thresholds=(0.5,), iou_comparison=comparison)
         task = moment_task(split, config)
-        scored = score_moments_of(task, split, embed(split, None), None, config=config)["task"]
+        predicted = predictions_of(task, split, embed(split, None), None, config=config)
+        scored = score_moments_of(task, split, predicted, config=config)["task"]
         found.append(scored.values["R@9 IoU 0.5"].mean())
     assert found == [100.0, 0.0]
 
@@ -84,7 +86,8 @@ def test_moments_of_the_head_are_those_of_the_validation():
     metrics = task_metrics(model, data, config=CONFIG.tasks)
     config = MomentConfig()
     task = moment_task(SPLIT, config)
-    scored = score_moments_of(task, SPLIT, embed(SPLIT, model), model, config=config)["task"]
+    predicted = predictions_of(task, SPLIT, embed(SPLIT, model), model, config=config)
+    scored = score_moments_of(task, SPLIT, predicted, config=config)["task"]
     mean = scored.values["R@1 IoU 0.5"].mean()
     assert mean == pytest.approx(100 * metrics["moment_recall_at_1"])
     answers = answer_task(SPLIT, [model])

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data_manifests.cards import Vocabulary
 from ..data_manifests.errors import UserError
 from ..extract.store import SplitFeatures
 from .config import TaskConfig, TaskName
@@ -212,14 +213,17 @@ def vocabulary(split: SplitFeatures, config: TaskConfig) -> list[str]:
     Raises TaskDataError when the split has fewer than are asked for.
     """
     _, answers = known_answers(split)
-    counted = Counter(answers).most_common(config.answers_most_frequent)
-    if 0 < len(counted) < (config.answers_most_frequent or 0):
+    num_different = len(set(answers))
+    if 0 < num_different < (config.answers_most_frequent or 0):
         raise TaskDataError(
             f"tasks.answers_most_frequent is {config.answers_most_frequent}, but the open-ended "
-            f"questions of the split {split.split!r} have {len(counted)} different answers: leave "
+            f"questions of the split {split.split!r} have {num_different} different answers: leave "
             f"it out to take them all"
         )
-    return [answer for answer, count in counted if count >= config.answers_min_count]
+    rule = Vocabulary(
+        most_frequent=config.answers_most_frequent, min_count=config.answers_min_count
+    )
+    return rule.of(answers)
 
 
 def answer_features(split: SplitFeatures, vocabulary: Sequence[str]) -> np.ndarray:

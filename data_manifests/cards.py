@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -160,6 +161,12 @@ class Vocabulary:
     """That many of them; null: no bound."""
     min_count: int = 1
     """Only those that occur as often in training."""
+
+    def of(self, answers: Sequence[str]) -> list[str]:
+        """The answers that may be given, most frequent first. answers: of all training questions;
+        equally frequent ones stay in their order."""
+        counted = Counter(answers).most_common(self.most_frequent)
+        return [answer for answer, count in counted if count >= self.min_count]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..data_manifests.cards import Card, Vocabulary
+from ..data_manifests.cards import Card
 from ..data_manifests.errors import UserError
 from ..extract.store import SplitFeatures
 from .protocols import scored_tasks
@@ -44,15 +43,9 @@ def vocabulary_counts(card: Card, questions: pa.Table, split: str) -> dict[str, 
     asked = known.filter(pc.equal(known["split"], split))["answer"].to_pylist()
     if not trained or not asked:
         return {}
-    answers = set(card_vocabulary(trained, rule))
+    answers = set(rule.of(trained))
     return {
         "card_vocabulary": len(answers),
         "answers_outside_card_vocabulary": sum(answer not in answers for answer in asked),
         "questions_with_answers": len(asked),
     }
-
-
-def card_vocabulary(answers: Sequence[str], rule: Vocabulary) -> list[str]:
-    """The answers of training that may be given, most frequent first."""
-    counted = Counter(answers).most_common(rule.most_frequent)
-    return [answer for answer, count in counted if count >= rule.min_count]

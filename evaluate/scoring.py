@@ -5,7 +5,7 @@ Legend of the suffixes: T texts, N clips, R sentences of the texts, S segments o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self, assert_never
 
@@ -242,17 +242,13 @@ def _encode_videos(encoder: Encoder, features: SplitFeatures) -> tuple[np.ndarra
     offsets = features.segment_offsets
     pieces = []
     with torch.inference_mode():
-        first = 0
-        while first < len(features.clip_features):
-            last = int(np.searchsorted(offsets, offsets[first] + ENCODE_ROWS, side="right")) - 1
-            last = max(first + 1, last)
+        for first, last in clip_blocks(offsets):
             clips, segments = encoder.encode_videos(
-                _rows(features.clip_features[first:last]),
-                _rows(features.segment_features[offsets[first] : offsets[last]]),
+                tensor_rows(features.clip_features[first:last]),
+                tensor_rows(features.segment_features[offsets[first] : offsets[last]]),
                 torch.from_numpy(np.diff(offsets[first : last + 1])),
             )
             pieces.append((clips.float(), segments.float()))
-            first = last
     clip_pieces, segment_pieces = zip(*pieces, strict=True)
     clip_vectors, segment_vectors = torch.cat(clip_pieces), torch.cat(segment_pieces)
     refuse_broken(clip_vectors.numpy(), what="clips")
@@ -264,13 +260,24 @@ def _encode(encode: Callable[[Tensor], Tensor], features: np.ndarray, *, what: s
     if len(features) == 0:
         return np.zeros((0, features.shape[1]), dtype=np.float32)
     with torch.inference_mode():
-        chunks = torch.split(_rows(features), ENCODE_ROWS)
+        chunks = torch.split(tensor_rows(features), ENCODE_ROWS)
         vectors = torch.cat([encode(chunk).float() for chunk in chunks]).numpy()
     refuse_broken(vectors, what=what)
     return np.asarray(vectors)
 
 
-def _rows(features: np.ndarray) -> Tensor:
+def clip_blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Ranges of whole clips of about ENCODE_ROWS segments (or frames). offsets: (N + 1,)."""
+    first = 0
+    while first < len(offsets) - 1:
+        last = int(np.searchsorted(offsets, offsets[first] + ENCODE_ROWS, side="right")) - 1
+        last = max(first + 1, last)
+        yield first, last
+        first = last
+
+
+def tensor_rows(features: np.ndarray) -> Tensor:
+    """The same as float32, whatever they are stored as."""
     return torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
 
 

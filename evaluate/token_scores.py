@@ -21,7 +21,7 @@ from .index_lists import expand, offsets_of
 from .queries import Scored
 from .ranks import Ranks, join_ranks, ranks_of_groups
 from .retrieval import RetrievalTask, retrieval_values
-from .scoring import ENCODE_ROWS, refuse_broken
+from .scoring import ENCODE_ROWS, clip_blocks, refuse_broken, tensor_rows
 
 BLOCK_SCORES: Final = 1 << 22
 """Scores held at a time."""
@@ -109,25 +109,22 @@ def _frames(
     features: SplitFeatures, frames: RaggedFeatures, encoder: AlignmentModel | None
 ) -> ManyVectors:
     """In blocks of whole clips of about ENCODE_ROWS frames."""
-    offsets, blocks, first = frames.offsets, [], 0
-    while first < len(features.clip_features):
-        last = int(np.searchsorted(offsets, offsets[first] + ENCODE_ROWS, side="right")) - 1
-        last = max(first + 1, last)
-        own = _rows(frames.features[offsets[first] : offsets[last]])
+    offsets, blocks = frames.offsets, []
+    for first, last in clip_blocks(offsets):
+        own = tensor_rows(frames.features[offsets[first] : offsets[last]])
         if encoder is None:
             blocks.append(F.normalize(own, dim=-1))
         else:
-            clips = _rows(features.clip_features[first:last])
+            clips = tensor_rows(features.clip_features[first:last])
             counts = torch.from_numpy(np.diff(offsets[first : last + 1]))
             blocks.append(encoder.encode_frames(clips, own, counts))
-        first = last
     return _whole(blocks, offsets, what="frames")
 
 
 def _words(tokens: RaggedFeatures, encoder: AlignmentModel | None) -> ManyVectors:
     blocks = []
     for start in range(0, len(tokens.features), ENCODE_ROWS):
-        own = _rows(tokens.features[start : start + ENCODE_ROWS])
+        own = tensor_rows(tokens.features[start : start + ENCODE_ROWS])
         blocks.append(
             F.normalize(own, dim=-1) if encoder is None else encoder.encode_sentences(own)
         )
@@ -138,7 +135,3 @@ def _whole(blocks: Sequence[Tensor], offsets: np.ndarray, *, what: str) -> ManyV
     vectors = torch.cat(list(blocks))
     refuse_broken(vectors.numpy(), what=what)
     return ManyVectors(vectors=vectors, offsets=offsets)
-
-
-def _rows(features: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))

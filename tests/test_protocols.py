@@ -24,7 +24,6 @@ from test_predictions import (
 from mlalign.data_manifests.cards import Vocabulary, card_names, load_card
 from mlalign.data_manifests.errors import SettingsError, UserError
 from mlalign.evaluate.aggregates import aggregate_intervals
-from mlalign.evaluate.card_fit import card_vocabulary
 from mlalign.evaluate.chunk_moments import candidate_runs, rank_runs
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.config import EvaluationConfig, MomentConfig
@@ -190,8 +189,8 @@ def test_the_cards_vocabulary_and_what_it_covers_are_counted(
     }
     assert vocabulary_counts(load_card("msvd"), questions, "test") == {}
     answers = ["a", "b", "a", "c", "b", "d"]
-    assert card_vocabulary(answers, Vocabulary(min_count=2)) == ["a", "b"]
-    assert card_vocabulary(answers, Vocabulary(most_frequent=3)) == ["a", "b", "c"]
+    assert Vocabulary(min_count=2).of(answers) == ["a", "b"]
+    assert Vocabulary(most_frequent=3).of(answers) == ["a", "b", "c"]
 
 
 # --- ranks and metrics

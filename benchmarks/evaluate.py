@@ -29,7 +29,8 @@ import torch
 
 from mlalign.evaluate.config import SegmentScoreConfig
 from mlalign.evaluate.index_lists import IndexLists
-from mlalign.evaluate.ranks import BLOCK_BYTES, ranks_of_correct, retrieval_ranks
+from mlalign.evaluate.ranks import ranks_of_correct
+from mlalign.evaluate.score_blocks import BLOCK_BYTES, retrieval_ranks
 from mlalign.evaluate.scoring import TwoLevelVectors
 
 SIZES = {"MSVD": (27_763, 670), "square": (10_000, 10_000)}

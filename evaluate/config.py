@@ -160,7 +160,8 @@ class EvaluationConfig:
     seed: int = 0
     """Of the resampling."""
     index: IndexConfig = field(default_factory=IndexConfig)
-    """Behind the shown neighbours; ranks are always exact."""
+    """One that is not exact is searched beside the exact one, and the report says what it costs;
+    ranks are always exact."""
     shown_neighbours: int = 10
     """Best items kept for each query in queries.parquet; 0: none."""
     baseline: str = "zero-shot"

@@ -26,7 +26,8 @@ from .moments import (
     recall_values,
 )
 from .queries import Scored, TaskQueries
-from .ranks import BLOCK_BYTES, blocks, ranks_of_hits
+from .ranks import ranks_of_hits
+from .score_blocks import BLOCK_BYTES, blocks
 from .scoring import Embeddings, TwoLevelVectors, clip_vectors, fuse, level_scores, text_vectors
 from .spans import reaches, suppress
 

@@ -23,7 +23,8 @@ from typing import Final, assert_never
 import numpy as np
 
 from .config import Direction, EvaluationConfig, NormalisationName
-from .ranks import BLOCK_BYTES, SCORE_RESOLUTION, Normalise, score_blocks
+from .ranks import SCORE_RESOLUTION
+from .score_blocks import BLOCK_BYTES, Normalise, score_blocks
 from .scoring import TwoLevelVectors
 
 SMALLEST_FACTOR: Final = 0.01

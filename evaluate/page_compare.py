@@ -118,7 +118,7 @@ def _first_clip(
     features: SplitFeatures, places: ClipPlaces, found: Scored, query: int, right: int
 ) -> ShownClip | None:
     shown = found.shown
-    if shown is None or shown.spans is None or shown.items[query, 0] < 0:
+    if shown is None or shown.spans is None:
         return None
     span: Sequence[float] = shown.spans[query, 0]
     score = float(shown.scores[query, 0])

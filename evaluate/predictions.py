@@ -31,8 +31,8 @@ from .prediction_formats import (
     write_similarities,
 )
 from .predictor import Predictor, load_predictor
-from .ranks import score_blocks
 from .retrieval import sentences_of
+from .score_blocks import score_blocks
 from .scoring import TwoLevelVectors, clip_vectors, text_vectors
 
 NUM_VIDEOS: Final = 100

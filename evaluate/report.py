@@ -47,7 +47,6 @@ from ..data_manifests.settings import save_settings, settings_dict
 from ..data_manifests.whole_files import write_whole
 from .comparisons import Comparison
 from .evaluation import Evaluation
-from .index_lists import offsets_of
 from .protocols import protocol_json
 from .queries import Scored, TaskQueries
 from .results import RowOutcome, RunOutcome, ScoreSummary
@@ -215,19 +214,19 @@ def _shown_columns(shown: Shown | None, item_ids: list[str], num: int) -> dict[s
     if shown is None:
         names = ("shown_ids", "shown_scores", "shown_starts", "shown_ends")
         return {name: _nulls(name, num) for name in names}
-    there = shown.items >= 0
-    offsets = pa.array(offsets_of(there.sum(axis=1)).astype(np.int32))
+    k = shown.items.shape[1]
+    offsets = pa.array(np.arange(0, k * num + 1, k, dtype=np.int32))
 
     def lists(values: pa.Array) -> pa.Array:
         return pa.ListArray.from_arrays(offsets, values)
 
-    ids = pa.array(item_ids, pa.string()).take(pa.array(shown.items[there]))
-    columns = {"shown_ids": lists(ids), "shown_scores": lists(pa.array(shown.scores[there]))}
+    ids = pa.array(item_ids, pa.string()).take(pa.array(shown.items.ravel()))
+    columns = {"shown_ids": lists(ids), "shown_scores": lists(pa.array(shown.scores.ravel()))}
     for side, name in enumerate(("shown_starts", "shown_ends")):
         columns[name] = (
             _nulls(name, num)
             if shown.spans is None
-            else lists(pa.array(shown.spans[:, :, side][there]))
+            else lists(pa.array(shown.spans[:, :, side].ravel()))
         )
     return columns
 

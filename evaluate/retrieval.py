@@ -29,9 +29,10 @@ from .metrics import (
     reciprocal_rank,
 )
 from .queries import Scored, TaskQueries
-from .ranks import Normalise, Ranks, retrieval_ranks
+from .ranks import Ranks, join_ranks
+from .score_blocks import Normalise, ranked_blocks, retrieval_ranks
 from .scoring import Embeddings, TwoLevelVectors, clip_vectors, text_vectors
-from .shown import show_neighbours
+from .shown import Shown, join_shown, show_clips, show_texts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,8 +103,10 @@ def score_retrieval(
     normalise: for each of these what to do to it; what is shown stays by the scores themselves.
     """
     texts, clips = sides(task, features, embeddings)
-    weights = score_weights(weight)
-    ranks = retrieval_ranks(
+    weights, k = score_weights(weight), config.shown_neighbours
+    ranks: list[list[Ranks]] = [[] for _ in weights]
+    shown: list[list[Shown]] = [[] for _ in weights]
+    for block in ranked_blocks(
         texts,
         clips,
         task.correct,
@@ -113,18 +116,21 @@ def score_retrieval(
         normalise=normalise,
         groups=task.groups,
         ties=config.ties,
-    )
-    shown = show_neighbours(
-        texts,
-        clips,
-        direction=task.direction,
-        weights=list(weights.values()),
-        spans=features.segment_spans,
-        config=config,
-    )
+    ):
+        ranks[block.weight].append(block.ranks)
+        if k > 0 and task.direction == "clip_to_text":
+            shown[block.weight].append(show_texts(block.scores, k=k))
+        elif k > 0:
+            own = texts.slice(block.start, block.start + len(block.scores))
+            best = show_clips(block.scores, own, clips, spans=features.segment_spans, k=k)
+            shown[block.weight].append(best)
     return {
-        score: Scored(ranks=found, values=retrieval_values(found, task.correct, config), shown=best)
-        for score, found, best in zip(weights, ranks, shown, strict=True)
+        score: Scored(
+            ranks=found,
+            values=retrieval_values(found, task.correct, config),
+            shown=join_shown(blocks),
+        )
+        for score, found, blocks in zip(weights, map(join_ranks, ranks), shown, strict=True)
     }
 
 

@@ -6,22 +6,13 @@ import numpy as np
 import pytest
 
 from mlalign.data_manifests.errors import UserError
-from mlalign.evaluate.config import EvaluationConfig, IndexConfig
+from mlalign.evaluate.config import IndexConfig
 from mlalign.evaluate.index import build_index, nearest
-from mlalign.evaluate.scoring import TwoLevelVectors, fuse, level_scores
-from mlalign.evaluate.shown import show_neighbours
 
 
 def vectors(seed: int, num: int, *, width: int = 16) -> np.ndarray:
     drawn = np.random.default_rng(seed).normal(size=(num, width)).astype(np.float32)
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-
-
-def two_level(seed: int, num: int, *, most_parts: int) -> TwoLevelVectors:
-    counts = np.random.default_rng(seed).integers(1, most_parts + 1, size=num)
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    parts = vectors(seed + 1, int(offsets[-1]))
-    return TwoLevelVectors(wholes=vectors(seed, num), parts=parts, offsets=offsets)
 
 
 def test_exact_search_agrees_with_brute_force() -> None:
@@ -48,63 +39,6 @@ def test_more_neighbours_than_items_gives_all_items() -> None:
 def test_an_unknown_factory_string_is_a_clear_error() -> None:
     with pytest.raises(UserError, match="cannot build the index 'Flatt' of 3 vectors"):
         build_index(vectors(0, 3), IndexConfig(factory="Flatt"))
-
-
-@pytest.mark.parametrize("direction", ["text_to_clip", "clip_to_text"])
-def test_shown_items_of_one_sentence_texts_are_the_exact_best(direction: str) -> None:
-    texts, clips = two_level(2, 70, most_parts=1), two_level(4, 50, most_parts=6)
-    config = EvaluationConfig(shown_neighbours=5)
-    spans = np.stack([np.arange(len(clips.parts)), np.arange(len(clips.parts)) + 1.0], axis=1)
-    found = show_neighbours(
-        texts,
-        clips,
-        direction="text_to_clip" if direction == "text_to_clip" else "clip_to_text",
-        weights=[1.0, 0.0],
-        spans=spans,
-        config=config,
-    )
-    levels = level_scores(texts, clips, config=config.segment_score)
-    for shown, weight in zip(found, [1.0, 0.0], strict=True):
-        assert shown is not None
-        scores = fuse(*levels, weight=weight)
-        scores = scores if direction == "text_to_clip" else scores.T
-        expected = np.argsort(-scores, axis=1)[:, :5]
-        assert np.array_equal(shown.items, expected)
-        assert np.allclose(shown.scores, np.take_along_axis(scores, expected, axis=1), atol=2e-6)
-
-
-def test_the_moment_shown_is_the_segment_nearest_to_a_sentence() -> None:
-    texts, clips = two_level(6, 9, most_parts=3), two_level(8, 7, most_parts=4)
-    spans = np.stack([np.arange(len(clips.parts)), np.arange(len(clips.parts)) + 1.0], axis=1)
-    (shown,) = show_neighbours(
-        texts,
-        clips,
-        direction="text_to_clip",
-        weights=[0.5],
-        spans=spans,
-        config=EvaluationConfig(shown_neighbours=20),
-    )
-    assert shown is not None and shown.spans is not None
-    assert shown.items.shape == (9, 7)
-    for text, row in enumerate(shown.items):
-        sentences = texts.parts[texts.offsets[text] : texts.offsets[text + 1]]
-        for place, clip in enumerate(row):
-            first, last = clips.offsets[clip], clips.offsets[clip + 1]
-            best = first + (sentences @ clips.parts[first:last].T).max(axis=0).argmax()
-            assert shown.spans[text, place].tolist() == [best, best + 1]
-
-
-def test_no_neighbours_are_searched_when_none_are_asked_for() -> None:
-    side = two_level(0, 3, most_parts=2)
-    config = EvaluationConfig(shown_neighbours=0)
-    assert show_neighbours(
-        side,
-        side,
-        direction="text_to_clip",
-        weights=[1.0],
-        spans=np.zeros((len(side.parts), 2)),
-        config=config,
-    ) == [None]
 
 
 def test_an_index_is_trained_on_the_vectors_that_it_holds() -> None:

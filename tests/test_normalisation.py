@@ -15,7 +15,8 @@ from mlalign.evaluate.config import (
 )
 from mlalign.evaluate.index_lists import IndexLists
 from mlalign.evaluate.normalisation import SMALLEST_FACTOR, assumption, nearness, normalisers
-from mlalign.evaluate.ranks import Ranks, retrieval_ranks
+from mlalign.evaluate.ranks import Ranks
+from mlalign.evaluate.score_blocks import retrieval_ranks
 from mlalign.evaluate.scoring import TwoLevelVectors
 
 CONFIG = EvaluationConfig(qb_norm_beta=20, dual_softmax_temperature=0.05)

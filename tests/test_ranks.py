@@ -12,8 +12,8 @@ from mlalign.evaluate.ranks import (
     SCORE_RESOLUTION,
     num_at_least,
     ranks_of_correct,
-    retrieval_ranks,
 )
+from mlalign.evaluate.score_blocks import retrieval_ranks
 from mlalign.evaluate.scoring import TwoLevelVectors
 
 MAX = SegmentScoreConfig()

@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 
 from ..data_manifests.errors import UserError
 from .comparisons import Comparison, compare, with_holm
+from .fused_weight import FusedWeight
 from .metrics import recall_at
 from .queries import Scored, TaskQueries
 from .ranks import Ranks
 from .report import QUERIES_FILE, RESULTS_FILE
-from .results import FusedWeight, RowOutcome, RunOutcome
+from .results import RowOutcome, RunOutcome
 from .significance import Bootstrap
 
 KEY: Final = ["row", "run", "task", "score"]

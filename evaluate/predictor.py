@@ -11,9 +11,10 @@ from ..data_manifests.cards import Card
 from ..data_manifests.errors import UserError
 from ..extract.store import FeatureStore, SplitFeatures
 from .config import EvaluationConfig
-from .evaluation import choose_fused_weight, read_split, read_validation
+from .fused_weight import choose_fused_weight
 from .rows import check_cache_keys
 from .scoring import Embeddings, embed
+from .splits import read_split, read_validation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from .aggregates import AGGREGATED, DIRECTIONS, aggregate_intervals, aggregates
 from .config import NormalisationName
+from .fused_weight import FusedWeight
 from .index_effect import IndexEffect
 from .metrics import one_based
 from .queries import Scored, TaskQueries
@@ -23,18 +24,6 @@ from .significance import (
     median_interval,
     medians_of,
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FusedWeight:
-    """a in a * global + (1 - a) * segment."""
-
-    value: float
-    """Between 0 and 1."""
-    chosen_on: str | None
-    """The validation split that chose it; None where it is the setting `fused_weight`."""
-    reason: str
-    """Where the number comes from, in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

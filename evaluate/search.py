@@ -17,9 +17,8 @@ from ..extract.store import FeatureStore, SplitFeatures
 from .clip_places import ClipPlaces, clip_places
 from .clip_search import ClipSearch
 from .config import EvaluationConfig
-from .evaluation import choose_fused_weight
+from .fused_weight import FusedWeight, choose_fused_weight
 from .kept_indexes import keep_index
-from .results import FusedWeight
 from .rows import check_cache_keys
 from .scoring import clip_vectors, embed
 

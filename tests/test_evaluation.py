@@ -22,17 +22,13 @@ from mlalign.data_manifests.errors import UserError
 from mlalign.evaluate import evaluation
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.config import EvaluationConfig, SegmentScoreConfig
-from mlalign.evaluate.evaluation import (
-    choose_fused_weight,
-    count_items,
-    find_tasks,
-    score_tasks,
-)
+from mlalign.evaluate.fused_weight import choose_fused_weight
 from mlalign.evaluate.grounding import grounding_task, score_grounding
 from mlalign.evaluate.questions import choice_task, score_choices
 from mlalign.evaluate.retrieval import retrieval_tasks, sentences_of
 from mlalign.evaluate.rows import table_rows
 from mlalign.evaluate.scoring import embed, pool_segments
+from mlalign.evaluate.split_tasks import count_items, find_tasks, score_tasks
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 
 KEY = "0123456789abcdef"

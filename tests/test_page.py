@@ -17,6 +17,7 @@ from mlalign.align.config import DataConfig, OptimiserConfig, RunConfig
 from mlalign.align.trainer import align
 from mlalign.evaluate import page_training
 from mlalign.evaluate.cli import main
+from mlalign.evaluate.fused_weight import FusedWeight
 from mlalign.evaluate.page_compare import SHOWN_QUERIES
 from mlalign.evaluate.page_figures import (
     Curve,
@@ -29,7 +30,7 @@ from mlalign.evaluate.page_figures import (
     timeline,
 )
 from mlalign.evaluate.page_training import training_figures
-from mlalign.evaluate.results import FusedWeight, RowOutcome, RunOutcome
+from mlalign.evaluate.results import RowOutcome, RunOutcome
 from mlalign.evaluate.thumbnails import thumbnail
 
 

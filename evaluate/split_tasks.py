@@ -1,0 +1,148 @@
+"""What a split can be evaluated on, how a run does on it, and what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..align.model import AlignmentModel
+from ..data_manifests.cards import load_card
+from ..data_manifests.errors import UserError
+from ..extract.store import SplitFeatures
+from .answers import AnswerTask, answer_task, score_answers
+from .config import EvaluationConfig
+from .grounding import GroundingTask, grounding_task, score_grounding
+from .moment_tasks import MomentTasks, moment_tasks, score_moment_tasks
+from .official_truth import official_records
+from .queries import Scored, TaskQueries
+from .questions import ChoiceTask, choice_task, score_choices
+from .retrieval import RetrievalTask, retrieval_tasks, score_retrieval
+from .scoring import embed
+from .token_scores import score_tokens
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tasks:
+    """What a split can be evaluated on."""
+
+    retrieval: list[RetrievalTask]
+    """Empty without texts."""
+    grounding: GroundingTask | None
+    """None without segment texts."""
+    moments: MomentTasks | None
+    """None without segment texts."""
+    choice: ChoiceTask | None
+    """None without labelled multiple-choice questions."""
+    answers: AnswerTask | None
+    """None without open-ended questions, or a run that has learnt to answer them."""
+
+    @property
+    def queries(self) -> list[TaskQueries]:
+        """The queries of every task there is, in the order of the report."""
+        found = [task.queries for task in self.retrieval]
+        found += [] if self.grounding is None else [self.grounding.queries]
+        found += [] if self.moments is None else self.moments.queries
+        asked = (self.choice, self.answers)
+        return found + [task.queries for task in asked if task is not None]
+
+
+def find_tasks(
+    features: SplitFeatures, config: EvaluationConfig, models: Sequence[AlignmentModel] = ()
+) -> Tasks:
+    """The tasks that the split has texts or questions for; UserError when there are none."""
+    tasks = Tasks(
+        retrieval=retrieval_tasks(features, config),
+        grounding=grounding_task(features),
+        moments=moment_tasks(features, config, _official_records(features, config)),
+        choice=choice_task(features, config.groups),
+        answers=answer_task(features, models, config.groups),
+    )
+    if not tasks.queries:
+        raise UserError(
+            f"split {features.split!r} has {len(features.clip_ids)} clips but no texts or labelled "
+            f"multiple-choice questions that can be scored: give extract a manifest with texts"
+        )
+    return tasks
+
+
+def score_tasks(
+    features: SplitFeatures,
+    encoder: AlignmentModel | None,
+    tasks: Tasks,
+    *,
+    weight: float,
+    config: EvaluationConfig,
+) -> dict[str, dict[str, Scored]]:
+    """Task name -> score name -> outcome; encoder None is zero-shot."""
+    embeddings = embed(features, encoder)
+    scored = {
+        task.queries.name: score_retrieval(task, features, embeddings, weight=weight, config=config)
+        for task in tasks.retrieval
+    }
+    if features.tokens is not None:
+        found = score_tokens(tasks.retrieval, features, encoder, config=config)
+        for task, own in zip(tasks.retrieval, found, strict=True):
+            # Before the fused score, the last one, which is what a row is judged by.
+            scores = scored[task.queries.name]
+            scores |= {"token": own, "fused": scores.pop("fused")}
+    if tasks.grounding is not None:
+        scored["grounding"] = score_grounding(tasks.grounding, features, embeddings)
+    if tasks.choice is not None:
+        scored["multiple_choice"] = score_choices(
+            tasks.choice, features, embeddings, weight=weight, config=config, encoder=encoder
+        )
+    if tasks.moments is not None:
+        scored |= score_moment_tasks(
+            tasks.moments, features, embeddings, encoder, weight=weight, config=config
+        )
+    if tasks.answers is not None:
+        scored["answers"] = score_answers(tasks.answers, features, embeddings, encoder)
+    return scored
+
+
+def count_items(features: SplitFeatures, tasks: Tasks) -> dict[str, int]:
+    """What there is, and what is left out of which task."""
+    kinds, answers = features.questions.kinds, features.questions.answer_indices
+    is_choice = np.array([kind == "multiple_choice" for kind in kinds], dtype=bool)
+    global_texts = np.flatnonzero(~features.text_is_segment)
+    with_text = len(np.unique(features.text_clips[global_texts]))
+    ungrounded = 0 if tasks.grounding is None else tasks.grounding.num_left_out
+    return {
+        "clips": len(features.clip_ids),
+        "failed_clips_left_out": features.num_failed_clips,
+        "clips_without_global_text": len(features.clip_ids) - with_text,
+        "segments": len(features.segment_spans),
+        "global_texts": len(global_texts),
+        "segment_texts": int(features.text_is_segment.sum()),
+        "segment_texts_without_segment": ungrounded,
+        "multiple_choice_questions": int(is_choice.sum()),
+        "multiple_choice_without_answer": int((is_choice & (answers < 0)).sum()),
+        **_answer_counts(features, tasks.answers),
+    }
+
+
+def _answer_counts(features: SplitFeatures, answers: AnswerTask | None) -> dict[str, int]:
+    num_open = features.questions.kinds.count("open_ended")
+    if answers is None:
+        return {"open_ended_questions_not_scored": num_open}
+    return {
+        "open_ended_questions": len(answers.questions),
+        "open_ended_questions_not_scored": num_open - len(answers.questions),
+        "answers_outside_vocabulary": int((answers.truth < 0).sum()),
+    }
+
+
+def _official_records(
+    features: SplitFeatures, config: EvaluationConfig
+) -> dict[str, dict[str, Any]] | None:
+    """Of the split, by query; None where no official files are given."""
+    if config.annotations is None:
+        return None
+    if config.card is None:
+        raise UserError("annotations are read by a card: name one with --card")
+    card = load_card(config.card)
+    return official_records(card, Path(config.annotations), split=features.split)

@@ -8,16 +8,21 @@ about the choice of queries alone; `seed_variance` has the intervals that draw t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from ..data_manifests.errors import UserError
 
-DRAWS_AT_ONCE = 2**21
+DRAWS_AT_ONCE: Final = 2**21
 """Random draws held in memory at once."""
-ZERO = 1e-9
+KEPT_DRAWS: Final = 2**23
+"""Where all resamples together draw no more (2,000 of 4,194 clips), their counts are kept, 64 MiB:
+every metric of every row is resampled by the same ones."""
+ZERO: Final = 1e-9
 """A smaller difference is none: sums of thirds do not cancel to the last bit."""
 
 
@@ -146,8 +151,7 @@ def resampled_means(sample: Sample, bootstrap: Bootstrap) -> np.ndarray:
     sums, sizes = cluster_sums(sample)
 
     def means(counts: np.ndarray) -> np.ndarray:
-        drawn = counts.astype(np.float64)
-        return np.asarray((drawn @ sums) / (drawn @ sizes)[:, None])
+        return np.asarray((counts @ sums) / (counts @ sizes)[:, None])
 
     return _replicates(means, len(sums), len(sums), bootstrap)
 
@@ -187,14 +191,29 @@ def _replicates(
 
 
 def _draw_counts(num_clusters: int, bootstrap: Bootstrap, *, at_once: int) -> Iterator[np.ndarray]:
-    """(up to at_once, clusters) int64: how often each cluster comes in draws with replacement."""
+    """(up to at_once, clusters) float64: how often each cluster comes in draws with replacement."""
+    if bootstrap.samples * num_clusters > KEPT_DRAWS:
+        yield from _fresh_counts(num_clusters, bootstrap, at_once=at_once)
+        return
+    kept = _kept_counts(num_clusters, bootstrap)
+    for start in range(0, len(kept), at_once):
+        yield kept[start : start + at_once]
+
+
+@functools.lru_cache(maxsize=1)
+def _kept_counts(num_clusters: int, bootstrap: Bootstrap) -> np.ndarray:
+    at_once = max(1, DRAWS_AT_ONCE // num_clusters)
+    return np.concatenate(list(_fresh_counts(num_clusters, bootstrap, at_once=at_once)))
+
+
+def _fresh_counts(num_clusters: int, bootstrap: Bootstrap, *, at_once: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(bootstrap.seed)
     for start in range(0, bootstrap.samples, at_once):
         num = min(at_once, bootstrap.samples - start)
         draws = rng.integers(0, num_clusters, size=(num, num_clusters))
         draws += np.arange(num)[:, None] * num_clusters
         counts = np.bincount(draws.ravel(), minlength=num * num_clusters)
-        yield counts.reshape(num, num_clusters)
+        yield counts.reshape(num, num_clusters).astype(np.float64)
 
 
 def statistic_interval(

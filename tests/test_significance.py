@@ -73,6 +73,20 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert mean_intervals(values, BOOTSTRAP) == mean_intervals(values, BOOTSTRAP)
 
 
+def test_many_draws_that_are_not_kept_in_memory_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.random.default_rng(5).integers(1, 40, size=(60, 2))
+    clips = np.arange(60) // 2
+    kept = [*mean_intervals(sample(values, clips), BOOTSTRAP)]
+    kept += [median_interval(sample(values, clips), BOOTSTRAP)]
+    monkeypatch.setattr(significance, "KEPT_DRAWS", 0)
+    monkeypatch.setattr(significance, "DRAWS_AT_ONCE", 7 * 60)
+    fresh = [*mean_intervals(sample(values, clips), BOOTSTRAP)]
+    fresh += [median_interval(sample(values, clips), BOOTSTRAP)]
+    assert fresh == kept
+
+
 def test_a_row_differs_from_itself_by_nothing() -> None:
     values = sample(np.random.default_rng(6).normal(size=(50, 3)))
     for difference in paired_differences(values, values, BOOTSTRAP):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +17,9 @@ from .config import DataConfig
 from .processes import is_first_process, wait_for_all
 from .shared_splits import Splits, SplitsFile, share_splits, shared_splits
 
-FEATURES_FOLDER: Final = ".features"
-"""In a run's or a sweep's folder: the file of features that is mapped. A run's is deleted as soon
-as all of its processes have mapped it, which keep its pages until they end."""
+FEATURES_FILE: Final = ".features-of-run-{machine}"
+"""In a run's folder: the features that are mapped. It is deleted as soon as all processes of the
+run have mapped it, which keep its pages until they end."""
 SHARE_OF_FREE: Final = 0.6
 """Of the free memory that features may fill: the float16 shards that they are gathered from take
 half as much again while they are read."""
@@ -41,16 +40,15 @@ def splits_of_run(
     check_splits(store, data, with_tokens=with_tokens)
     machine = os.environ.get("GROUP_RANK", "0")
     is_writer = os.environ.get("LOCAL_RANK", "0") == "0"
-    path = out / FEATURES_FOLDER / f"splits-{machine}"
+    path = out / FEATURES_FILE.format(machine=machine)
     if is_writer:
-        shutil.rmtree(path.parent, ignore_errors=True)  # a killed run left it
+        _remove(path)  # a killed run left it
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         reason = reason_to_map(store, data, with_tokens=with_tokens, processes=processes)
         if reason is not None:
             if is_first_process():
                 print(f"{out.name}: {reason}", file=sys.stderr, flush=True)
             make_run_folder(out)
-            path.parent.mkdir(exist_ok=True)
             write_splits(store, data, path, with_tokens=with_tokens, in_memory=False)
     wait_for_all()
     try:
@@ -61,8 +59,13 @@ def splits_of_run(
         wait_for_all()
     finally:
         if is_writer:
-            shutil.rmtree(path.parent, ignore_errors=True)
+            _remove(path)
     yield splits
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # not there, or its folder is none
+        path.unlink()
 
 
 def write_splits(

@@ -20,13 +20,15 @@ from ..extract.store import FeatureStore
 from .checkpoint import CONFIG_FILE, RUN_FILE, RunError
 from .config import DataConfig, RunConfig
 from .run_groups import has_stacked_terms, structure
-from .split_memory import FEATURES_FOLDER, check_splits, reason_to_map, write_splits
+from .split_memory import check_splits, reason_to_map, write_splits
 from .sweep_config import Member
 from .sweep_worker import MemberResult, run_content, start_worker, train_members
 
 ATTEMPTS: Final = 2
 """Of a member whose process ended; with another that ends, who did it is not known."""
 LOCK_FILE: Final = ".sweep.lock"
+FEATURES_FOLDER: Final = ".features"
+"""Of files of features, which all runs of the sweep map."""
 
 
 def run_sweep(

@@ -17,13 +17,14 @@ from mlalign.align.config import DataConfig, HeadName
 from mlalign.align.model import build_model
 from mlalign.align.shared_splits import SplitsFile, shared_splits
 from mlalign.align.split_memory import (
-    FEATURES_FOLDER,
+    FEATURES_FILE,
     feature_bytes,
     free_bytes,
     read_splits,
     reason_to_map,
     write_splits,
 )
+from mlalign.align.sweep import FEATURES_FOLDER
 from mlalign.align.training_split import TrainingDataError, check_finite, gathered
 from mlalign.align.validation import load_validation_split, validate
 from mlalign.data_manifests.errors import SettingsError
@@ -105,10 +106,12 @@ def test_free_memory_is_known_on_linux():
 
 @pytest.mark.parametrize("head", ["residual", "temporal"])
 def test_a_mapped_run_has_the_same_bytes_and_leaves_no_features(head, small_cache, tmp_path):
-    """Nor what a killed run left."""
-    stale = tmp_path / "mapped" / FEATURES_FOLDER / "splits-0"
-    stale.parent.mkdir(parents=True)
-    stale.write_bytes(b"cut off")
+    """Nor what a killed run left; those of a sweep in the same folder stay."""
+    stale = tmp_path / "mapped" / FEATURES_FILE.format(machine=0)
+    of_sweep = tmp_path / "mapped" / FEATURES_FOLDER / "splits-0"
+    of_sweep.parent.mkdir(parents=True)
+    for path in (stale, of_sweep):
+        path.write_bytes(b"cut off")
     said = {}
     for name, gib in (("whole", "null"), ("mapped", "0")):
         settings = ["optimiser.epochs=3", "device=cpu", f"heads.video.name={head}"]
@@ -123,7 +126,7 @@ def test_a_mapped_run_has_the_same_bytes_and_leaves_no_features(head, small_cach
     for file in ("metrics.jsonl", "heads.safetensors", "last.safetensors"):
         whole, mapped = ((tmp_path / name / file).read_bytes() for name in ("whole", "mapped"))
         assert whole == mapped
-    assert not stale.parent.exists()
+    assert not stale.exists() and of_sweep.exists()
 
 
 def test_a_file_in_the_way_of_the_run_is_named(small_cache, tmp_path):

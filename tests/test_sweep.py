@@ -26,9 +26,8 @@ from mlalign.align.checkpoint import RunError, load_run
 from mlalign.align.cli import main
 from mlalign.align.leaderboard import board_lines, leaderboard
 from mlalign.align.shared_splits import share_splits, shared_splits
-from mlalign.align.split_memory import FEATURES_FOLDER
 from mlalign.align.student import central_share, mean_of_seeds, quantile
-from mlalign.align.sweep import run_sweep
+from mlalign.align.sweep import FEATURES_FOLDER, run_sweep
 from mlalign.align.sweep_config import load_sweep
 from mlalign.align.sweep_worker import MemberResult
 from mlalign.align.trainer import align

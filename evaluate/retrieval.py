@@ -29,8 +29,8 @@ from .metrics import (
     reciprocal_rank,
 )
 from .queries import Scored, TaskQueries
-from .ranks import Ranks, join_ranks
-from .score_blocks import Normalise, ranked_blocks, retrieval_ranks
+from .ranks import Ranks
+from .score_blocks import Normalise, ScoreBlock, retrieval_ranks
 from .scoring import Embeddings, TwoLevelVectors, clip_vectors, text_vectors
 from .shown import Shown, join_shown, show_clips, show_texts
 
@@ -104,9 +104,17 @@ def score_retrieval(
     """
     texts, clips = sides(task, features, embeddings)
     weights, k = score_weights(weight), config.shown_neighbours
-    ranks: list[list[Ranks]] = [[] for _ in weights]
     shown: list[list[Shown]] = [[] for _ in weights]
-    for block in ranked_blocks(
+
+    def show(block: ScoreBlock) -> None:
+        if k > 0 and task.direction == "clip_to_text":
+            shown[block.weight].append(show_texts(block.scores, k=k))
+        elif k > 0:
+            own = texts.slice(block.start, block.start + len(block.scores))
+            best = show_clips(block.scores, own, clips, spans=features.segment_spans, k=k)
+            shown[block.weight].append(best)
+
+    ranks = retrieval_ranks(
         texts,
         clips,
         task.correct,
@@ -116,21 +124,15 @@ def score_retrieval(
         normalise=normalise,
         groups=task.groups,
         ties=config.ties,
-    ):
-        ranks[block.weight].append(block.ranks)
-        if k > 0 and task.direction == "clip_to_text":
-            shown[block.weight].append(show_texts(block.scores, k=k))
-        elif k > 0:
-            own = texts.slice(block.start, block.start + len(block.scores))
-            best = show_clips(block.scores, own, clips, spans=features.segment_spans, k=k)
-            shown[block.weight].append(best)
+        watch=show,
+    )
     return {
         score: Scored(
             ranks=found,
             values=retrieval_values(found, task.correct, config),
             shown=join_shown(blocks),
         )
-        for score, found, blocks in zip(weights, map(join_ranks, ranks), shown, strict=True)
+        for score, found, blocks in zip(weights, ranks, shown, strict=True)
     }
 
 

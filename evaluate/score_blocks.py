@@ -22,8 +22,8 @@ Normalise = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RankedBlock:
-    """Q queries one after the other, by one weight of the global score."""
+class ScoreBlock:
+    """Q queries one after the other with all of their items, by one weight of the global score."""
 
     weight: int
     """Which of the weights."""
@@ -31,8 +31,6 @@ class RankedBlock:
     """Position of the first query."""
     scores: np.ndarray
     """(Q, items) float32, as they are: not normalised, items of a group each by itself."""
-    ranks: Ranks
-    """Of the Q queries."""
 
 
 def retrieval_ranks(
@@ -46,45 +44,17 @@ def retrieval_ranks(
     normalise: Sequence[Normalise] | None = None,
     groups: IndexLists | None = None,
     ties: TiePolicy = "against",
+    watch: Callable[[ScoreBlock], None] = lambda block: None,
     block_bytes: int = BLOCK_BYTES,
 ) -> list[Ranks]:
-    """The ranks of `ranked_blocks`, for each weight those of all queries."""
-    found: list[list[Ranks]] = [[] for _ in weights]
-    for block in ranked_blocks(
-        texts,
-        clips,
-        correct,
-        direction=direction,
-        weights=weights,
-        segment_score=segment_score,
-        normalise=normalise,
-        groups=groups,
-        ties=ties,
-        block_bytes=block_bytes,
-    ):
-        found[block.weight].append(block.ranks)
-    return [join_ranks(parts) for parts in found]
-
-
-def ranked_blocks(
-    texts: TwoLevelVectors,
-    clips: TwoLevelVectors,
-    correct: IndexLists,
-    *,
-    direction: Direction,
-    weights: Sequence[float],
-    segment_score: SegmentScoreConfig,
-    normalise: Sequence[Normalise] | None = None,
-    groups: IndexLists | None = None,
-    ties: TiePolicy = "against",
-    block_bytes: int = BLOCK_BYTES,
-) -> Iterator[RankedBlock]:
     """Ranks under a * global + (1 - a) * segment for each weight a; 1 is global, 0 is segment.
 
     correct: for text_to_clip each text's clips, for clip_to_text each clip's texts.
     normalise: for each weight what to do to its scores before they are compared.
     groups: items that are one, by the best of their scores; `correct` then counts the groups.
+    watch: is shown all scores, block by block.
     """
+    found: list[list[Ranks]] = [[] for _ in weights]
     for start, stop, by_weight in score_blocks(
         texts,
         clips,
@@ -95,9 +65,10 @@ def ranked_blocks(
     ):
         own = correct.slice(start, stop)
         for k, scores_QI in enumerate(by_weight):
+            watch(ScoreBlock(weight=k, start=start, scores=scores_QI))
             ranked = scores_QI if normalise is None else normalise[k](scores_QI)
-            ranks = ranks_of_groups(ranked, own, groups=groups, ties=ties)
-            yield RankedBlock(weight=k, start=start, scores=scores_QI, ranks=ranks)
+            found[k].append(ranks_of_groups(ranked, own, groups=groups, ties=ties))
+    return [join_ranks(parts) for parts in found]
 
 
 def score_blocks(

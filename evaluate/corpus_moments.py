@@ -5,7 +5,7 @@ The best clips of a query by the fused score are searched for moments, which are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +33,8 @@ from .spans import reaches, suppress
 
 BEFORE_SUPPRESSION: Final = 2
 """Times the predictions that count, so many are suppressed among (TVR: 200 for 100)."""
+HEAD_CLIPS: Final = 4096
+"""Clips that go through the head at once, those of several queries."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +45,34 @@ class CorpusMoments:
     """(n,) int64, rows of the split's clips."""
     moments: np.ndarray
     """(n, 3) float64: start and end in the clip, score."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Searched:
+    """The C clips that a query searches, the best first, and their P segments, end to end."""
+
+    clips: np.ndarray
+    """(C,) int64, rows of the split's clips."""
+    cosines: np.ndarray
+    """(P,) float32, of the text with the segments."""
+    offsets: np.ndarray
+    """(C + 1,) int64, where the segments of each clip begin."""
+    global_scores: np.ndarray
+    """(C,) float32."""
+    fused_scores: np.ndarray
+    """(C,) float32."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Spans:
+    """n spans of segments in the clips that a query searches."""
+
+    scores: np.ndarray
+    """(n,) float32."""
+    first: np.ndarray
+    """(n,) int64, place of the first segment among the P."""
+    last: np.ndarray
+    """(n,) int64, of the last one."""
 
 
 def corpus_task(task: MomentTask, features: SplitFeatures, config: MomentConfig) -> TaskQueries:
@@ -114,75 +144,100 @@ def predict_in_corpus(
     queries = text_vectors(embeddings, texts=texts, sentences=IndexLists.singles(texts))
     for start, stop in blocks(queries, clips, block_bytes=block_bytes):
         block = queries.slice(start, stop)
-        global_QN, segment_QN = level_scores(block, clips, config=config.segment_score)
-        fused_QN = fuse(global_QN, segment_QN, weight=weight)
-        for query, fused_N in enumerate(fused_QN):
-            best = np.argsort(-fused_N, kind="stable")[: config.moments.corpus_clips]
-            cosines, offsets = _cosines(clips, best, block.parts[query])
+        levels = level_scores(block, clips, config=config.segment_score)
+        best_QC = _best_clips(fuse(*levels, weight=weight), config.moments.corpus_clips)
+        at_once = max(1, HEAD_CLIPS // best_QC.shape[1])
+        for first in range(0, len(block), at_once):
+            some = range(first, min(first + at_once, len(block)))
+            searched = [
+                _searched(query, best_QC[query], block, clips, levels, weight) for query in some
+            ]
             if encoder is not None and encoder.moment_head is not None:
-                clip_scores = config.moments.corpus_clip_factor * fused_N[best]
-                found = _spans_of_head(cosines, offsets, clip_scores, encoder)
+                found = _spans_of_head(searched, encoder, factor=config.moments.corpus_clip_factor)
             else:
-                scores = fuse(
-                    np.repeat(global_QN[query, best], np.diff(offsets)), cosines, weight=weight
-                )
-                places = np.arange(len(cosines))
-                found = scores, places, places
-            yield _best_moments(*found, features, best, offsets, config.moments)
+                found = (_segments(one, weight) for one in searched)
+            for one, spans in zip(searched, found, strict=True):
+                yield _best_moments(spans, one, features, config.moments)
 
 
-def _cosines(
-    clips: TwoLevelVectors, chosen: np.ndarray, text: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of a text with the segments of some clips, end to end, and where each clip's begin."""
+def _best_clips(fused_QN: np.ndarray, most: int) -> np.ndarray:
+    """(Q, at most `most`) best first, equal ones in order."""
+    return np.argsort(-fused_QN, axis=1, kind="stable")[:, :most]
+
+
+def _searched(
+    query: int,
+    chosen: np.ndarray,
+    texts: TwoLevelVectors,
+    clips: TwoLevelVectors,
+    levels: tuple[np.ndarray, np.ndarray],
+    weight: float,
+) -> _Searched:
     counts = clips.part_counts[chosen]
-    cosines: np.ndarray = clips.parts[expand(clips.offsets[chosen], counts)] @ text
-    return cosines, offsets_of(counts)
+    segments = clips.parts[expand(clips.offsets[chosen], counts)]
+    global_C, segment_C = (level_QN[query, chosen] for level_QN in levels)
+    return _Searched(
+        clips=chosen,
+        cosines=segments @ texts.parts[query],
+        offsets=offsets_of(counts),
+        global_scores=global_C,
+        fused_scores=fuse(global_C, segment_C, weight=weight),
+    )
+
+
+def _segments(searched: _Searched, weight: float) -> _Spans:
+    """Every segment by itself."""
+    global_scores = np.repeat(searched.global_scores, np.diff(searched.offsets))
+    places = np.arange(len(searched.cosines))
+    scores = fuse(global_scores, searched.cosines, weight=weight)
+    return _Spans(scores=scores, first=places, last=places)
 
 
 def _spans_of_head(
-    cosines: np.ndarray, offsets: np.ndarray, clip_scores: np.ndarray, encoder: AlignmentModel
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores of all spans, and the first and last segment of each, as places in `cosines`."""
+    searched: Sequence[_Searched], encoder: AlignmentModel, *, factor: float
+) -> Iterator[_Spans]:
+    """All spans of each query's clips. The queries go through the head together."""
     assert encoder.moment_head is not None
-    counts = np.diff(offsets)
+    counts = np.concatenate([np.diff(one.offsets) for one in searched])
     present_CL = np.arange(counts.max()) < counts[:, None]
     logits_CL = np.zeros(present_CL.shape, dtype=np.float32)
-    logits_CL[present_CL] = cosines
+    logits_CL[present_CL] = np.concatenate([one.cosines for one in searched])
     with torch.no_grad():
         logits = encoder.logit_scale * torch.from_numpy(logits_CL)
         starts, ends = encoder.moment_head(logits, torch.from_numpy(present_CL))
-    scores_CLL = starts.numpy()[:, :, None] + ends.numpy()[:, None, :]
-    scores_CLL += clip_scores[:, None, None]
-    later = np.triu(np.ones((counts.max(), counts.max()), dtype=bool))
-    is_span = later & present_CL[:, :, None] & present_CL[:, None, :]
-    clip, first, last = np.nonzero(is_span)
-    return scores_CLL[is_span], offsets[clip] + first, offsets[clip] + last
+    starts_CL, ends_CL = starts.numpy(), ends.numpy()
+    rows = offsets_of(np.array([len(one.clips) for one in searched]))
+    for one, start, stop in zip(searched, rows[:-1], rows[1:], strict=True):
+        length = int(counts[start:stop].max())
+        present = present_CL[start:stop, :length]
+        scores_CLL = starts_CL[start:stop, :length, None] + ends_CL[start:stop, None, :length]
+        scores_CLL += factor * one.fused_scores[:, None, None]
+        later = np.triu(np.ones((length, length), dtype=bool))
+        is_span = later & present[:, :, None] & present[:, None, :]
+        clip, first, last = np.nonzero(is_span)
+        yield _Spans(
+            scores=scores_CLL[is_span],
+            first=one.offsets[clip] + first,
+            last=one.offsets[clip] + last,
+        )
 
 
 def _best_moments(
-    scores: np.ndarray,
-    first: np.ndarray,
-    last: np.ndarray,
-    features: SplitFeatures,
-    chosen: np.ndarray,
-    offsets: np.ndarray,
-    config: MomentConfig,
+    found: _Spans, searched: _Searched, features: SplitFeatures, config: MomentConfig
 ) -> CorpusMoments:
-    """first, last: places among the segments of the chosen clips, end to end."""
     most = config.num_predictions
     depth = most if config.nms_iou is None else BEFORE_SUPPRESSION * most
-    order = _top(scores, depth)
-    rank = np.searchsorted(offsets, first[order], side="right") - 1
-    clips = chosen[rank]
-    to_row = features.segment_offsets[clips] - offsets[rank]
+    order = _top(found.scores, depth)
+    rank = np.searchsorted(searched.offsets, found.first[order], side="right") - 1
+    clips = searched.clips[rank]
+    to_row = features.segment_offsets[clips] - searched.offsets[rank]
     spans = np.column_stack(
         [
-            features.segment_spans[to_row + first[order], 0],
-            features.segment_spans[to_row + last[order], 1],
+            features.segment_spans[to_row + found.first[order], 0],
+            features.segment_spans[to_row + found.last[order], 1],
         ]
     )
-    moments = np.column_stack([spans, scores[order]]).astype(np.float64)
+    moments = np.column_stack([spans, found.scores[order]]).astype(np.float64)
     kept = np.arange(len(order))
     if config.nms_iou is not None:
         kept = _suppressed(clips, spans, config.nms_iou)

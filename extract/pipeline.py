@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from ..data_manifests.schema import Manifest
 from ..data_manifests.settings import settings_dict
+from .cache_settings import (
+    LAYOUT,
+    adopted,
+    backbone_settings,
+    known_settings,
+    resolved,
+    without_addition,
+)
 from .config import TINY, ExtractConfig
 from .contract import DiskError, digest, read_settings, settings_path
 from .encode_texts import tokens_to_come
-from .engine import EngineFacts
 from .engines import open_engine
 from .inputs import Inputs, official_counts
 from .job_parts import JobPart
@@ -26,10 +31,8 @@ from .provenance import made_with
 from .recipe import Recipe, check_recipe, other_versions
 from .resegment import complete_segments
 from .run_stats import PhaseClock, bytes_of_shards, write_run_stats
-from .segments import SHOTS
 from .shards import live_rows, read_index
 from .shots import check_installed
-from .sources import file_sha256
 from .tally import Counts
 from .writer import (
     check_new,
@@ -43,8 +46,6 @@ from .writer import (
 SHARD_TEXTS = 4096
 SHARD_TEXTS_WITH_TOKENS = 512
 """A shard's tokens are in memory together: 77 of each text, 1024 wide, take 80 MB as float16."""
-LAYOUT = ("keep_frames", "keep_tokens", "shots")
-"""Settings that, with the segment rules, make the layout."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,14 +96,14 @@ def extract(
     clock = PhaseClock()
     exists = settings_path(cache).exists()
     if exists:
-        config = _adopt(config, read_settings(cache))
-        check_same(cache, _without_addition(config, _known_settings(config)))
+        config = adopted(config, read_settings(cache))
+        check_same(cache, without_addition(config, known_settings(config)))
         clear_leftovers(cache)
         if recipe is not None:
             check_recipe(recipe, read_settings(cache))
     else:
         check_new(cache)
-        config = _resolved(config, manifest)
+        config = resolved(config, manifest)
     if part is not None:  # the default rules were chosen by the whole
         manifest = part.of(manifest)
     with clock.phase("plan"):
@@ -117,14 +118,14 @@ def extract(
                 with_text = bool(plan.texts or plan.questions)
                 engine = opened.enter_context(open_engine(config, with_text=with_text, say=_say))
                 _say(f"backbone {_backbone_name(config)}, {engine.facts.where}")
-            settings = {**_known_settings(config), **_backbone_settings(engine.facts)}
+            settings = {**known_settings(config), **backbone_settings(engine.facts)}
             layout = {name: settings.pop(name) for name in ("segments", *LAYOUT)}
             made = made_with(config, engine.facts)
             if recipe is not None:
                 check_recipe(recipe, {"settings": settings, "layout": layout})
                 _say_other_versions(recipe, made["versions"])
             if exists and config.keep_tokens:
-                check_same(cache, _without_addition(config, {**settings, **layout}))
+                check_same(cache, without_addition(config, {**settings, **layout}))
                 _begin_to_keep_tokens(cache)
             record = _record(manifest, config, inputs, made)
             key = open_for_writing(cache, settings=settings, layout=layout, record=record)
@@ -217,11 +218,6 @@ def _plan(
     )
 
 
-def _without_addition(config: ExtractConfig, asked: dict[str, Any]) -> dict[str, Any]:
-    """What the cache must have already: that tokens are kept can be added to it."""
-    return {name: asked[name] for name in asked if name != "keep_tokens" or not config.keep_tokens}
-
-
 def _begin_to_keep_tokens(cache: Path) -> None:
     """From now on the cache has tokens, and texts without them are to be encoded again."""
     content = read_settings(cache)
@@ -230,60 +226,6 @@ def _begin_to_keep_tokens(cache: Path) -> None:
         changed["config"] = {**content["config"], "keep_tokens": True}
     if changed != content:
         put_file(settings_path(cache), json_bytes(changed))
-
-
-def _adopt(config: ExtractConfig, content: dict[str, Any]) -> ExtractConfig:
-    """What the user left open is taken from the existing cache."""
-    if config.precision == "auto":
-        config = replace(config, precision=content["settings"]["precision"])
-    if not config.segments:
-        config = replace(config, segments=tuple(content["layout"]["segments"]))
-    if config.shots is None:
-        has_shots = content["layout"]["shots"] or SHOTS in config.segments
-        config = replace(config, shots=has_shots)
-    if config.keep_tokens is None:
-        config = replace(config, keep_tokens=content["layout"]["keep_tokens"])
-    return config
-
-
-def _resolved(config: ExtractConfig, manifest: Manifest) -> ExtractConfig:
-    """What the user left open, for a new cache: the rules are the spans of the manifest's texts,
-    where it has any, then uniform:4."""
-    segments = config.segments
-    if not segments:
-        has_spans = pc.any(pc.is_valid(manifest.texts["start_seconds"])).as_py()
-        segments = ("spans", "uniform:4") if has_spans else ("uniform:4",)
-    shots = SHOTS in segments if config.shots is None else config.shots
-    return replace(config, segments=segments, shots=shots, keep_tokens=bool(config.keep_tokens))
-
-
-def _known_settings(config: ExtractConfig) -> dict[str, Any]:
-    """The settings that can be compared before a backbone is loaded, so that a second run can end
-    at once."""
-    known: dict[str, Any] = {
-        "backbone": config.backbone,
-        "sampling": config.sampling,
-        "fps": config.fps if config.sampling is None else None,
-        "image_fps": config.image_fps,
-        "dtype": config.dtype,
-    }
-    if config.tag is not None:
-        known["pretrained"] = config.tag
-    if config.checkpoint is not None and config.checkpoint.is_file():
-        known["weights_sha256"] = file_sha256(config.checkpoint)
-    if config.precision != "auto":
-        known["precision"] = config.precision
-    layout = {name: getattr(config, name) for name in LAYOUT}
-    return {**known, "segments": list(config.segments), **layout}
-
-
-def _backbone_settings(facts: EngineFacts) -> dict[str, Any]:
-    return {
-        "weights_sha256": facts.weights_sha256,
-        "precision": facts.precision,
-        "preprocessing": asdict(facts.preprocessing),
-        "width": facts.width,
-    }
 
 
 def _record(

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ..data_manifests.cards import Card, ImporterName
 from ..data_manifests.errors import UserError
-from .prediction_files import FileFaults, PredictionError, read_json, records_of
+from .prediction_files import PredictionError, read_annotations
 
 KEYS: Final[dict[ImporterName, str]] = {"didemo": "annotation_id", "qvhighlights": "qid"}
 """By the importer of a card, the id of a query in its files."""
@@ -25,10 +25,7 @@ def official_records(card: Card, annotations: Path, *, split: str) -> dict[str, 
             f"--annotations out"
         )
     path = split_file(card, annotations, split=split)
-    faults = FileFaults(path)
-    records = faults.index(records_of(read_json(path), path), KEYS[card.importer])
-    faults.raise_if_any()
-    return records
+    return read_annotations(path, KEYS[card.importer])
 
 
 def split_file(card: Card, annotations: Path, *, split: str) -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -28,19 +29,27 @@ class FileFaults:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lines: list[str] = []
+        self._num_unspelled = 0
 
     def add(self, line: str) -> None:
         """Note a fault."""
-        self._lines.append(line)
+        if len(self._lines) < NUM_SHOWN:
+            self._lines.append(line)
+        else:
+            self._num_unspelled += 1
+
+    def add_unspelled(self, count: int) -> None:
+        """Note faults of which only the number is said: those after NUM_SHOWN others."""
+        self._num_unspelled += count
 
     def raise_if_any(self) -> None:
         """Raise one PredictionError with all of them."""
-        if not self._lines:
+        count = len(self._lines) + self._num_unspelled
+        if not count:
             return
-        count = f"{len(self._lines):,} fault{'s' if len(self._lines) > 1 else ''} in {self.path}:"
-        rest = len(self._lines) - NUM_SHOWN
-        more = [f"and {rest:,} more"] if rest > 0 else []
-        raise PredictionError("\n  ".join([count, *self._lines[:NUM_SHOWN], *more]))
+        said = f"{count:,} fault{'s' if count > 1 else ''} in {self.path}:"
+        more = [f"and {self._num_unspelled:,} more"] if self._num_unspelled else []
+        raise PredictionError("\n  ".join([said, *self._lines, *more]))
 
     def index(self, records: Iterable[Any], key: str) -> dict[str, dict[str, Any]]:
         """Records by the text of their id; notes records without one, and duplicates."""
@@ -79,7 +88,9 @@ class FileFaults:
         is_right = True
         for number, row in enumerate(rows, start=1):
             least = 1 if width is None else width
-            if not (isinstance(row, list) and len(row) >= least and all(map(_finite, row[:least]))):
+            if not (
+                isinstance(row, list) and len(row) >= least and all(map(is_finite, row[:least]))
+            ):
                 said = row[0] if width is None else row
                 self.add(f"{where}, item {number}: expected {wanted}, got {shown(said)}")
                 is_right = False
@@ -89,38 +100,64 @@ class FileFaults:
         return np.array(cut, dtype=np.float64)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file, or the list of the lines of a .jsonl file."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PredictionError(f"{path}: expected UTF-8 text: {error}") from error
-    except FileNotFoundError as error:
-        raise PredictionError(f"{path}: no such file") from error
+def read_json(path: Path, *, faults: FileFaults | None = None) -> Any:
+    """The content of a JSON file, or the list of the lines of a .jsonl file.
+
+    faults: takes note of keys that an object has twice, of which the last one's value counts; None
+    for official files, which are taken as their scorers take them.
+    """
+    text = _read_text(path)
     if path.suffix != ".jsonl":
         try:
-            return json.loads(text)
-        except ValueError as error:
+            return _parse(text, "", faults)
+        except (ValueError, RecursionError) as error:
             raise PredictionError(f"{path}: expected JSON: {error}") from error
-    faults, records = FileFaults(path), []
-    for number, line in enumerate(text.splitlines(), start=1):
+    unreadable, records = FileFaults(path), []
+    # Not splitlines, which splits at the separators that a text in JSON may hold as they are, too.
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                records.append(json.loads(line))
-            except ValueError as error:
-                faults.add(f"line {number}: expected JSON: {error}")
-    faults.raise_if_any()
+                records.append(_parse(line, f"line {number}: ", faults))
+            except (ValueError, RecursionError) as error:
+                unreadable.add(f"line {number}: expected JSON: {error}")
+    unreadable.raise_if_any()
     return records
 
 
+def read_annotations(path: Path, key: str) -> dict[str, dict[str, Any]]:
+    """The records of an official file by the text of their id; PredictionError without any."""
+    faults = FileFaults(path)
+    found = faults.index(records_of(read_json(path), path), key)
+    faults.raise_if_any()
+    if not found:
+        raise PredictionError(f"{path}: expected annotations, got an empty list")
+    return found
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, without the empty one after its last line end."""
+    return _read_text(path).removesuffix("\n").split("\n")
+
+
 def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, Any]]:
-    """The rows of a CSV file with a header that has at least these columns."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        absent = [name for name in columns if name not in (reader.fieldnames or ())]
-        if absent:
-            raise PredictionError(f"{path}: expected a header with {', '.join(absent)}")
-        return list(reader)
+    """The rows of a CSV file with a header that has at least these columns, none of them short."""
+    names = list(columns)
+    reader = csv.DictReader(io.StringIO(_read_text(path, newline=""), newline=""))
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise PredictionError(f"{path}: expected CSV: {error}") from error
+    absent = [name for name in names if name not in (reader.fieldnames or ())]
+    if absent:
+        raise PredictionError(f"{path}: expected a header with {', '.join(absent)}")
+    if not rows:
+        raise PredictionError(f"{path}: expected annotations, got a header alone")
+    faults = FileFaults(path)
+    for number, row in enumerate(rows, start=1):
+        if any(row[name] is None for name in names):
+            faults.add(f"record {number}: expected {', '.join(names)}, got {shown(row)}")
+    faults.raise_if_any()
+    return rows
 
 
 def records_of(content: Any, path: Path) -> list[Any]:
@@ -135,7 +172,8 @@ def answers_of(
 ) -> dict[str, Any]:
     """Id -> answer, from {id: answer}, {id: {field: answer}} or a list of {key: id, field: answer}.
 
-    The first of `fields` that a record has is its answer; None where it has none of them.
+    The first of `fields` that any record has is the answer of all, since another one may be the
+    truth that a file carries along; None where a record lacks it.
     """
     if isinstance(content, Mapping):
         records = {str(name): value for name, value in content.items()}
@@ -143,14 +181,43 @@ def answers_of(
         records = faults.index(content, key)
     else:
         raise PredictionError(f"{faults.path}: expected an object or a list, got {shown(content)}")
-    names, answers = list(fields), {}
-    for name, record in records.items():
-        if isinstance(record, Mapping):
-            present = [field for field in names if field in record]
-            record = record[present[0]] if present else None
-        answers[name] = record
-    return answers
+    several = [record for record in records.values() if isinstance(record, Mapping)]
+    present = [field for field in fields if any(field in record for record in several)]
+    field = present[0] if present else None
+    return {
+        name: record.get(field) if isinstance(record, Mapping) else record
+        for name, record in records.items()
+    }
 
 
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def is_finite(value: Any) -> bool:
+    """Whether a value of JSON is a number, and no NaN or infinity."""
+    # Whole numbers may be too large for a float, which math.isfinite would not survive.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max
+
+
+def _read_text(path: Path, *, newline: str | None = None) -> str:
+    try:
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise PredictionError(f"{path}: expected UTF-8 text: {error}") from error
+    except FileNotFoundError as error:
+        raise PredictionError(f"{path}: no such file") from error
+
+
+def _parse(text: str, where: str, faults: FileFaults | None) -> Any:
+    """JSON; notes keys that an object has twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if faults is not None and len(found) < len(pairs):
+            seen = set()
+            for key, _ in pairs:
+                if key in seen:
+                    faults.add(f"{where}{shown(key)} is there twice in one object")
+                seen.add(key)
+        return found
+
+    return json.loads(text, object_pairs_hook=unique)

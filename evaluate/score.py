@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from ..data_manifests.cards import RetrievalProtocol, card_names, load_card
 from ..data_manifests.whole_files import write_whole
 from .config import CaptionRule, TiePolicy
@@ -29,6 +31,8 @@ from .score_tvr import score_tvr
 
 Scorer = Callable[[Path, Path], dict[str, Any]]
 DEFAULT_SPLIT: Final = "val"
+_NOT_THE_ANNOTATIONS: Final = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
+"""What a scorer comes upon in an official file of another dataset; predictions are checked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,14 +74,14 @@ def dataset_scorers(
         "didemo": (score_didemo, "{split}_data.json"),
         "didemo-moments": (score_didemo, "{split}_data.json"),
         "msrvtt": (matrix, "MSRVTT_JSFUSION_{split}.csv"),
-        "msrvtt-mc": (score_choices_of("answer"), "{split}.jsonl"),
+        "msrvtt-mc": (score_choices_of("answer", num_options=5), "{split}.jsonl"),
         "msrvtt-qa": (open_ended, "{split}_qa.json"),
         "msvd": (matrix, "captions_msvd.json"),
         "msvd-qa": (open_ended, "{split}_qa.json"),
         "next-qa": (score_next_qa, "{split}.csv"),
         "qvhighlights": (score_qvhighlights, "highlight_{split}_release.jsonl"),
         "tacos": (moments, "{split}.json"),
-        "tvqa": (score_choices_of("answer_idx"), "tvqa_{split}.jsonl"),
+        "tvqa": (score_choices_of("answer_idx", num_options=5), "tvqa_{split}.jsonl"),
         "tvqa-plus": (score_tvqa_plus, "tvqa_plus_{split}.json"),
         "tvr": (score_tvr, "tvr_{split}_release.jsonl"),
         "violin": (violin, "violin_{split}.jsonl"),
@@ -135,8 +139,10 @@ def score_predictions(
     if not predictions.is_file():
         raise PredictionError(f"{predictions}: no such file; give it with --predictions")
     try:
-        return scorer.score(predictions, path)
-    except (KeyError, TypeError, AttributeError) as error:
+        # Spans of 1e308 seconds overlap with nothing, whatever their length comes to.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return scorer.score(predictions, path)
+    except _NOT_THE_ANNOTATIONS as error:
         raise PredictionError(
             f"{path}: not the annotations that this dataset has ({type(error).__name__}: {error})"
         ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,9 +11,10 @@ from .prediction_files import (
     FileFaults,
     PredictionError,
     answers_of,
+    read_annotations,
     read_csv,
     read_json,
-    records_of,
+    read_lines,
 )
 
 NEXT_QA_TYPES: Final = ("CW", "CH", "TN", "TC", "DC", "DL", "DO")
@@ -35,9 +36,10 @@ def score_next_qa(predictions: Path, annotations: Path) -> dict[str, float]:
     """Percent with two digits: types with TP merged into TN, C, T, D, and all."""
     columns = ("video", "qid", "type", "answer")
     rows = {f"{row['video']}_{row['qid']}": row for row in read_csv(annotations, columns)}
-    right = _right(
-        predictions, {name: int(row["answer"]) for name, row in rows.items()}, key="video_qid"
-    )
+    answers = _indices(annotations, rows, "answer", num_options=5)
+    # Official files carry the truth along as "answer", which is no prediction.
+    fields = ("prediction",)
+    right = _right(predictions, answers, key="video_qid", fields=fields, num_options=5)
     types = {name: next_qa_type(row["type"]) for name, row in rows.items()}
     scores = {kind: _mean(right[n] for n in rows if types[n] == kind) for kind in NEXT_QA_TYPES}
     scores |= {group: _mean(right[n] for n in rows if types[n][0] == group) for group in "CTD"}
@@ -55,8 +57,8 @@ def score_activitynet_qa(predictions: Path, annotations: Path) -> dict[str, floa
     Free divides by the free questions; the official script slices its counts in the order in which
     types happen to appear, and on Python 3.7 or newer divides by others.
     """
-    truth = _records(annotations, "question_id")
-    answers = {name: record["answer"] for name, record in truth.items()}
+    truth = read_annotations(annotations, "question_id")
+    answers = _texts(annotations, truth)
     right = _right(predictions, answers, key="question_id")
     kinds = {name: int(record["type"]) for name, record in truth.items()}
     by_type = {
@@ -75,8 +77,8 @@ def score_open_ended(
 
     vocabulary: a file with an answer in each line; how much of the truth it has is then said, too.
     """
-    truth = _records(annotations, "id")
-    answers = {name: record["answer"] for name, record in truth.items()}
+    truth = read_annotations(annotations, "id")
+    answers = _texts(annotations, truth)
     right = _right(predictions, answers, key="id")
     first = {name: str(record["question"]).split(" ")[0].lower() for name, record in truth.items()}
     scores = {
@@ -85,17 +87,23 @@ def score_open_ended(
     }
     scores["Acc"] = _mean(right.values())
     if vocabulary is not None:
-        known = vocabulary.read_text(encoding="utf-8").splitlines()
+        known = read_lines(vocabulary)
         scores["vocabulary coverage"] = vocabulary_coverage(answers.values(), known)
     return _percents(scores)
 
 
 def score_vlep(predictions: Path, annotations: Path) -> dict[str, float]:
     """Percent with two digits. The key is pred_ans, or the shipped script's pre_ans."""
-    truth = _records(annotations, "example_id")
-    answers = {name: int(record["answer"]) for name, record in truth.items()}
-    fields = ("pred_ans", "pre_ans")
-    return _percents({"qa_acc": _mean(_right(predictions, answers, "example_id", fields).values())})
+    truth = read_annotations(annotations, "example_id")
+    answers = _indices(annotations, truth, "answer", num_options=2)
+    right = _right(
+        predictions,
+        answers,
+        key="example_id",
+        fields=("pred_ans", "pre_ans"),
+        num_options=2,
+    )
+    return _percents({"qa_acc": _mean(right.values())})
 
 
 def score_violin(predictions: Path, annotations: Path, *, split: str = "val") -> dict[str, float]:
@@ -107,9 +115,10 @@ def score_violin(predictions: Path, annotations: Path, *, split: str = "val") ->
     if annotations.suffix == ".json":
         answers = _violin_statements(annotations, split)
     else:
-        truth = _records(annotations, "example_id")
-        answers = {name: int(record["answer"]) for name, record in truth.items()}
-    return _percents({"Acc": _mean(_right(predictions, answers, key="example_id").values())})
+        truth = read_annotations(annotations, "example_id")
+        answers = _indices(annotations, truth, "answer", num_options=2)
+    right = _right(predictions, answers, key="example_id", num_options=2)
+    return _percents({"Acc": _mean(right.values())})
 
 
 def _violin_statements(path: Path, split: str) -> dict[str, int]:
@@ -128,13 +137,14 @@ def _violin_statements(path: Path, split: str) -> dict[str, int]:
     return answers
 
 
-def score_choices_of(answer: str) -> Callable[[Path, Path], dict[str, float]]:
+def score_choices_of(answer: str, *, num_options: int) -> Callable[[Path, Path], dict[str, float]]:
     """A scorer of {qid: option index} against records {qid, `answer`: index}, in percent."""
 
     def score(predictions: Path, annotations: Path) -> dict[str, float]:
-        truth = _records(annotations, "qid")
-        answers = {name: int(record[answer]) for name, record in truth.items()}
-        return _percents({"Acc": _mean(_right(predictions, answers, key="qid").values())})
+        truth = read_annotations(annotations, "qid")
+        answers = _indices(annotations, truth, answer, num_options=num_options)
+        right = _right(predictions, answers, key="qid", num_options=num_options)
+        return _percents({"Acc": _mean(right.values())})
 
     return score
 
@@ -147,29 +157,61 @@ def vocabulary_coverage(answers: Iterable[str], vocabulary: Iterable[str]) -> fl
 
 def _right(
     path: Path,
-    truth: dict[str, Any],
+    truth: Mapping[str, int | str],
     key: str,
     fields: Iterable[str] = ("prediction", "answer", "pred"),
+    *,
+    num_options: int | None = None,
 ) -> dict[str, bool]:
-    """Whether each question is answered as the truth has it; every fault of the file at once."""
+    """Whether each question is answered as the truth has it; every fault of the file at once.
+
+    num_options: of every question; None: answers are texts.
+    """
     faults = FileFaults(path)
     named = " or ".join(fields)
-    found = answers_of(read_json(path), faults, key=key, fields=fields)
-    faults.match(found, truth, what=key)
-    for name, value in found.items():
-        kind = type(truth[name]) if name in truth else None
-        if kind is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            wanted = "an answer's index" if kind is int else "an answer's text"
+    found = answers_of(read_json(path, faults=faults), faults, key=key, fields=fields)
+    for name in faults.match(found, truth, what=key):
+        value = found[name]
+        if num_options is None:
+            if not isinstance(value, str):
+                faults.add(f"{key} {name} ({named}): expected an answer's text, got {shown(value)}")
+        elif not is_option(value, num_options=num_options):
+            wanted = f"an option's index from 0 to {num_options - 1}"
             faults.add(f"{key} {name} ({named}): expected {wanted}, got {shown(value)}")
     faults.raise_if_any()
     return {name: found[name] == value for name, value in truth.items()}
 
 
-def _records(path: Path, key: str) -> dict[str, dict[str, Any]]:
-    faults = FileFaults(path)
-    found = faults.index(records_of(read_json(path), path), key)
+def is_option(value: Any, *, num_options: int) -> bool:
+    """Whether a value is the index of one of the options; true and false are not."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < num_options
+
+
+def _indices(
+    path: Path, records: Mapping[str, Mapping[str, Any]], key: str, *, num_options: int
+) -> dict[str, int]:
+    """The right option of each record of the annotations, where some have it in quotes."""
+    faults, found = FileFaults(path), {}
+    for name, record in records.items():
+        value = record.get(key)
+        index = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+        if index is not None and is_option(index, num_options=num_options):
+            found[name] = index
+        else:
+            wanted = f"an option's index from 0 to {num_options - 1}"
+            faults.add(f"{name}, {key}: expected {wanted}, got {shown(value)}")
     faults.raise_if_any()
     return found
+
+
+def _texts(path: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The right answer of each record of the annotations."""
+    faults = FileFaults(path)
+    for name, record in records.items():
+        if not isinstance(record.get("answer"), str):
+            faults.add(f"{name}, answer: expected a text, got {shown(record.get('answer'))}")
+    faults.raise_if_any()
+    return {name: record["answer"] for name, record in records.items()}
 
 
 def _mean(values: Iterable[bool]) -> float | None:

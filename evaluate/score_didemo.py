@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from .prediction_files import FileFaults, read_json, records_of
+from .prediction_files import FileFaults, read_annotations, read_json, records_of
 
 NUM_CHUNKS: Final = 6
 """Of five seconds each; moments are inclusive pairs of them."""
@@ -20,10 +21,8 @@ def score_didemo(predictions: Path, annotations: Path) -> dict[str, float]:
     """Shares with six digits; a list of rankings in the annotations' order, or records
     {annotation_id, predictions: [[0, 1], ..]}."""
     faults = FileFaults(predictions)
-    truth_faults = FileFaults(annotations)
-    truth = truth_faults.index(records_of(read_json(annotations), annotations), "annotation_id")
-    truth_faults.raise_if_any()
-    content = records_of(read_json(predictions), predictions)
+    truth = read_annotations(annotations, "annotation_id")
+    content = records_of(read_json(predictions, faults=faults), predictions)
     if content and isinstance(content[0], list):
         if len(content) != len(truth):
             faults.add(f"expected {len(truth)} rankings, one per annotation, got {len(content)}")
@@ -35,7 +34,7 @@ def score_didemo(predictions: Path, annotations: Path) -> dict[str, float]:
     values = []
     for name, ranking in rankings.items():
         pairs = faults.numbers(ranking, where=f"annotation_id {name}", width=2)
-        ordered = [(int(i), int(j)) for i, j in pairs]
+        ordered = [(i, j) for i, j in pairs.tolist()]
         if len(pairs) and sorted(ordered) != CANDIDATES:
             faults.add(f"annotation_id {name}: expected each of the 21 moments once")
         elif len(pairs) and name in truth:
@@ -49,7 +48,7 @@ def score_didemo(predictions: Path, annotations: Path) -> dict[str, float]:
 
 
 def annotator_values(
-    ranking: list[tuple[int, int]], times: list[Any], *, best: int = BEST
+    ranking: Sequence[tuple[float, float]], times: list[Any], *, best: int = BEST
 ) -> tuple[float, float]:
     """The means of the best annotators' 1-based ranks, and of the first moment's best IoUs."""
     ranks = sorted(ranking.index((int(i), int(j))) + 1 for i, j in times)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,13 +14,20 @@ import numpy as np
 
 from ..data_manifests.build import QUERY_KINDS, read_official_files
 from ..data_manifests.cards import Card
+from ..data_manifests.faults import shown
 from ..data_manifests.importers.ledger import Ledger
 from .config import CaptionRule, TiePolicy
 from .matrix_ranks import MatrixRanks, item_ranks, video_to_text_ranks
 from .metrics import discounted_gain, geometric_mean, median_rank, recall_at, reciprocal_rank
-from .prediction_files import FileFaults, PredictionError, read_csv, read_json
+from .prediction_files import NUM_SHOWN, FileFaults, PredictionError, read_csv, read_json
 
 KS: Final = (1, 5, 10, 50)
+UNREADABLE: Final = (
+    *(ValueError, EOFError, OSError, LookupError, TypeError, SyntaxError, MemoryError),
+    *(ArithmeticError, RuntimeError, zlib.error, zipfile.BadZipFile, struct.error),
+    tokenize.TokenError,
+)
+"""What numpy and zipfile raise for bytes that are no arrays."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +94,8 @@ def read_owners(path: Path) -> dict[str, str]:
     content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise PredictionError(f"{path}: expected an object of videos with lists of captions")
+    if not any(content.values()):
+        raise PredictionError(f"{path}: expected captions, got none")
     return {
         f"{video}#{k}": video for video, several in content.items() for k in range(len(several))
     }
@@ -109,38 +122,92 @@ def card_owners(card: Card, folder: Path, split: str) -> tuple[dict[str, str], l
 
 def _read_scores(path: Path, texts: list[str], videos: list[str]) -> tuple[np.ndarray, float]:
     """(texts, videos) in the annotations' order, and how near scores are ties."""
-    try:
-        content = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise PredictionError(f"{path}: expected a .npy or .npz of numbers: {error}") from error
     faults = FileFaults(path)
-    given_texts, given_videos, scores, resolution = texts, videos, content, 0.0
-    if not isinstance(content, np.ndarray):
-        with content:
-            absent = [name for name in ("scores", "text_ids", "video_ids") if name not in content]
-            if absent:
-                raise PredictionError(f"{path}: expected the arrays {', '.join(absent)} as well")
-            scores = content["scores"]
-            resolution = float(content["resolution"]) if "resolution" in content else 0.0
-            given_texts = [str(name) for name in content["text_ids"]]
-            given_videos = [str(name) for name in content["video_ids"]]
-    for what, given, wanted in (("text", given_texts, texts), ("video", given_videos, videos)):
-        faults.match(given, wanted, what=what)
-        faults.index([{what: name} for name in given], what)
-    if scores.shape != (len(given_texts), len(given_videos)):
-        wanted_shape = (len(given_texts), len(given_videos))
-        faults.add(f"scores: expected the shape {wanted_shape}, got {scores.shape}")
-    elif not np.issubdtype(scores.dtype, np.number):
-        faults.add(f"scores: expected numbers, got {scores.dtype}")
-    else:
-        for row, column in np.argwhere(~np.isfinite(scores)):
-            score = scores[row, column]
-            faults.add(f"scores: {given_texts[row]}, {given_videos[column]} is {score}")
+    arrays = _read_arrays(path, texts, videos)
+    given = {name: _ids(arrays[name], name, faults) for name in ("text_ids", "video_ids")}
+    given_texts, given_videos = given["text_ids"], given["video_ids"]
+    for what, names, wanted in (("text", given_texts, texts), ("video", given_videos, videos)):
+        if names is not None:
+            faults.match(names, wanted, what=what)
+            faults.index([{what: name} for name in names], what)
+    _check_scores(arrays["scores"], given_texts, given_videos, faults)
+    resolution = _resolution(arrays["resolution"], faults)
     faults.raise_if_any()
+    assert given_texts is not None and given_videos is not None
     rows = {name: number for number, name in enumerate(given_texts)}
     columns = {name: number for number, name in enumerate(given_videos)}
     chosen = np.ix_([rows[name] for name in texts], [columns[name] for name in videos])
-    return np.asarray(scores[chosen]), resolution
+    return np.asarray(arrays["scores"][chosen]), resolution
+
+
+def _read_arrays(path: Path, texts: list[str], videos: list[str]) -> dict[str, np.ndarray]:
+    """What an .npz holds; of an .npy the scores, with the annotations' ids."""
+    wanted = ("scores", "text_ids", "video_ids")
+    try:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                ids = {"text_ids": np.array(texts), "video_ids": np.array(videos)}
+                found = {"scores": content, **ids}
+            else:
+                names = (*wanted, "resolution")
+                found = {name: content[name] for name in names if name in content}
+    except UNREADABLE as error:
+        # numpy's own advice is to read what is pickled, which runs whatever it says.
+        why = (
+            "it has pickled objects (ids are texts: dtype=str), or other bytes"
+            if "pickle" in str(error)
+            else error
+        )
+        raise PredictionError(f"{path}: expected a .npy or .npz of numbers: {why}") from error
+    odd = [name for name, value in found.items() if not isinstance(value, np.ndarray)]
+    if odd:
+        raise PredictionError(f"{path}: expected arrays, but {', '.join(odd)} is none")
+    absent = [name for name in wanted if name not in found]
+    if absent:
+        raise PredictionError(f"{path}: expected the arrays {', '.join(absent)} as well")
+    return {"resolution": np.array(0.0), **found}
+
+
+def _ids(values: np.ndarray, name: str, faults: FileFaults) -> list[str] | None:
+    """Ids of a list of texts or whole numbers; notes anything else, which gives None."""
+    if values.ndim == 1 and values.dtype.kind in "Uiu":
+        return [str(value) for value in values.tolist()]
+    if values.ndim == 1 and values.dtype.kind == "S":
+        try:
+            return [value.decode() for value in values.tolist()]
+        except UnicodeDecodeError:
+            faults.add(f"{name}: expected UTF-8 texts")
+            return None
+    faults.add(f"{name}: expected a list of ids, got {values.dtype} of shape {values.shape}")
+    return None
+
+
+def _check_scores(
+    scores: np.ndarray, texts: list[str] | None, videos: list[str] | None, faults: FileFaults
+) -> None:
+    """Notes scores of another type or shape, and those that are not finite."""
+    if scores.dtype.kind not in "iuf":
+        faults.add(f"scores: expected numbers, got {scores.dtype}")
+        return
+    if texts is None or videos is None:
+        return
+    if scores.shape != (len(texts), len(videos)):
+        wanted = (len(texts), len(videos))
+        faults.add(f"scores: expected the shape (texts, videos) {wanted}, got {scores.shape}")
+        return
+    odd = np.flatnonzero(~np.isfinite(scores))
+    for place in odd[:NUM_SHOWN]:
+        row, column = divmod(int(place), len(videos))
+        faults.add(f"scores: {texts[row]}, {videos[column]} is {scores[row, column]}")
+    faults.add_unspelled(max(0, len(odd) - NUM_SHOWN))
+
+
+def _resolution(value: np.ndarray, faults: FileFaults) -> float:
+    if value.size == 1 and value.dtype.kind in "iuf" and 0 <= value.item() < np.inf:
+        return float(value.item())
+    faults.add(f"resolution: expected a number of at least 0, got {shown(value.tolist())}")
+    return 0.0
 
 
 def _numbers(found: MatrixRanks, rules: RetrievalRules) -> dict[str, float]:

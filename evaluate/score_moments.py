@@ -13,7 +13,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from .prediction_files import FileFaults, PredictionError, read_json, records_of
+from ..data_manifests.faults import shown
+from .prediction_files import (
+    FileFaults,
+    PredictionError,
+    is_finite,
+    read_json,
+    read_lines,
+    records_of,
+)
 from .spans import overlaps, reaches, suppress
 
 THRESHOLDS: Final = (0.3, 0.5, 0.7)
@@ -30,13 +38,8 @@ def score_moments(
     truth = read_moments(annotations)
     faults = FileFaults(predictions)
     lines = line_names(annotations) if annotations.suffix == ".txt" else {}
-    records = [
-        {**record, "qid": lines.get(record.get("qid"), record.get("qid"))}
-        if isinstance(record, dict)
-        else record
-        for record in records_of(read_json(predictions), predictions)
-    ]
-    found = faults.index(records, "qid")
+    content = records_of(read_json(predictions, faults=faults), predictions)
+    found = faults.index([_by_line(record, lines) for record in content], "qid")
     faults.match(found, truth, what="qid")
     windows = {}
     for qid, record in found.items():
@@ -61,10 +64,16 @@ def best_overlaps(windows: np.ndarray, span: np.ndarray, *, nms: float | None) -
     return [float(ious[:k].max()) for k in KS]
 
 
-def line_names(path: Path) -> dict[Any, str]:
+def _by_line(record: Any, lines: dict[str, str]) -> Any:
+    """The record with the number of the line in place of VIDEO#K."""
+    qid = record.get("qid") if isinstance(record, dict) else None
+    return {**record, "qid": lines[qid]} if isinstance(qid, str) and qid in lines else record
+
+
+def line_names(path: Path) -> dict[str, str]:
     """VIDEO#K -> number of the line, of charades_sta_*.txt."""
     names, counts = {}, Counter[str]()
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines()):
+    for number, line in enumerate(read_lines(path)):
         video = line.split(" ")[0]
         names[f"{video}#{counts[video]}"] = str(number)
         counts[video] += 1
@@ -78,20 +87,44 @@ def read_moments(path: Path) -> dict[str, np.ndarray]:
     """
     faults, truth = FileFaults(path), {}
     if path.suffix == ".txt":
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines()):
-            try:
-                _, start, end = line.split("##")[0].split()
-                truth[str(number)] = np.array([float(start), float(end)])
-            except ValueError:
-                faults.add(f"line {number + 1}: expected VIDEO START END##SENTENCE, got {line!r}")
+        for number, line in enumerate(read_lines(path)):
+            span = _line_span(line)
+            if span is None:
+                wanted = "VIDEO START END##SENTENCE"
+                faults.add(f"line {number + 1}: expected {wanted}, got {shown(line)}")
+            else:
+                truth[str(number)] = span
         faults.raise_if_any()
-        return truth
+        return _some(truth, path)
     content: Any = read_json(path)
     if not isinstance(content, dict):
         raise PredictionError(f"{path}: expected an object of videos")
     for video, record in content.items():
+        if not isinstance(record, dict):
+            faults.add(f"video {video}: expected an object, got {shown(record)}")
+            continue
         spans = faults.numbers(record.get("timestamps"), where=f"video {video}", width=2)
-        for number, span in enumerate(spans / float(record.get("fps", 1.0))):
+        fps = record.get("fps", 1.0)
+        if not (is_finite(fps) and fps > 0):
+            faults.add(f"video {video}, fps: expected a number > 0, got {shown(fps)}")
+            continue
+        for number, span in enumerate(spans / fps):
             truth[f"{video}_{number}"] = span
     faults.raise_if_any()
+    return _some(truth, path)
+
+
+def _line_span(line: str) -> np.ndarray | None:
+    """(2,) seconds of a line of charades_sta_*.txt; None where they cannot be read."""
+    try:
+        _, start, end = line.split("##")[0].split()
+        span = np.array([float(start), float(end)])
+    except ValueError:
+        return None
+    return span if np.isfinite(span).all() else None
+
+
+def _some(truth: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    if not truth:
+        raise PredictionError(f"{path}: expected moments, got none")
     return truth

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from .average_precision import highlight_precision
-from .prediction_files import FileFaults, read_json, records_of
+from .prediction_files import FileFaults, read_annotations, read_json, records_of
 from .spans import overlaps
 from .window_precision import RANGES, THRESHOLDS, window_precisions_of, windows_in_range
 
@@ -24,10 +24,9 @@ LEVELS: Final = {"Fair": 2, "Good": 3, "VeryGood": 4}
 
 def score_qvhighlights(predictions: Path, annotations: Path) -> dict[str, Any]:
     """Percent with two digits, in the structure that the official scorer prints."""
-    faults, truth_faults = FileFaults(predictions), FileFaults(annotations)
-    truth = truth_faults.index(records_of(read_json(annotations), annotations), "qid")
-    truth_faults.raise_if_any()
-    found = faults.index(records_of(read_json(predictions), predictions), "qid")
+    faults = FileFaults(predictions)
+    truth = read_annotations(annotations, "qid")
+    found = faults.index(records_of(read_json(predictions, faults=faults), predictions), "qid")
     qids = faults.match(found, truth, what="qid")
     parts = ("pred_relevant_windows", "pred_saliency_scores")
     fields = [part for part in parts if any(part in record for record in found.values())]
@@ -48,7 +47,7 @@ def score_qvhighlights(predictions: Path, annotations: Path) -> dict[str, Any]:
     faults.raise_if_any()
     scores: dict[str, Any] = {}
     if parts[0] in values:
-        scores |= _moment_scores(values[parts[0]], truth)
+        scores |= _moment_scores(values[parts[0]], _true_windows(truth, annotations))
     if parts[1] in values:
         scores |= _highlight_scores(values[parts[1]], truth)
     scores |= _mended(values.get(parts[1], {}), truth)
@@ -63,13 +62,22 @@ def saliency(record: dict[str, Any]) -> np.ndarray:
     return full
 
 
-def _moment_scores(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, Any]:
+def _true_windows(truth: dict[str, Any], path: Path) -> dict[str, np.ndarray]:
+    """By query (m, 2) seconds; PredictionError for what is none."""
+    faults, windows = FileFaults(path), {}
+    for qid, record in truth.items():
+        where = f"qid {qid}, relevant_windows"
+        windows[qid] = faults.numbers(record["relevant_windows"], where=where, width=2)
+    faults.raise_if_any()
+    return windows
+
+
+def _moment_scores(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> dict[str, Any]:
     scores = {}
     for name in RANGES:
         predictions, truths, firsts = [], [], []
         for qid, predicted in found.items():
-            windows = np.array(truth[qid]["relevant_windows"], dtype=np.float64).reshape(-1, 2)
-            windows = windows_in_range(windows, name)
+            windows = windows_in_range(truth[qid], name)
             if len(windows):
                 predictions.append(predicted)
                 truths.append(windows)

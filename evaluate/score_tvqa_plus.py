@@ -7,11 +7,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..data_manifests.faults import shown
 from .average_precision import box_precision
-from .prediction_files import FileFaults, PredictionError, read_json, records_of
+from .prediction_files import FileFaults, PredictionError, read_annotations, read_json
+from .score_answers import is_option
 from .spans import overlaps
 
 THRESHOLD: Final = 0.5
+NUM_OPTIONS: Final = 5
 ANSWERED_AND_FOUND: Final = "ans_span_joint_acc@.5"
 
 Boxes = dict[str, dict[str, list[list[float]]]]
@@ -24,25 +27,25 @@ def score_tvqa_plus(predictions: Path, annotations: Path) -> dict[str, float]:
     Predictions are {"ts_answer": {qid: [[start, end], index]}} and, for overall_map, "bbox":
     {VIDEO_QID_FRAME: [[word, score, [left, top, right, bottom]]]}: the scorer's own form.
     """
-    truth_faults = FileFaults(annotations)
-    truth = truth_faults.index(records_of(read_json(annotations), annotations), "qid")
-    truth_faults.raise_if_any()
-    content = read_json(predictions)
+    truth = read_annotations(annotations, "qid")
+    gold = _true_spans(truth, annotations)
+    faults = FileFaults(predictions)
+    content = read_json(predictions, faults=faults)
     if not isinstance(content, dict) or not isinstance(content.get("ts_answer"), dict):
         raise PredictionError(f"{predictions}: expected an object with ts_answer")
-    faults = FileFaults(predictions)
-    qids = faults.match(content["ts_answer"], truth, what="qid")
     spans, right = [], []
-    for qid in qids:
+    for qid in faults.match(content["ts_answer"], truth, what="qid"):
         pair = content["ts_answer"][qid]
-        if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], int)):
-            faults.add(f"qid {qid}: expected [[start, end], answer index]")
+        if not (isinstance(pair, list) and len(pair) == 2):
+            faults.add(f"qid {qid}: expected [[start, end], answer index], got {shown(pair)}")
             continue
+        if not is_option(pair[1], num_options=NUM_OPTIONS):
+            wanted = f"an option's index from 0 to {NUM_OPTIONS - 1}"
+            faults.add(f"qid {qid}: expected {wanted}, got {shown(pair[1])}")
         spans.append(faults.numbers([pair[0]], where=f"qid {qid}", width=2))
         right.append(pair[1] == int(truth[qid]["answer_idx"]))
     boxes = _predicted_boxes(content.get("bbox", {}), faults)
     faults.raise_if_any()
-    gold = np.array([truth[qid]["ts"] for qid in qids], dtype=np.float64)
     ious = overlaps(np.concatenate(spans), gold, denominator="hull")
     scores = {
         "qa_acc": float(np.mean(right)),
@@ -70,18 +73,40 @@ def grounding_map(predicted: Boxes, truth: Boxes) -> float:
     return float(np.mean(precisions))
 
 
+def _true_spans(truth: dict[str, Any], path: Path) -> np.ndarray:
+    """(queries, 2) seconds; PredictionError for what is none."""
+    faults = FileFaults(path)
+    spans = [faults.numbers([q["ts"]], where=f"qid {qid}, ts", width=2) for qid, q in truth.items()]
+    faults.raise_if_any()
+    return np.concatenate(spans)
+
+
 def _predicted_boxes(content: Any, faults: FileFaults) -> Boxes:
     found: Boxes = {}
+    if not isinstance(content, dict):
+        faults.add(f"bbox: expected an object of pictures, got {shown(content)}")
+        return found
     for picture, boxes in content.items():
+        if not isinstance(boxes, list):
+            faults.add(f"bbox {picture}: expected a list of boxes, got {shown(boxes)}")
+            continue
         for number, box in enumerate(boxes, start=1):
             where = f"bbox {picture}, box {number}"
-            if not (isinstance(box, list) and len(box) == 3 and isinstance(box[2], list)):
-                faults.add(f"{where}: expected [word, score, [left, top, right, bottom]]")
+            if not _is_box(box):
+                wanted = "[word, score, [left, top, right, bottom]]"
+                faults.add(f"{where}: expected {wanted}, got {shown(box)}")
                 continue
             values = faults.numbers([[*box[2], box[1]]], where=where, width=5)
             if len(values):
                 found.setdefault(_word(box[0]), {}).setdefault(picture, []).append(list(values[0]))
     return found
+
+
+def _is_box(value: Any) -> bool:
+    """Whether it is a list of the right length; its numbers are another question."""
+    if not (isinstance(value, list) and len(value) == 3 and isinstance(value[0], str)):
+        return False
+    return isinstance(value[2], list) and len(value[2]) == 4
 
 
 def _true_boxes(truth: dict[str, Any]) -> Boxes:

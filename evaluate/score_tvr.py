@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from .prediction_files import FileFaults, PredictionError, read_json, records_of
+from ..data_manifests.faults import shown
+from .prediction_files import FileFaults, PredictionError, read_annotations, read_json
 from .spans import overlaps
 
 TASKS: Final = ("VCMR", "SVMR", "VR")
@@ -28,24 +29,25 @@ TYPES: Final = ("v", "t", "vt")
 def score_tvr(predictions: Path, annotations: Path) -> dict[str, Any]:
     """Percent with two digits: {task: {"0.5-r1": ..}, task_by_type: {"v-0.5-r1": ..}}."""
     faults = FileFaults(predictions)
-    content = read_json(predictions)
+    content = read_json(predictions, faults=faults)
     tasks = [task for task in TASKS if isinstance(content, dict) and task in content]
     if not tasks or not isinstance(content.get("video2idx"), dict):
         raise PredictionError(
             f"{predictions}: expected an object with video2idx and one of {', '.join(TASKS)}"
         )
-    truth = FileFaults(annotations)
-    queries = truth.index(records_of(read_json(annotations), annotations), "desc_id")
-    truth.raise_if_any()
+    queries = read_annotations(annotations, "desc_id")
+    spans = _true_spans(queries, annotations)
     for name in sorted({q["vid_name"] for q in queries.values()} - set(content["video2idx"])):
         faults.add(f"video2idx: video {name} of the annotations is missing")
+    videos = _video_indices(content["video2idx"], faults)
     moments = {task: _read_task(content[task], task, queries, faults) for task in tasks}
     faults.raise_if_any()
+    right = {name: videos[query["vid_name"]] for name, query in queries.items()}
     types = np.array([query.get("type", "") for query in queries.values()])
     scores: dict[str, Any] = {}
     by_type: dict[str, Any] = {}
     for task in tasks:
-        ranks = _ranks(task, moments[task], queries, content["video2idx"])
+        ranks = _ranks(task, moments[task], spans, right)
         scores[task] = _recalls(ranks, "")
         if set(types) <= set(TYPES):
             found: dict[str, Any] = {}
@@ -76,6 +78,32 @@ def first_right(
     return int(right.argmax()) if right.any() else NEVER
 
 
+def _true_spans(queries: dict[str, Any], path: Path) -> dict[str, np.ndarray]:
+    """By query (annotators, 2) float32 seconds; PredictionError for what is none."""
+    faults, spans = FileFaults(path), {}
+    for name, query in queries.items():
+        several = query["ts"] if isinstance(query["ts"][0], list) else [query["ts"]]
+        found = faults.numbers(several, where=f"desc_id {name}, ts", width=2)
+        spans[name] = found.astype(np.float32)
+    faults.raise_if_any()
+    return spans
+
+
+def _video_indices(video2idx: dict[str, Any], faults: FileFaults) -> dict[str, int]:
+    """video2idx where every video has a number of its own; notes the others."""
+    found: dict[str, int] = {}
+    owners: dict[int, str] = {}
+    for name, index in video2idx.items():
+        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+            faults.add(f"video2idx: {name}: expected an index from 0 on, got {shown(index)}")
+        elif index in owners:
+            faults.add(f"video2idx: {name} and {owners[index]} have the same index {index}")
+        else:
+            owners[index] = name
+            found[name] = index
+    return found
+
+
 def _read_task(
     records: Any, task: str, queries: dict[str, Any], faults: FileFaults
 ) -> dict[str, np.ndarray]:
@@ -84,25 +112,29 @@ def _read_task(
         return {}
     found = faults.index(records, "desc_id")
     faults.match(found, queries, what=f"{task}: desc_id")
-    return {
-        name: faults.numbers(
-            record.get("predictions"), where=f"{task}: desc_id {name}, predictions", width=3
-        )
-        for name, record in found.items()
-    }
+    moments = {}
+    for name, record in found.items():
+        where, rows = f"{task}: desc_id {name}, predictions", record.get("predictions")
+        moments[name] = faults.numbers(rows, where=where, width=3)
+        if rows == []:
+            faults.add(f"{where}: empty")
+    return moments
 
 
 def _ranks(
-    task: str, moments: dict[str, np.ndarray], queries: dict[str, Any], video2idx: dict[str, int]
+    task: str,
+    moments: dict[str, np.ndarray],
+    spans: dict[str, np.ndarray],
+    videos: dict[str, int],
 ) -> dict[str, np.ndarray]:
+    """By threshold the rank of every query; spans and videos: the right ones by query."""
     kinds = {"r": 0.0} if task == "VR" else {f"{value}-r": value for value in THRESHOLDS}
     found: dict[str, list[int]] = {kind: [] for kind in kinds}
-    for name, query in queries.items():
+    for name, video in videos.items():
         cut = moments[name][:MAX_PREDICTIONS].astype(np.float32)
-        spans = np.array(query["ts"], dtype=np.float32).reshape(-1, 2)
-        video = video2idx[query["vid_name"]]
         for kind, threshold in kinds.items():
-            found[kind].append(first_right(cut, spans, video, task=task, threshold=threshold))
+            rank = first_right(cut, spans[name], video, task=task, threshold=threshold)
+            found[kind].append(rank)
     return {kind: np.array(ranks) for kind, ranks in found.items()}
 
 

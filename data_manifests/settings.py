@@ -292,7 +292,7 @@ def _is_scalar(value: Any, hint: Any) -> bool:
     if hint is float:
         if type(value) is int:
             return abs(value) <= sys.float_info.max
-        return isinstance(value, float) and not math.isnan(value)
+        return isinstance(value, float) and math.isfinite(value)
     if hint is Path:
         return isinstance(value, str | Path) and str(value) != ""
     return hint in (int, str, bool) and type(value) is hint

@@ -113,17 +113,15 @@ def predict(
 
     Without --run the backbone as it is predicts. Prints the files' paths.
     """
-    import dataclasses
-
     from .evaluation import cache_record
     from .predictions import write_predictions
     from .protocols import load_protocol
     from .report import check_report_folder
 
     check_report_folder(folder)
-    settings = load_protocol(lambda: cache_record(cache), config, overrides, card=card)
     if split is not None:
-        settings = dataclasses.replace(settings, split=split)
+        overrides = (*overrides, f"split={json.dumps(split)}")
+    settings = load_protocol(lambda: cache_record(cache), config, overrides, card=card)
     for path in write_predictions(cache, run_path, settings, folder):
         click.echo(path)
 
@@ -188,7 +186,12 @@ def compare(first: Path, second: Path, rows: tuple[tuple[str, str], ...], as_jso
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Open-ended: a file of answers, one a line; says how many it covers.",
 )
-@click.option("--nms", type=float, metavar="IOU", help="Moments: suppress overlaps above this.")
+@click.option(
+    "--nms",
+    type=click.FloatRange(0, 1),
+    metavar="IOU",
+    help="Moments: suppress overlaps above this.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for scores.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @command_errors
@@ -210,6 +213,7 @@ def score(
     Exit code: 0 done, 2 a file that cannot be scored, with all its faults.
     """
     from .score import (
+        check_options,
         dataset_scorers,
         retrieval_rules,
         score_lines,
@@ -222,6 +226,9 @@ def score(
     if dataset not in scorers:
         names = f"{', '.join(scorers)}, and the cards of retrieval (mlalign-manifest list)"
         raise click.UsageError(f"no scorer for {dataset!r}; there are {names}")
+    given: dict[str, Any] = {"ties": ties, "captions": captions, "lower-median": lower_median}
+    given |= {"nms": nms, "vocabulary": vocabulary}
+    check_options(scorers[dataset], [name for name, value in given.items() if value is not None])
     scores = score_predictions(scorers[dataset], predictions, annotations, split=split)
     if output is not None:
         write_scores(scores, output)

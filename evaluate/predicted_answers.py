@@ -10,7 +10,7 @@ from ..data_manifests.errors import UserError
 from .answer_moments import answer_moments
 from .answers import scores_of_answers
 from .index_lists import expand, offsets_of
-from .prediction_formats import answer_content, answer_moment_content
+from .prediction_formats import NUM_OPTIONS, answer_content, answer_moment_content
 from .predictor import Predictor
 from .questions import chosen_options, option_scores
 
@@ -45,6 +45,12 @@ def _choices(predictor: Predictor) -> tuple[np.ndarray, dict[str, int | str], np
     if not len(rows):
         raise UserError(f"split {predictor.features.split!r} has no multiple-choice questions")
     counts = np.diff(questions.option_offsets)[rows]
+    most = NUM_OPTIONS.get(predictor.card.importer)
+    if most is not None and counts.max() > most:
+        raise UserError(
+            f"questions of {predictor.card.name} have {most} options, and those of split "
+            f"{predictor.features.split!r} up to {counts.max()}: give the card that they are of"
+        )
     options, offsets = expand(questions.option_offsets[rows], counts), offsets_of(counts)
     scores_O = option_scores(
         predictor.features,

@@ -21,6 +21,11 @@ ANSWER_LISTS: Final[Mapping[ImporterName, str]] = {
     "xu_qa": "id",
 }
 """Importers whose open-ended answers are records, and the key of the question's id there."""
+NUM_OPTIONS: Final[Mapping[ImporterName, int]] = {
+    **{"next_qa": 5, "tvqa": 5, "msrvtt_choice": 5, "lsmdc_choice": 5},
+    **{"how2qa": 4, "vlep": 2, "violin": 2},
+}
+"""Of every question, by the importer; an answer is the index of one of them."""
 
 
 def official_id(name: str) -> str | int:

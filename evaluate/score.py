@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..data_manifests.cards import RetrievalProtocol, card_names, load_card
+from ..data_manifests.errors import UserError
 from ..data_manifests.whole_files import write_whole
 from .config import CaptionRule, TiePolicy
 from .prediction_files import PredictionError
@@ -31,6 +32,7 @@ from .score_tvr import score_tvr
 
 Scorer = Callable[[Path, Path], dict[str, Any]]
 DEFAULT_SPLIT: Final = "val"
+RETRIEVAL_OPTIONS: Final = ("ties", "captions", "lower-median")
 _NOT_THE_ANNOTATIONS: Final = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 """What a scorer comes upon in an official file of another dataset; predictions are checked."""
 
@@ -43,6 +45,8 @@ class DatasetScorer:
     """From the predictions' and the annotations' file to the official numbers."""
     annotations: str | None
     """The file of a split in a folder of annotations, with {split} in it; None: the folder."""
+    options: tuple[str, ...] = ()
+    """Of the command, those that change these numbers."""
 
 
 def dataset_scorers(
@@ -74,21 +78,33 @@ def dataset_scorers(
         "didemo": (score_didemo, "{split}_data.json"),
         "didemo-moments": (score_didemo, "{split}_data.json"),
         "msrvtt": (matrix, "MSRVTT_JSFUSION_{split}.csv"),
-        "msrvtt-mc": (score_choices_of("answer", num_options=5), "{split}.jsonl"),
+        "msrvtt-mc": (
+            score_choices_of("answer", "msrvtt_choice"),
+            "{split}.jsonl",
+        ),
         "msrvtt-qa": (open_ended, "{split}_qa.json"),
         "msvd": (matrix, "captions_msvd.json"),
         "msvd-qa": (open_ended, "{split}_qa.json"),
         "next-qa": (score_next_qa, "{split}.csv"),
         "qvhighlights": (score_qvhighlights, "highlight_{split}_release.jsonl"),
         "tacos": (moments, "{split}.json"),
-        "tvqa": (score_choices_of("answer_idx", num_options=5), "tvqa_{split}.jsonl"),
+        "tvqa": (
+            score_choices_of("answer_idx", "tvqa"),
+            "tvqa_{split}.jsonl",
+        ),
         "tvqa-plus": (score_tvqa_plus, "tvqa_plus_{split}.json"),
         "tvr": (score_tvr, "tvr_{split}_release.jsonl"),
         "violin": (violin, "violin_{split}.jsonl"),
         "vlep": (score_vlep, "vlep_{split}_release.jsonl"),
     }
+    options: dict[Scorer, tuple[str, ...]] = {
+        matrix: RETRIEVAL_OPTIONS,
+        moments: ("nms",),
+        open_ended: ("vocabulary",),
+    }
     scorers = {
-        name: DatasetScorer(score=score, annotations=file) for name, (score, file) in found.items()
+        name: DatasetScorer(score=score, annotations=file, options=options.get(score, ()))
+        for name, (score, file) in found.items()
     }
     own = _card_scorer(dataset, rules, split) if dataset in card_names() else None
     return scorers if own is None else {**scorers, dataset: own}
@@ -121,7 +137,15 @@ def _card_scorer(name: str, rules: RetrievalRules, split: str | None) -> Dataset
     def score(predictions: Path, annotations: Path) -> dict[str, Any]:
         return score_matrix(predictions, annotations, rules, card=card, split=split)
 
-    return DatasetScorer(score=score, annotations=None)
+    return DatasetScorer(score=score, annotations=None, options=RETRIEVAL_OPTIONS)
+
+
+def check_options(scorer: DatasetScorer, given: Sequence[str]) -> None:
+    """Raise UserError for options of the command that another kind of dataset has."""
+    odd = ", ".join(f"--{name}" for name in given if name not in scorer.options)
+    if odd:
+        own = ", ".join(f"--{name}" for name in scorer.options) or "none of them"
+        raise UserError(f"{odd} changes nothing about this dataset's numbers, which take {own}")
 
 
 def score_predictions(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ..data_manifests.cards import ImporterName
 from ..data_manifests.faults import shown
 from .prediction_files import (
     FileFaults,
@@ -16,6 +17,7 @@ from .prediction_files import (
     read_json,
     read_lines,
 )
+from .prediction_formats import NUM_OPTIONS
 
 NEXT_QA_TYPES: Final = ("CW", "CH", "TN", "TC", "DC", "DL", "DO")
 ACTIVITYNET_TYPES: Final = ("Motion", "Spatial Relation", "Temporal Relation") + (
@@ -36,10 +38,12 @@ def score_next_qa(predictions: Path, annotations: Path) -> dict[str, float]:
     """Percent with two digits: types with TP merged into TN, C, T, D, and all."""
     columns = ("video", "qid", "type", "answer")
     rows = {f"{row['video']}_{row['qid']}": row for row in read_csv(annotations, columns)}
-    answers = _indices(annotations, rows, "answer", num_options=5)
+    answers = _indices(annotations, rows, "answer", num_options=NUM_OPTIONS["next_qa"])
     # Official files carry the truth along as "answer", which is no prediction.
     fields = ("prediction",)
-    right = _right(predictions, answers, key="video_qid", fields=fields, num_options=5)
+    right = _right(
+        predictions, answers, key="video_qid", fields=fields, num_options=NUM_OPTIONS["next_qa"]
+    )
     types = {name: next_qa_type(row["type"]) for name, row in rows.items()}
     scores = {kind: _mean(right[n] for n in rows if types[n] == kind) for kind in NEXT_QA_TYPES}
     scores |= {group: _mean(right[n] for n in rows if types[n][0] == group) for group in "CTD"}
@@ -95,13 +99,13 @@ def score_open_ended(
 def score_vlep(predictions: Path, annotations: Path) -> dict[str, float]:
     """Percent with two digits. The key is pred_ans, or the shipped script's pre_ans."""
     truth = read_annotations(annotations, "example_id")
-    answers = _indices(annotations, truth, "answer", num_options=2)
+    answers = _indices(annotations, truth, "answer", num_options=NUM_OPTIONS["vlep"])
     right = _right(
         predictions,
         answers,
         key="example_id",
         fields=("pred_ans", "pre_ans"),
-        num_options=2,
+        num_options=NUM_OPTIONS["vlep"],
     )
     return _percents({"qa_acc": _mean(right.values())})
 
@@ -116,8 +120,8 @@ def score_violin(predictions: Path, annotations: Path, *, split: str = "val") ->
         answers = _violin_statements(annotations, split)
     else:
         truth = read_annotations(annotations, "example_id")
-        answers = _indices(annotations, truth, "answer", num_options=2)
-    right = _right(predictions, answers, key="example_id", num_options=2)
+        answers = _indices(annotations, truth, "answer", num_options=NUM_OPTIONS["violin"])
+    right = _right(predictions, answers, key="example_id", num_options=NUM_OPTIONS["violin"])
     return _percents({"Acc": _mean(right.values())})
 
 
@@ -137,8 +141,11 @@ def _violin_statements(path: Path, split: str) -> dict[str, int]:
     return answers
 
 
-def score_choices_of(answer: str, *, num_options: int) -> Callable[[Path, Path], dict[str, float]]:
+def score_choices_of(
+    answer: str, importer: ImporterName
+) -> Callable[[Path, Path], dict[str, float]]:
     """A scorer of {qid: option index} against records {qid, `answer`: index}, in percent."""
+    num_options = NUM_OPTIONS[importer]
 
     def score(predictions: Path, annotations: Path) -> dict[str, float]:
         truth = read_annotations(annotations, "qid")

@@ -10,11 +10,11 @@ import numpy as np
 from ..data_manifests.faults import shown
 from .average_precision import box_precision
 from .prediction_files import FileFaults, PredictionError, read_annotations, read_json
+from .prediction_formats import NUM_OPTIONS
 from .score_answers import is_option
 from .spans import overlaps
 
 THRESHOLD: Final = 0.5
-NUM_OPTIONS: Final = 5
 ANSWERED_AND_FOUND: Final = "ans_span_joint_acc@.5"
 
 Boxes = dict[str, dict[str, list[list[float]]]]
@@ -33,14 +33,14 @@ def score_tvqa_plus(predictions: Path, annotations: Path) -> dict[str, float]:
     content = read_json(predictions, faults=faults)
     if not isinstance(content, dict) or not isinstance(content.get("ts_answer"), dict):
         raise PredictionError(f"{predictions}: expected an object with ts_answer")
-    spans, right = [], []
+    spans, right, num_options = [], [], NUM_OPTIONS["tvqa"]
     for qid in faults.match(content["ts_answer"], truth, what="qid"):
         pair = content["ts_answer"][qid]
         if not (isinstance(pair, list) and len(pair) == 2):
             faults.add(f"qid {qid}: expected [[start, end], answer index], got {shown(pair)}")
             continue
-        if not is_option(pair[1], num_options=NUM_OPTIONS):
-            wanted = f"an option's index from 0 to {NUM_OPTIONS - 1}"
+        if not is_option(pair[1], num_options=num_options):
+            wanted = f"an option's index from 0 to {num_options - 1}"
             faults.add(f"qid {qid}: expected {wanted}, got {shown(pair[1])}")
         spans.append(faults.numbers([pair[0]], where=f"qid {qid}", width=2))
         right.append(pair[1] == int(truth[qid]["answer_idx"]))

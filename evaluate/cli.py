@@ -186,12 +186,7 @@ def compare(first: Path, second: Path, rows: tuple[tuple[str, str], ...], as_jso
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Open-ended: a file of answers, one a line; says how many it covers.",
 )
-@click.option(
-    "--nms",
-    type=click.FloatRange(0, 1),
-    metavar="IOU",
-    help="Moments: suppress overlaps above this.",
-)
+@click.option("--nms", type=float, metavar="IOU", help="Moments: suppress overlaps above this.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for scores.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @command_errors
@@ -226,6 +221,8 @@ def score(
     if dataset not in scorers:
         names = f"{', '.join(scorers)}, and the cards of retrieval (mlalign-manifest list)"
         raise click.UsageError(f"no scorer for {dataset!r}; there are {names}")
+    if nms is not None and not 0 <= nms <= 1:  # so that NaN is not
+        raise click.UsageError(f"--nms must be between 0 and 1, got {nms}")
     given: dict[str, Any] = {"ties": ties, "captions": captions, "lower-median": lower_median}
     given |= {"nms": nms, "vocabulary": vocabulary}
     check_options(scorers[dataset], [name for name, value in given.items() if value is not None])

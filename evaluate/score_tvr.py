@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..data_manifests.faults import shown
-from .prediction_files import FileFaults, PredictionError, read_annotations, read_json
+from .prediction_files import FileFaults, PredictionError, is_finite, read_annotations, read_json
 from .spans import overlaps
 
 TASKS: Final = ("VCMR", "SVMR", "VR")
@@ -94,7 +94,7 @@ def _video_indices(video2idx: dict[str, Any], faults: FileFaults) -> dict[str, i
     found: dict[str, int] = {}
     owners: dict[int, str] = {}
     for name, index in video2idx.items():
-        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+        if not (isinstance(index, int) and is_finite(index) and index >= 0):
             faults.add(f"video2idx: {name}: expected an index from 0 on, got {shown(index)}")
         elif index in owners:
             faults.add(f"video2idx: {name} and {owners[index]} have the same index {index}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -77,6 +78,7 @@ class FileFaults:
     def numbers(self, value: Any, *, where: str, width: int | None = None) -> np.ndarray:
         """A list of finite numbers, or of lists of `width` of them or more (cut to `width`).
 
+        What is cut may be anything but NaN or infinite: a score of a model that has gone wrong.
         Returns float64 (n,) or (n, width), empty where there was a fault.
         """
         shape = (0,) if width is None else (0, width)
@@ -88,9 +90,8 @@ class FileFaults:
         is_right = True
         for number, row in enumerate(rows, start=1):
             least = 1 if width is None else width
-            if not (
-                isinstance(row, list) and len(row) >= least and all(map(is_finite, row[:least]))
-            ):
+            is_right_row = isinstance(row, list) and len(row) >= least
+            if not is_right_row or not all(map(is_finite, row[:least])) or any(map(_is_odd, row)):
                 said = row[0] if width is None else row
                 self.add(f"{where}, item {number}: expected {wanted}, got {shown(said)}")
                 is_right = False
@@ -124,10 +125,19 @@ def read_json(path: Path, *, faults: FileFaults | None = None) -> Any:
     return records
 
 
-def read_annotations(path: Path, key: str) -> dict[str, dict[str, Any]]:
-    """The records of an official file by the text of their id; PredictionError without any."""
+def read_annotations(path: Path, key: str, *, numbered: bool = False) -> dict[str, dict[str, Any]]:
+    """The records of an official file by the text of their id; PredictionError without any.
+
+    numbered: a record without an id has its number in the file, from 0.
+    """
     faults = FileFaults(path)
-    found = faults.index(records_of(read_json(path), path), key)
+    records = records_of(read_json(path), path)
+    if numbered:
+        records = [
+            {key: number, **record} if isinstance(record, dict) else record
+            for number, record in enumerate(records)
+        ]
+    found = faults.index(records, key)
     faults.raise_if_any()
     if not found:
         raise PredictionError(f"{path}: expected annotations, got an empty list")
@@ -195,6 +205,11 @@ def is_finite(value: Any) -> bool:
     # Whole numbers may be too large for a float, which math.isfinite would not survive.
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and abs(value) <= sys.float_info.max
+
+
+def _is_odd(value: Any) -> bool:
+    """Whether a value is NaN or infinite."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _read_text(path: Path, *, newline: str | None = None) -> str:

@@ -32,6 +32,17 @@ from .score_tvr import score_tvr
 
 Scorer = Callable[[Path, Path], dict[str, Any]]
 DEFAULT_SPLIT: Final = "val"
+VIOLIN_FILES: Final = (
+    "violin_{split}.jsonl",
+    "violin_{split}_release.jsonl",
+    "violin_annotation.json",
+)
+MSRVTT_MC_FILES: Final = (
+    "{split}.jsonl",
+    "msrvtt_retrieval_mc_{split}.jsonl",
+    "msrvtt_mc_{split}.jsonl",
+    "mc_{split}.jsonl",
+)
 RETRIEVAL_OPTIONS: Final = ("ties", "captions", "lower-median")
 _NOT_THE_ANNOTATIONS: Final = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 """What a scorer comes upon in an official file of another dataset; predictions are checked."""
@@ -43,8 +54,8 @@ class DatasetScorer:
 
     score: Scorer
     """From the predictions' and the annotations' file to the official numbers."""
-    annotations: str | None
-    """The file of a split in a folder of annotations, with {split} in it; None: the folder."""
+    annotations: tuple[str, ...]
+    """Names that the file of a split has in a folder, with {split} in them; none: the folder."""
     options: tuple[str, ...] = ()
     """Of the command, those that change these numbers."""
 
@@ -71,17 +82,14 @@ def dataset_scorers(
     def open_ended(predictions: Path, annotations: Path) -> dict[str, Any]:
         return score_open_ended(predictions, annotations, vocabulary=vocabulary)
 
-    found: dict[str, tuple[Scorer, str]] = {
+    found: dict[str, tuple[Scorer, str | tuple[str, ...]]] = {
         "activitynet-moments": (moments, "{split}.json"),
         "activitynet-qa": (score_activitynet_qa, "{split}_a.json"),
         "charades-sta": (moments, "charades_sta_{split}.txt"),
         "didemo": (score_didemo, "{split}_data.json"),
         "didemo-moments": (score_didemo, "{split}_data.json"),
         "msrvtt": (matrix, "MSRVTT_JSFUSION_{split}.csv"),
-        "msrvtt-mc": (
-            score_choices_of("answer", "msrvtt_choice"),
-            "{split}.jsonl",
-        ),
+        "msrvtt-mc": (score_choices_of("answer", "msrvtt_choice"), MSRVTT_MC_FILES),
         "msrvtt-qa": (open_ended, "{split}_qa.json"),
         "msvd": (matrix, "captions_msvd.json"),
         "msvd-qa": (open_ended, "{split}_qa.json"),
@@ -94,7 +102,7 @@ def dataset_scorers(
         ),
         "tvqa-plus": (score_tvqa_plus, "tvqa_plus_{split}.json"),
         "tvr": (score_tvr, "tvr_{split}_release.jsonl"),
-        "violin": (violin, "violin_{split}.jsonl"),
+        "violin": (violin, VIOLIN_FILES),
         "vlep": (score_vlep, "vlep_{split}_release.jsonl"),
     }
     options: dict[Scorer, tuple[str, ...]] = {
@@ -103,8 +111,12 @@ def dataset_scorers(
         open_ended: ("vocabulary",),
     }
     scorers = {
-        name: DatasetScorer(score=score, annotations=file, options=options.get(score, ()))
-        for name, (score, file) in found.items()
+        name: DatasetScorer(
+            score=score,
+            annotations=(files,) if isinstance(files, str) else files,
+            options=options.get(score, ()),
+        )
+        for name, (score, files) in found.items()
     }
     own = _card_scorer(dataset, rules, split) if dataset in card_names() else None
     return scorers if own is None else {**scorers, dataset: own}
@@ -137,7 +149,7 @@ def _card_scorer(name: str, rules: RetrievalRules, split: str | None) -> Dataset
     def score(predictions: Path, annotations: Path) -> dict[str, Any]:
         return score_matrix(predictions, annotations, rules, card=card, split=split)
 
-    return DatasetScorer(score=score, annotations=None, options=RETRIEVAL_OPTIONS)
+    return DatasetScorer(score=score, annotations=(), options=RETRIEVAL_OPTIONS)
 
 
 def check_options(scorer: DatasetScorer, given: Sequence[str]) -> None:
@@ -156,9 +168,15 @@ def score_predictions(
     Raises PredictionError with every fault of a file.
     """
     path = annotations
-    if annotations.is_dir() and scorer.annotations is not None:
-        path = annotations / scorer.annotations.format(split=split or DEFAULT_SPLIT)
-    if not path.is_file() and (scorer.annotations is not None or not path.is_dir()):
+    if annotations.is_dir() and scorer.annotations:
+        names = [name.format(split=split or DEFAULT_SPLIT) for name in scorer.annotations]
+        path = next((annotations / name for name in names if (annotations / name).is_file()), path)
+        if path is annotations:
+            raise PredictionError(
+                f"{annotations}: it has no {' or '.join(names)}; choose the split with --split, or "
+                f"give the file with --annotations"
+            )
+    elif not path.is_file() and not path.is_dir():
         raise PredictionError(f"{path}: no such file; give it with --annotations")
     if not predictions.is_file():
         raise PredictionError(f"{predictions}: no such file; give it with --predictions")

@@ -148,7 +148,7 @@ def score_choices_of(
     num_options = NUM_OPTIONS[importer]
 
     def score(predictions: Path, annotations: Path) -> dict[str, float]:
-        truth = read_annotations(annotations, "qid")
+        truth = read_annotations(annotations, "qid", numbered=importer == "msrvtt_choice")
         answers = _indices(annotations, truth, answer, num_options=num_options)
         right = _right(predictions, answers, key="qid", num_options=num_options)
         return _percents({"Acc": _mean(right.values())})

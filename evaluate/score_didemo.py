@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..data_manifests.faults import shown
 from .prediction_files import FileFaults, read_annotations, read_json, records_of
 
 NUM_CHUNKS: Final = 6
@@ -22,6 +23,13 @@ def score_didemo(predictions: Path, annotations: Path) -> dict[str, float]:
     {annotation_id, predictions: [[0, 1], ..]}."""
     faults = FileFaults(predictions)
     truth = read_annotations(annotations, "annotation_id")
+    truth_faults = FileFaults(annotations)
+    for name, record in truth.items():
+        times = record["times"]
+        if not isinstance(times, list) or not times:
+            where = f"annotation_id {name}, times"
+            truth_faults.add(f"{where}: expected annotators' moments, got {shown(times)}")
+    truth_faults.raise_if_any()
     content = records_of(read_json(predictions, faults=faults), predictions)
     if content and isinstance(content[0], list):
         if len(content) != len(truth):

@@ -173,6 +173,12 @@ def changed(content: Any, place: tuple[Any, ...], value: Any) -> Any:
     return found
 
 
+def _at(content: Any, place: tuple[Any, ...]) -> Any:
+    for key in place:
+        content = content[key]
+    return content
+
+
 def with_key_twice(value: Any, place: tuple[Any, ...]) -> str:
     """The JSON of a content, with the key at a place twice in its object."""
     if isinstance(value, list):
@@ -309,6 +315,50 @@ def test_two_videos_of_one_index_are_a_fault(tmp_path):
     for indices, said in (({"a": 0, "b": 0}, "b and a have the same"), ({"a": "0", "b": 1}, "'0'")):
         found.write_text(json.dumps({**FILES["tvr"].content, "video2idx": indices}))
         assert said in refused("tvr", found, truth)
+
+
+@pytest.mark.parametrize("name", ["tacos", "charades-sta", "tvr", "qvhighlights", "tvqa-plus"])
+def test_a_score_that_is_no_number_is_a_fault_where_it_does_not_count_too(name, tmp_path):
+    files = FILES[name]
+    found, truth = files.write(tmp_path)
+    scores = [place for place in places(files.content) if _at(files.content, place) == 0.9]
+    assert scores
+    for value in (float("nan"), float("-inf")):
+        content = files.content
+        for place in scores:
+            content = changed(content, place, value)
+        found.write_text(text(found.name, content))
+        assert f"{len(scores)} fault" in refused(name, found, truth)
+
+
+def test_annotations_under_any_of_their_official_names(tmp_path):
+    for name, file in (
+        ("violin", "violin_annotation.json"),
+        ("vlep", "vlep_test_release.jsonl"),
+        ("msrvtt-mc", "msrvtt_retrieval_mc_test.jsonl"),
+        ("msrvtt-mc", "mc_test.jsonl"),
+        ("tvqa", "tvqa_test.jsonl"),
+    ):
+        folder = tmp_path / file
+        folder.mkdir()
+        files = FILES[name]
+        truth = text(file, files.truth)
+        if name == "violin":
+            truth = truth.replace("validate", "test")
+        (folder / file).write_text(truth)
+        found = folder / files.name
+        found.write_text(text(files.name, files.content))
+        assert run(name, found, folder, "--split", "test").exit_code == 0
+        if name != "violin":
+            assert "it has no" in refused(name, found, folder, "--split", "train")
+
+
+def test_a_question_without_an_id_has_the_number_of_its_line(tmp_path):
+    files = FILES["msrvtt-mc"]
+    found, truth = files.write(tmp_path)
+    right = run("msrvtt-mc", found, truth).stdout
+    truth.write_text(text(truth.name, [{"video": "v", "answer": 3}] * 2))
+    assert run("msrvtt-mc", found, truth).stdout == right
 
 
 def test_options_that_change_nothing_are_refused(tmp_path):

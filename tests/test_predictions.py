@@ -631,7 +631,18 @@ def test_what_cannot_be_predicted_is_a_clear_error(benchmark, run, monkeypatch, 
     assert "has no texts" in refused("--card", "charades-sta")
     assert "has no texts of whole clips" in refused("--card", "vatex")
     assert "no card is called 'msvdqa'" in refused("--card", "msvdqa")
+    bank = ("--set", "normalisations=[qb_norm]", "--split", "train")
+    assert "qb_norm needs queries of another split" in refused(*bank)
     if run:
         monkeypatch.setattr(FakeStore, "key", "f" * 16)
         assert "was trained on a cache with key" in refused(*run)
+    assert not (tmp_path / "out").exists()
+
+
+def test_questions_of_other_than_the_card_s_options_are_refused(benchmark, monkeypatch, tmp_path):
+    """Their file would be none that the benchmark's scorer takes."""
+    monkeypatch.chdir(tmp_path)
+    benchmark("next-qa", next_qa_files())
+    said = refused("--card", "violin")
+    assert "questions of violin have 2 options, and those of split 'test' up to 5" in said
     assert not (tmp_path / "out").exists()

@@ -167,7 +167,7 @@ def test_a_whole_number_is_nothing_else(tmp_path: Path, value: str) -> None:
     assert "epochs: expected a whole number" in message(f"epochs: {value}\n", tmp_path)
 
 
-@pytest.mark.parametrize("value", [".nan", "1" + "0" * 400])
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1" + "0" * 400])
 def test_a_number_must_be_one(tmp_path: Path, value: str) -> None:
     assert "learning_rate: expected a number" in message(f"learning_rate: {value}\n", tmp_path)
 

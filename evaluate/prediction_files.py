@@ -125,16 +125,20 @@ def read_json(path: Path, *, faults: FileFaults | None = None) -> Any:
     return records
 
 
-def read_annotations(path: Path, key: str, *, numbered: bool = False) -> dict[str, dict[str, Any]]:
+def read_annotations(
+    path: Path, key: str, *, numbered_with: str | None = None
+) -> dict[str, dict[str, Any]]:
     """The records of an official file by the text of their id; PredictionError without any.
 
-    numbered: a record without an id has its number in the file, from 0.
+    numbered_with: a record that has this and no id has its number in the file, from 0.
     """
     faults = FileFaults(path)
     records = records_of(read_json(path), path)
-    if numbered:
+    if numbered_with is not None:
         records = [
-            {key: number, **record} if isinstance(record, dict) else record
+            {key: number, **record}
+            if isinstance(record, dict) and numbered_with in record
+            else record
             for number, record in enumerate(records)
         ]
     found = faults.index(records, key)

@@ -148,7 +148,9 @@ def score_choices_of(
     num_options = NUM_OPTIONS[importer]
 
     def score(predictions: Path, annotations: Path) -> dict[str, float]:
-        truth = read_annotations(annotations, "qid", numbered=importer == "msrvtt_choice")
+        # MSRVTT-MC's files other than ClipBERT's name the video, and give questions no id.
+        unnamed = "video" if importer == "msrvtt_choice" else None
+        truth = read_annotations(annotations, "qid", numbered_with=unnamed)
         answers = _indices(annotations, truth, answer, num_options=num_options)
         right = _right(predictions, answers, key="qid", num_options=num_options)
         return _percents({"Acc": _mean(right.values())})

@@ -359,6 +359,8 @@ def test_a_question_without_an_id_has_the_number_of_its_line(tmp_path):
     right = run("msrvtt-mc", found, truth).stdout
     truth.write_text(text(truth.name, [{"video": "v", "answer": 3}] * 2))
     assert run("msrvtt-mc", found, truth).stdout == right
+    truth.write_text(text(truth.name, FILES["vlep"].truth))
+    assert "expected an object with qid" in run("msrvtt-mc", found, truth).stderr
 
 
 def test_options_that_change_nothing_are_refused(tmp_path):

@@ -53,6 +53,7 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "config": evaluation.config,
         "rows": [row.name for row in evaluation.rows],
         "best": best.name,
+        "first_run": f"; the first of {len(best.runs)} runs" if len(best.runs) > 1 else "",
         "tables": [_table(evaluation, task) for task in evaluation.tasks],
         "families": _families(evaluation),
         "number": metric_text,
@@ -81,6 +82,7 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         }
         gains, losses = disagreements(searched, run, features)
         is_shown = run.scored[searched.name]["fused"].shown is not None
+        shown = gallery(searched, run, "fused", features, evaluation.places) if is_shown else {}
         content["searched"] = {
             "name": searched.name,
             "recall": recall_curves(ranks),
@@ -91,9 +93,10 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
             "num_losses": len(losses),
             "num_queries": len(searched.query_ids),
             "compared": compared_queries(evaluation, searched, "fused"),
-            "gallery": gallery(searched, run, "fused", features, evaluation.places)
-            if is_shown
-            else {},
+            "gallery": shown,
+            "has_pictures": any(
+                query.right.picture is not None for found in shown.values() for query in found
+            ),
         }
     content["parts"] = {
         "numbers": True,
@@ -164,7 +167,7 @@ def _table(evaluation: Evaluation, task: TaskQueries) -> dict[str, Any]:
                 "row": row.name,
                 "summary": summary,
                 "tied": max(summary.num_tied),
-                "may_be_best": row.normalised is None,
+                "is_plain": row.normalised is None,
             }
             for row in evaluation.rows
             for summary in of_rows[row.name]
@@ -221,16 +224,23 @@ def _moments(evaluation: Evaluation, row: RowOutcome) -> list[dict[str, Any]]:
         return []
     chosen = texts[np.unique(np.linspace(0, len(texts) - 1, MOMENTS).astype(int))]
     embeddings = embed(features, evaluation.encoders[row.name])
-    shown = []
-    for text in chosen:
-        clip = int(features.text_clips[text])
-        segments = slice(*features.segment_offsets[clip : clip + 2])
-        start, end = features.text_spans[text]
-        figure = timeline(
-            features.segment_spans[segments],
-            embeddings.segments[segments] @ embeddings.sentences[text],
-            true_span=(float(start), float(end)),
-        )
-        clip_id = features.clip_ids[clip]
-        shown.append({"text": features.texts[text], "clip_id": clip_id, "figure": figure})
-    return shown
+    clips = features.text_clips[chosen]
+    segments = [slice(*features.segment_offsets[clip : clip + 2]) for clip in clips]
+    similarities = [
+        embeddings.segments[own] @ embeddings.sentences[text]
+        for own, text in zip(segments, chosen, strict=True)
+    ]
+    every = np.concatenate(similarities)
+    return [
+        {
+            "text": features.texts[text],
+            "clip_id": features.clip_ids[clip],
+            "figure": timeline(
+                features.segment_spans[own],
+                values,
+                true_span=features.text_spans[text].tolist(),
+                scale=(float(every.min()), float(every.max())),
+            ),
+        }
+        for text, clip, own, values in zip(chosen, clips, segments, similarities, strict=True)
+    ]

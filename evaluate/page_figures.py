@@ -147,14 +147,20 @@ def differences(found: Sequence[Difference], *, baseline: str) -> str:
 
 
 def timeline(
-    spans: np.ndarray, similarities: np.ndarray, *, true_span: tuple[float, float] | None
+    spans: np.ndarray,
+    similarities: np.ndarray,
+    *,
+    true_span: Sequence[float],
+    scale: tuple[float, float],
 ) -> str:
-    """The similarity of a text with each segment along its clip. spans: (S, 2) seconds."""
+    """The similarity of a text with each segment along its clip. spans: (S, 2) seconds; scale: the
+    least and the largest similarity of all figures that are looked at together."""
     figure, axes = _figure("seconds", "similarity", height=1.7)
-    if true_span is not None:
-        axes.axvspan(*true_span, color=COLOURS[2], alpha=0.25, linewidth=0)
+    axes.axvspan(*true_span, color=COLOURS[2], alpha=0.25, linewidth=0)
     for (start, end), value in zip(spans, similarities, strict=True):
         axes.plot([start, end], [value, value], color=COLOURS[0], linewidth=2.5)
+    margin = 0.08 * (scale[1] - scale[0]) or 0.05
+    axes.set_ylim(scale[0] - margin, scale[1] + margin)
     return _svg(figure)
 
 

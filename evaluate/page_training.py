@@ -26,7 +26,11 @@ def training_figures(rows: Sequence[RowOutcome]) -> dict[str, str]:
     ]
     figures = {}
     kinds: tuple[tuple[str, str, Callable[[list[dict[str, Any]]], Points]], ...] = (
-        ("Loss while training, every run", "mean loss of the epoch", _losses),
+        (
+            "Loss while training, every run (rows with other losses have other sums)",
+            "loss",
+            _losses,
+        ),
         ("Validation while training, every run", "validation score, percent", _scores),
     )
     for caption, y_label, points in kinds:

@@ -87,7 +87,7 @@ def print_tables(evaluation: Evaluation) -> None:
 def print_comparisons(comparisons: Sequence[Comparison], confidence: float) -> None:
     """Print a table per pair of rows, of the tests that are one family."""
     family = [item for item in comparisons if item.p_holm is not None]
-    _print(_comparison_parts(family, confidence))
+    _print(_comparison_parts(family, confidence, rest="--json has them"))
 
 
 def _print(parts: Iterable[RenderableType]) -> None:
@@ -113,7 +113,9 @@ def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
     family = [
         item for item in evaluation.comparisons if item.row in plain and item.p_holm is not None
     ]
-    yield from _comparison_parts(family, evaluation.config.confidence)
+    yield from _comparison_parts(
+        family, evaluation.config.confidence, rest="the page and table.csv have them"
+    )
 
 
 def _clips(counts: Mapping[str, int]) -> str:
@@ -253,28 +255,39 @@ def _ties(evaluation: Evaluation, row: RowOutcome) -> int:
     return max((max(num_tied) for num_tied in of_task), default=0)
 
 
-def _comparison_parts(family: Sequence[Comparison], confidence: float) -> Iterator[RenderableType]:
-    pairs = dict.fromkeys((item.row, item.baseline) for item in family)
-    for pair in pairs:
+def _comparison_parts(
+    family: Sequence[Comparison], confidence: float, *, rest: str
+) -> Iterator[RenderableType]:
+    pairs: dict[tuple[str, str], dict[tuple[str, str, str], Comparison]] = {}
+    for item in family:
+        of_pair = pairs.setdefault((item.row, item.baseline), {})
+        of_pair[item.task, item.score, item.metric] = item
+    columns = HEADLINE + MORE + TOKENS + TASKS
+    num_shown = 0
+    for (row, baseline), found in pairs.items():
+        keys = [(column.task, column.score, column.metric) for column in columns]
+        lines = [
+            (column, found[key]) for column, key in zip(columns, keys, strict=True) if key in found
+        ]
+        num_shown += len(lines)
         yield ""
-        yield Text(f"{pair[0]} vs {pair[1]}, paired on the same queries:")
-        yield _comparisons([item for item in family if (item.row, item.baseline) == pair])
+        yield Text(f"{row} vs {baseline}, paired on the same queries:")
+        yield _comparisons(lines)
     if pairs:
         yield ""
         yield Text(_note_on_tests(family, confidence), style="dim")
+    if num_left := len(family) - num_shown:
+        yield Text(f"{num_left} of the tests are not shown here; {rest}.", style="dim")
 
 
-def _comparisons(comparisons: Sequence[Comparison]) -> Table:
+def _comparisons(lines: Iterable[tuple[Column, Comparison]]) -> Table:
     """A line for each main metric that the tables have."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
     for justify in ("left", "right", "right", "right", "left", "left"):
         table.add_column(justify="right" if justify == "right" else "left", no_wrap=True)
-    found = {(item.task, item.score, item.metric): item for item in comparisons}
-    for column in HEADLINE + MORE + TASKS:
-        item = found.get((column.task, column.score, column.metric))
-        if item is not None:
-            name = f"  {column.title} {column.score} {column.metric}:"
-            table.add_row(name, *_difference(item))
+    for column, item in lines:
+        name = f"  {column.title} {column.score} {column.metric}:"
+        table.add_row(name, *_difference(item))
     return table
 
 
@@ -289,7 +302,7 @@ def _difference(item: Comparison) -> tuple[str, str, str, str, str]:
         _bounds(around),
         seeds,
         p_value,
-        f"({item.num_queries} queries)",
+        f"({item.num_queries} {'query' if item.num_queries == 1 else 'queries'})",
     )
 
 

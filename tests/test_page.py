@@ -38,11 +38,15 @@ from mlalign.evaluate.thumbnails import thumbnail
 def report(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     data = DataConfig(train_split="train", validation_split="val")
-    config = RunConfig(data=data, optimiser=OptimiserConfig(epochs=2))
-    align(small_cache, folder / "<both>", config)
-    arguments = [str(small_cache), "--run", str(folder / "<both>"), "-o", str(folder / "report")]
-    settings = ["--set", "split=train", "--set", "validation_split=null"]
-    done = CliRunner().invoke(main, [*arguments, *settings, "--set", "bootstrap_samples=50"])
+    for seed in (0, 1):
+        config = RunConfig(data=data, optimiser=OptimiserConfig(epochs=2), seed=seed)
+        align(small_cache, folder / f"<both>-seed{seed}", config)
+    runs = [part for seed in (0, 1) for part in ("--run", str(folder / f"<both>-seed{seed}"))]
+    settings = ["split=train", "validation_split=null", "bootstrap_samples=50"]
+    settings.append("normalisations=[dual_softmax]")
+    options = [part for setting in settings for part in ("--set", setting)]
+    arguments = [str(small_cache), *runs, *options, "-o", str(folder / "report")]
+    done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     return folder / "report"
 
@@ -82,6 +86,22 @@ def test_every_part_is_there(page: str) -> None:
     assert "Multiple choice by question type" in page
 
 
+def test_tests_of_normalised_rows_are_folded_and_columns_that_nothing_fills_left_out(
+    page: str,
+) -> None:
+    against, normalising = re.findall(r"<details.*?</details>", page, flags=re.DOTALL)
+    assert against.startswith("<details open>") and "Against zero-shot" in against
+    assert normalising.startswith("<details>") and "What normalising does" in normalising
+    assert "McNemar" not in against, "means over seeds have none"
+    assert "McNemar" in normalising and "<th>gained, lost</th>" in normalising
+
+
+def test_normalised_rows_stand_below_a_rule(page: str) -> None:
+    table = page[page.index("<h3>text to clip</h3>") :]
+    plain, normalised = table[: table.index("</table>")].split("</tbody><tbody>")
+    assert "+ dual softmax" not in plain and normalised.count("+ dual softmax") == 6
+
+
 def test_figures_are_well_formed_and_take_the_pages_colour() -> None:
     ranks = {"a": [np.array([0, 3, 700])], "b & c": [np.array([1, 1, 9]), np.array([0, 0, 2])]}
     less = Difference(group="R@1", name="b", colour=1, value=1.0, low=-1.0, high=2.0)
@@ -92,7 +112,12 @@ def test_figures_are_well_formed_and_take_the_pages_colour() -> None:
         differences([less], baseline="a"),
         lines([curve], x_label="epoch", y_label="score"),
         bars(["x<y", "z"], {"a": [1, 2], "b": [3, 4]}, y_label="accuracy"),
-        timeline(np.array([[0.0, 1.0], [1.0, 2.5]]), np.array([0.1, 0.4]), true_span=(1.0, 2.0)),
+        timeline(
+            np.array([[0.0, 1.0], [1.0, 2.5]]),
+            np.array([0.1, 0.4]),
+            true_span=(1.0, 2.0),
+            scale=(0.0, 0.4),
+        ),
     ]
     for figure in figures:
         root = ElementTree.fromstring(figure)
@@ -158,11 +183,14 @@ def test_a_run_is_drawn_by_the_mean_loss_and_the_score_of_each_epoch(
 
 def test_compared_queries_have_the_rank_of_every_row(report: Path, page: str) -> None:
     queries = pq.read_table(report / "queries.parquet").to_pandas()
-    fused = queries[(queries.task == "text_to_clip") & (queries.score == "fused")]
+    first_run = (queries.seed != 1) & ~queries.row.str.contains("dual softmax")
+    fused = queries[first_run & (queries.task == "text_to_clip") & (queries.score == "fused")]
     ranks = fused.pivot(index="query_id", columns="row", values="rank")
     spread = ranks.max(axis=1) / ranks.min(axis=1)
     part = page[page.index('id="compare"') : page.index('id="levels"')]
-    found = re.findall(r"<b>(.*?)</b> <span class=\"quiet\">rank (\S+)</span>", part)
+    found = re.findall(
+        r"<b class=\"who\">(.*?)</b> <span class=\"who quiet\">rank (\S+)</span>", part
+    )
     shown = list(zip(found[::2], found[1::2], strict=True))
     assert len(shown) == min(SHOWN_QUERIES, int((spread > 1).sum()))
     wanted = spread.sort_values(ascending=False).iloc[: len(shown)]

@@ -42,6 +42,9 @@ def write_board(plan: BenchPlan, boards: Sequence[DatasetBoard], out: Path) -> P
         "mains": [board.tables[0] if board.tables else None for board in boards],
         "lines": [(b.name, row) for b in plan.backbones for row in plan.rows()],
         "seeds": plan.seeds,
+        "has_published": any(
+            board.elsewhere or any(table.published for table in board.tables) for board in boards
+        ),
         "number": metric_text,
         "row_of": row_of,
         "link": lambda report: os.path.relpath(report / PAGE_FILE, out),

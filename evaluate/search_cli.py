@@ -56,6 +56,10 @@ def main(
         raise click.UsageError("give a text to search for, or texts on the standard input")
 
     from .search import Library
+    from .search_page import check_page_file, write_search_page
+
+    if html is not None:
+        check_page_file(html)
 
     library = Library.open(
         cache,
@@ -75,8 +79,6 @@ def main(
             moment = f"{hit.start_seconds:8.1f} - {hit.end_seconds:.1f} s"
             click.echo(f"{hit.rank:3d}  {hit.score:6.3f}  {moment}  {_shown(hit.video)}")
     if html is not None:
-        from .search_page import write_search_page
-
         heads = "the backbone as it is" if run is None else f"the heads of {run}"
         weight = f"global weight {library.weight.value:g}, {library.weight.reason}"
         num_clips = len(library.features.clip_ids)

@@ -6,8 +6,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ..data_manifests.errors import UserError
 from .page_template import write_page_of
 from .search import Hit
+
+
+def check_page_file(path: Path) -> None:
+    """Raise UserError when `path` cannot become the page; called before any work."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the page's file with --html")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
 
 
 def write_search_page(
@@ -27,7 +36,10 @@ def write_search_page(
     write_page_of("search.html", path, content)
 
 
-def _address(hit: Hit) -> str:
-    """The file with the moment as a media fragment (W3C Media Fragments URI 1.0, section 4.2.1)."""
+def _address(hit: Hit) -> str | None:
+    """The file with its moment as a media fragment (W3C Media Fragments URI 1.0, section 4.2.1);
+    None when it is not there."""
+    if not Path(hit.video).is_file():
+        return None
     video = Path(hit.video).absolute().as_uri()
     return f"{video}#t={hit.start_seconds:.3f},{hit.end_seconds:.3f}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import BROWSER, look_at
 from click.testing import CliRunner, Result
 
 from mlalign.align.config import RunConfig
@@ -128,19 +129,51 @@ def test_a_page_has_a_player_per_hit_at_its_moment(small_cache: Path, tmp_path: 
 
 
 def test_names_of_files_are_escaped_in_the_page(tmp_path: Path) -> None:
-    hit = Hit(
+    video = tmp_path / 'a "quoted"#1?.mp4'
+    video.touch()
+    write_search_page([("x", [hit_of(video)])], tmp_path / "page.html", about="about")
+    text = (tmp_path / "page.html").read_text()
+    assert "<script>" not in text
+    assert f'src="file://{tmp_path}/a%20%22quoted%22%231%3F.mp4#t=1.000,2.500"' in text
+
+
+def hit_of(video: Path) -> Hit:
+    return Hit(
         text="x",
         rank=1,
         score=0.5,
         clip_id='"><script>',
-        video='/v/a "quoted"#1?.mp4',
+        video=str(video),
         start_seconds=1.0,
         end_seconds=2.5,
     )
-    write_search_page([("x", [hit])], tmp_path / "page.html", about="about")
-    text = (tmp_path / "page.html").read_text()
-    assert "<script>" not in text
-    assert 'src="file:///v/a%20%22quoted%22%231%3F.mp4#t=1.000,2.500"' in text
+
+
+def test_a_video_that_is_gone_is_named_instead_of_a_black_player(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    write_search_page([("x", [hit_of(tmp_path / "gone.mp4")])], page, about="about")
+    text = page.read_text()
+    assert "<video" not in text and f"no video file: {tmp_path / 'gone.mp4'}" in text
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_search(tmp_path: Path) -> None:
+    done = command(tmp_path / "no-cache", "x", "--html", tmp_path / "gone" / "hits.html")
+    assert done.exit_code == 2 and "there is no folder" in done.output
+    done = command(tmp_path / "no-cache", "x", "--html", tmp_path)
+    assert done.exit_code == 2 and "is a folder" in done.output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_the_page_whole(tmp_path: Path, width: int, dark: bool) -> None:
+    page = tmp_path / "hits.html"
+    hits = [hit_of(tmp_path / f"{'long' * 40}.mp4")] * 3
+    write_search_page([("a text " * 40, hits)], page, about="about")
+    seen = look_at(page, tmp_path, width=width, dark=dark)
+    assert (seen["width"], seen["wide"]) == (width, []) and seen["scroll"] <= width
+    assert seen["contrast"] > 7
 
 
 def test_nothing_to_search_for_is_a_usage_error(small_cache: Path) -> None:

@@ -142,7 +142,7 @@ def _commands(card: Card, asked: str) -> Iterator[str]:
     if card.train_split is not None:
         yield from _command("mlalign-align CACHE -o RUN", training_settings(card))
     run = "" if card.train_split is None else " --run RUN"
-    yield from _command(f"mlalign-evaluate CACHE{run} -o REPORT", evaluation_settings(card))
+    yield f"mlalign-evaluate CACHE --card {shlex.quote(asked)}{run} -o REPORT"
 
 
 def _command(start: str, settings: dict[str, str]) -> Iterator[str]:
@@ -158,23 +158,6 @@ def training_settings(card: Card) -> dict[str, str]:
         "data.train_split": card.train_split or "null",
         "data.validation_split": card.validation_split or "null",
     }
-
-
-def evaluation_settings(card: Card) -> dict[str, str]:
-    """What of the protocol are settings of `mlalign-evaluate`, as it takes them."""
-    settings = {"split": card.test_split, "validation_split": card.validation_split or "null"}
-    if card.retrieval is not None:
-        settings["directions"] = _list(card.retrieval.directions)
-        settings["recall_ks"] = _list(card.retrieval.recall_ks)
-    if card.moments is not None:
-        settings["moments.recall_ks"] = _list(card.moments.recall_ks)
-        settings["moments.iou_thresholds"] = _list(card.moments.iou_thresholds)
-        settings["moments.iou_comparison"] = f'"{card.moments.iou_comparison}"'
-    return settings
-
-
-def _list(values: Sequence[object]) -> str:
-    return f"[{','.join(map(str, values))}]"
 
 
 def _references(card: Card) -> Iterator[str]:

@@ -106,13 +106,19 @@ def _run_sweep(
     if check:
         return
 
-    from .leaderboard import board_lines, leaderboard, write_leaderboard
+    from .leaderboard import board_lines, leaderboard, were_validated, write_leaderboard
     from .sweep import run_sweep
 
     results = run_sweep(cache, members, out, jobs=jobs, together=together)
-    board = leaderboard(results, metric=settings.metric, baseline=settings.baseline)
-    write_leaderboard(board, out)
-    click.echo(json.dumps(asdict(board)) if as_json else "\n".join(board_lines(board)))
+    if were_validated(results):
+        board = leaderboard(results, metric=settings.metric, baseline=settings.baseline)
+        write_leaderboard(board, out)
+        click.echo(json.dumps(asdict(board)) if as_json else "\n".join(board_lines(board)))
+    else:
+        none = (
+            "No leaderboard: without a validation split (data.validation_split) runs have no order."
+        )
+        click.echo(json.dumps({"rows": []}) if as_json else none)
     if any(result.failure is not None for result in results):
         raise SystemExit(1)
 

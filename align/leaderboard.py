@@ -56,6 +56,12 @@ class Leaderboard:
     rows: tuple[BoardRow, ...]
 
 
+def were_validated(results: Sequence[MemberResult]) -> bool:
+    """Whether there is anything to order runs by; without a validation split there is not."""
+    finished = [result.summary for result in results if result.summary is not None]
+    return not finished or any(summary["metrics"] for summary in finished)
+
+
 def leaderboard(
     results: Sequence[MemberResult], *, metric: str | None, baseline: str | None
 ) -> Leaderboard:

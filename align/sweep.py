@@ -237,5 +237,5 @@ def _say(result: MemberResult, *, done: int, total: int) -> None:
         said = f"failed: {result.failure}"
     else:
         numbers = [f"{n} {100 * value:.1f} %" for n, value in result.summary["metrics"].items()]
-        said = f"{', '.join(numbers)}, {result.summary['wall_seconds']:.1f} s"
+        said = ", ".join([*numbers, f"{result.summary['wall_seconds']:.1f} s"])
     print(f"{done} of {total}: {result.member.folder}: {said}", file=sys.stderr, flush=True)

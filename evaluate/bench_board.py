@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from ..data_manifests.cards import Card, Reference
 from .bench import Cell
-from .protocols import scored_tasks
+from .protocols import scored_tasks, segments_note
 from .report import RESULTS_FILE
 
 
@@ -88,6 +89,31 @@ class DatasetBoard:
     """Published numbers of metrics that no table has."""
     notes: tuple[str, ...]
     """Of the card: what a reader must know before comparing."""
+
+    @property
+    def assumptions(self) -> dict[str, str]:
+        """Of its normalised rows: label to what it takes for granted."""
+        return {
+            row["name"].removeprefix(f"{row['normalised']['row']} + "): row["normalised"][
+                "assumption"
+            ]
+            for results in self.results.values()
+            for row in results["rows"]
+            if row["normalised"] is not None
+        }
+
+    @property
+    def segment_notes(self) -> list[str]:
+        """What must be known of how segments were cut, each once."""
+        notes = [segments_note(results["segment_rule"]) for results in self.results.values()]
+        return list(dict.fromkeys(note for note in notes if note is not None))
+
+    def has_failed(self, backbone: str, row: str) -> bool:
+        """Whether the row as a whole, or a seed of it, has a reason."""
+        return any(
+            of == backbone and (name == row or re.fullmatch(rf"{re.escape(row)}-seed\d+", name))
+            for of, name in self.failures
+        )
 
     @property
     def reasons(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from .page_figures import bars, rank_histogram, recall_curves, timeline
 from .page_queries import disagreements, gallery
 from .page_template import write_page_of
 from .page_training import training_figures
-from .protocols import protocol_json
+from .protocols import protocol_json, segments_note
 from .queries import TaskQueries
 from .results import RowOutcome, metric_text
 from .scoring import embed
@@ -48,6 +48,7 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "cache": str(evaluation.cache),
         "split": features.split,
         "segments": features.segment_rule,
+        "segments_note": segments_note(features.segment_rule),
         "counts": evaluation.counts,
         "protocol": _protocol(evaluation),
         "config": evaluation.config,

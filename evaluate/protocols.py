@@ -133,6 +133,17 @@ def rule_lines(config: EvaluationConfig, tasks: Sequence[str]) -> Iterator[str]:
             yield f"questions: {group.name} is {', '.join(group.types)}"
 
 
+def segments_note(segment_rule: str | None) -> str | None:
+    """What must be known of numbers whose segments were cut with a look at the annotations."""
+    if segment_rule != "spans":
+        return None
+    return (
+        "Segments are the annotated spans of these clips (rule spans): a moment is chosen among "
+        "true ones. To compare with methods that do not know them, cut otherwise (mlalign-extract "
+        "resegment) and set segment_rule, as uniform:8, in training (data.segments) and here."
+    )
+
+
 def departures(config: EvaluationConfig, card: Card) -> Iterator[str]:
     """The settings that are other than the card's."""
     return _differences(settings_dict(config), card_settings(card), prefix="")

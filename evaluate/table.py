@@ -15,7 +15,7 @@ from .comparisons import Comparison
 from .config import EvaluationConfig
 from .evaluation import Evaluation
 from .normalised_rows import assumptions
-from .protocols import departures, reference_lines, rule_lines, scored_tasks
+from .protocols import departures, reference_lines, rule_lines, scored_tasks, segments_note
 from .ranks import SCORE_RESOLUTION
 from .results import Metric, RowOutcome
 from .significance import Interval
@@ -180,6 +180,8 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
         f"Percent (MdR: rank); {spread}below it the {100 * config.confidence:g} % bootstrap "
         f"interval over queries ({config.bootstrap_samples} resamples of whole clips)."
     )
+    if note := segments_note(evaluation.features.segment_rule):
+        yield note
     for label, assumption in assumptions(evaluation.rows).items():
         yield f"{label}: {assumption}. Not comparable with rows without it."
     weights = ", ".join(f"{row.name} {_weights(row)}" for row in evaluation.plain_rows)

@@ -24,7 +24,7 @@ from mlalign.data_manifests.cards import load_card
 from mlalign.data_manifests.errors import SettingsError
 from mlalign.data_manifests.settings import load_settings
 from mlalign.evaluate import bench, bench_checks, bench_commands
-from mlalign.evaluate.bench_board import main_tasks
+from mlalign.evaluate.bench_board import DatasetBoard, main_tasks
 from mlalign.evaluate.bench_commands import Outcome, failed_members, run_command
 from mlalign.evaluate.bench_plan import load_plan
 from mlalign.evaluate.bench_settings import set_words
@@ -280,6 +280,8 @@ def test_a_run_that_fails_leaves_the_other_rows_alone(place: Workplace) -> None:
     assert place.start(plan).exit_code == 1
     evaluated = next(call for call in place.calls() if call.startswith("mlalign-evaluate"))
     assert "baseline" not in evaluated, "the baseline has no run: the others have numbers"
+    overview = (place.out / "leaderboard.html").read_text().split("</table>")[0]
+    assert overview.count(">failed</a>") == 1, "a row whose only seed failed is no empty cell"
 
 
 def test_published_numbers_stand_beside_ours_under_their_metric(place: Workplace) -> None:
@@ -300,6 +302,23 @@ def test_published_numbers_stand_beside_ours_under_their_metric(place: Workplace
     assert 'class="method">Read<small>a paper</small></td><td>31.25</td>' in page
     assert 'class="method">Heard †<small>a talk</small></td><td>12.5</td>' in page
     assert "<li>Heard †: HL mAP 3" in page and "Toys are small." in page
+
+
+def test_the_assumptions_of_normalised_rows_are_those_of_the_results() -> None:
+    normalised = {"row": "a + b", "name": "qb_norm", "assumption": "a bank"}
+    rows = [{"name": "a + b", "normalised": None}]
+    rows.append({"name": "a + b + QB-Norm", "normalised": normalised})
+    board = DatasetBoard(
+        name="toys",
+        title="",
+        split="test",
+        tables=(),
+        results={"tiny": {"rows": rows}},
+        failures={},
+        elsewhere=(),
+        notes=(),
+    )
+    assert board.assumptions == {"QB-Norm": "a bank"}
 
 
 def test_the_page_asks_for_nothing_outside_the_benchmark(place: Workplace) -> None:

@@ -534,6 +534,7 @@ def test_the_table_fits_100_columns_and_says_what_matters(tmp_path: Path) -> Non
     ]
     assert "both vs global, paired on the same queries:" in lines
     assert "a is chosen by text_to_clip R@1 on split 'val'." in lines
+    assert "Segments are the annotated spans" in output
     assert "…" not in output
     assert lines[-1] == f"Report: {tmp_path / 'report.html'}"
 

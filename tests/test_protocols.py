@@ -32,7 +32,13 @@ from mlalign.evaluate.highlights import mean_in_bins
 from mlalign.evaluate.index_lists import IndexLists
 from mlalign.evaluate.metrics import average_precisions, discounted_gains
 from mlalign.evaluate.moments import moment_task, predict_moments
-from mlalign.evaluate.protocols import card_of_cache, card_settings, load_protocol, scored_tasks
+from mlalign.evaluate.protocols import (
+    card_of_cache,
+    card_settings,
+    load_protocol,
+    scored_tasks,
+    segments_note,
+)
 from mlalign.evaluate.ranks import ranks_of_correct
 from mlalign.evaluate.scoring import embed
 from mlalign.evaluate.significance import Bootstrap, Sample, mean_intervals
@@ -439,3 +445,8 @@ def test_a_cards_official_files_must_have_the_asked_split(tmp_path):
     assert all(name.startswith("test") for name in videos) and set(owners.values()) == set(videos)
     with pytest.raises(UserError, match="no queries of split 'dev'"):
         card_owners(load_card("msvd"), tmp_path / "files", "dev")
+
+
+def test_numbers_on_annotated_spans_say_so() -> None:
+    assert "annotated spans" in (segments_note("spans") or "")
+    assert segments_note("uniform:8") is None and segments_note(None) is None

@@ -390,6 +390,16 @@ def test_a_metric_that_not_every_run_has_is_refused():
         leaderboard([member("a", 0, 1.0)], metric="other", baseline=None)
 
 
+def test_a_sweep_without_a_validation_split_is_done_without_a_board(small_cache, tmp_path):
+    base = {**BASE, "data": {"train_split": "train", "validation_split": None}}
+    path = sweep_file(tmp_path, base=base, rows=[{"name": "a"}], seeds=[0])
+    done = sweep(small_cache, tmp_path / "runs", path)
+    assert done.exit_code == 0, done.output
+    assert "No leaderboard: without a validation split" in done.stdout
+    assert (tmp_path / "runs" / "a-seed0" / "run.json").exists()
+    assert not (tmp_path / "runs" / "leaderboard.csv").exists()
+
+
 def test_students_quantiles_are_those_of_the_tables():
     """Published two-sided 95 and 99 % points."""
     for degrees, five, one in ((1, 12.706, 63.657), (2, 4.303, 9.925), (4, 2.776, 4.604)):

@@ -21,8 +21,9 @@ from ..data_manifests.whole_files import write_whole
 from .comparisons import Comparison
 from .evaluation import Evaluation
 from .normalised_rows import assumptions
+from .protocols import segments_note
 from .queries import TaskQueries
-from .results import Metric, RowOutcome, ScoreSummary, metric_text
+from .results import SHARES, Metric, RowOutcome, ScoreSummary, metric_text
 
 CSV_FILE: Final = "table.csv"
 TEX_FILE: Final = "table.tex"
@@ -36,6 +37,7 @@ LOWER_IS_BETTER: Final = ("MdR", "MnR")
 _SPECIAL: Final = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
+    "`": r"\textasciigrave{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
@@ -137,7 +139,7 @@ def _tex_table(evaluation: Evaluation, task: TaskQueries) -> Iterator[str]:
     best = {name: _best(name, [found for _, found in plain]) for name in metrics}
     yield r"\begin{table}"
     yield r"\centering"
-    yield f"\\caption{{{_caption(evaluation, task, [row for row, _ in normalised])}}}"
+    yield f"\\caption{{{_caption(evaluation, task, [*plain, *normalised])}}}"
     yield f"\\begin{{tabular}}{{ll{'r' * len(metrics)}}}"
     yield r"\toprule"
     yield _line_of(["row", "score", *map(tex, metrics)])
@@ -153,15 +155,32 @@ def _tex_table(evaluation: Evaluation, task: TaskQueries) -> Iterator[str]:
     yield r"\end{table}"
 
 
-def _caption(evaluation: Evaluation, task: TaskQueries, normalised: Sequence[RowOutcome]) -> str:
+def _caption(
+    evaluation: Evaluation, task: TaskQueries, lines: Sequence[tuple[RowOutcome, ScoreSummary]]
+) -> str:
+    """What a reader of the table alone must know."""
     name, split = tex(task.name.replace("_", " ")), tex(evaluation.features.split)
     confidence = f"{100 * evaluation.config.confidence:g}"
-    notes = [f"{tex(label)}: {tex(text)}." for label, text in assumptions(normalised).items()]
+    metrics = {name: metric for _, found in lines for name, metric in found.metrics.items()}
+    kinds = ((LOWER_IS_BETTER, "rank"), (SHARES, "from 0 to 1"))
+    others = [
+        f"; {', '.join(there)}: {what}"
+        for names, what in kinds
+        if (there := [tex(metric) for metric in names if metric in metrics])
+    ]
+    has_seeds = any(
+        metric.seed_deviation is not None for _, found in lines for metric in found.metrics.values()
+    )
+    seeds = r"; means over seeds $\pm$ their standard deviation" if has_seeds else ""
+    note = segments_note(evaluation.features.segment_rule)
+    assumed = assumptions([row for row, _ in lines])
     return " ".join(
         [
-            f"{name}, split {split}, {len(task.query_ids)} queries.",
+            f"{name}, split {split}, {len(task.query_ids):,} queries.",
+            f"Percent{''.join(others)}{seeds}.",
             f"Below: {confidence}\\,\\% bootstrap intervals over queries.",
-            *notes,
+            *([] if note is None else [tex(note.split(". ")[0]) + "."]),
+            *(f"{tex(label)}: {tex(text)}." for label, text in assumed.items()),
         ]
     )
 

@@ -29,11 +29,12 @@ ODD = 'a_b & "50 %", c#1\n[x] $y$ \\z'
 def report(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tables")
     data = DataConfig(train_split="train", validation_split="val")
-    align(
-        small_cache, folder / "a_b & c", RunConfig(data=data, optimiser=OptimiserConfig(epochs=1))
-    )
+    for seed in (0, 1):
+        config = RunConfig(data=data, optimiser=OptimiserConfig(epochs=1), seed=seed)
+        align(small_cache, folder / f"a_b & c-seed{seed}", config)
     settings = ["split=train", "validation_split=null", "bootstrap_samples=50"]
-    arguments = [str(small_cache), "--run", str(folder / "a_b & c"), "-o", str(folder / "report")]
+    runs = [part for seed in (0, 1) for part in ("--run", str(folder / f"a_b & c-seed{seed}"))]
+    arguments = [str(small_cache), *runs, "-o", str(folder / "report")]
     options = [part for setting in settings for part in ("--set", setting)]
     options += ["--set", "normalisations=[dual_softmax]"]
     done = CliRunner().invoke(main, [*arguments, *options])
@@ -86,6 +87,9 @@ def test_every_table_has_as_many_cells_as_columns_and_rules_around_it(report: Pa
         assert ("one query" in table) == is_retrieval, "what the normalised rows take for granted"
         assert r"a\_b \& c" in body and "a_b" not in body
         assert table.count("{") == table.count("}")
+        assert "Segments are the annotated spans of these clips (rule spans)" in table
+        assert ("MdR, MnR: rank; MRR, nDCG@10: from 0 to 1;" in table) == is_retrieval
+        assert r"means over seeds $\pm$" in table
     for name in ("table", "tabular"):
         assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") == len(tables)
 
@@ -93,8 +97,8 @@ def test_every_table_has_as_many_cells_as_columns_and_rules_around_it(report: Pa
 def test_special_characters_are_escaped() -> None:
     escaped = tex(ODD)
     assert escaped == (r'a\_b \& "50 \%", c\#1 {[}x] \$y\$ \textbackslash{}z')
-    assert tex("a---b~^<>|{}*") == (
-        r"a-{}-{}-b\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}\textbar{}\{\}{*}"
+    assert tex("a---b`~^<>|{}*") == (
+        r"a-{}-{}-b\textasciigrave{}\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}\textbar{}\{\}{*}"
     )
     bare = re.sub(r"\\[&%$#_{}]|\\text[a-z]+\{\}|\{[\[*]\}|-\{\}", "", escaped)
     assert not set(bare) & set("&%$#_{}~^\\")
@@ -141,7 +145,7 @@ def evaluation(rows: list[tuple[str, dict[str, float], bool]]) -> Any:
         summaries=summaries,
         comparisons=[],
         config=SimpleNamespace(confidence=0.9),
-        features=SimpleNamespace(split="test_1"),
+        features=SimpleNamespace(split="test_1", segment_rule="uniform:4"),
     )
 
 
@@ -163,7 +167,7 @@ def test_the_best_of_a_column_is_bold_the_lowest_rank_and_all_that_print_the_sam
     assert r"b + QB-Norm & global & 60.0 & 1.0 \\" in lines, "another game: never the best"
     assert r" &  & {\scriptsize 38.0--40.0} & {\scriptsize 8.0--10.0} \\" in lines
     assert lines[lines.index(r"b + QB-Norm & global & 60.0 & 1.0 \\") - 1] == r"\midrule"
-    assert r"split test\_1, 1 queries. Below: 90\,\% bootstrap" in text
+    assert r"split test\_1, 1 queries. Percent; MdR: rank. Below: 90\,\% bootstrap" in text
 
 
 def test_odd_names_survive_the_csv() -> None:

@@ -17,7 +17,7 @@ from .page_figures import bars, rank_histogram, recall_curves, timeline
 from .page_queries import disagreements, gallery
 from .page_template import write_page_of
 from .page_training import training_figures
-from .protocols import protocol_json, segments_note
+from .protocols import protocol_json, scored_tasks, segments_note
 from .queries import TaskQueries
 from .results import RowOutcome, metric_text
 from .scoring import embed
@@ -55,7 +55,7 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "rows": [row.name for row in evaluation.rows],
         "best": best.name,
         "first_run": f"; the first of {len(best.runs)} runs" if len(best.runs) > 1 else "",
-        "tables": [_table(evaluation, task) for task in evaluation.tasks],
+        "tables": [_table(evaluation, task) for task in tasks_in_order(evaluation)],
         "families": _families(evaluation),
         "number": metric_text,
         "bounds": lambda metric, interval: (
@@ -100,6 +100,7 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
             ),
         }
     content["parts"] = {
+        "protocol": content["protocol"] is not None,
         "numbers": True,
         "figures": True,
         "compare": content["differences"] is not None,
@@ -125,11 +126,18 @@ def _published(references: Sequence[Reference]) -> dict[str, Any] | None:
     return {"metrics": metrics, "references": references} if references else None
 
 
+def tasks_in_order(evaluation: Evaluation) -> list[TaskQueries]:
+    """The tasks, first those that the card is about."""
+    card = evaluation.config.card
+    names = () if card is None else scored_tasks(load_card(card))
+    return sorted(evaluation.tasks, key=lambda task: task.name not in names)
+
+
 def best_row(evaluation: Evaluation) -> RowOutcome:
     """The row with the highest main metric of the first task, by its last score (fused)."""
+    task = tasks_in_order(evaluation)[0]
 
     def value(row: RowOutcome) -> float:
-        task = evaluation.tasks[0]
         found = [
             summary.metrics[task.main_metric].interval.value
             for summary in evaluation.summaries[row.name]
@@ -194,8 +202,8 @@ def _families(evaluation: Evaluation) -> dict[str, list[Comparison]]:
     plain = {row.name for row in evaluation.plain_rows}
     tested = [item for item in evaluation.comparisons if item.p_holm is not None]
     return {
-        f"Against {evaluation.config.baseline}": [item for item in tested if item.row in plain],
-        "What normalising does": [item for item in tested if item.row not in plain],
+        f"Rows less {evaluation.config.baseline}": [item for item in tested if item.row in plain],
+        "Normalised rows less their own": [item for item in tested if item.row not in plain],
     }
 
 

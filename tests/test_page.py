@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,6 +20,7 @@ from mlalign.align.trainer import align
 from mlalign.evaluate import page_training
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.fused_weight import FusedWeight
+from mlalign.evaluate.page import tasks_in_order
 from mlalign.evaluate.page_compare import SHOWN_QUERIES
 from mlalign.evaluate.page_figures import (
     Curve,
@@ -90,8 +93,8 @@ def test_tests_of_normalised_rows_are_folded_and_columns_that_nothing_fills_left
     page: str,
 ) -> None:
     against, normalising = re.findall(r"<details.*?</details>", page, flags=re.DOTALL)
-    assert against.startswith("<details open>") and "Against zero-shot" in against
-    assert normalising.startswith("<details>") and "What normalising does" in normalising
+    assert against.startswith("<details open>") and "Rows less zero-shot" in against
+    assert normalising.startswith("<details>") and "Normalised rows less their own" in normalising
     assert "McNemar" not in against, "means over seeds have none"
     assert "McNemar" in normalising and "<th>gained, lost</th>" in normalising
 
@@ -100,6 +103,20 @@ def test_normalised_rows_stand_below_a_rule(page: str) -> None:
     table = page[page.index("<h3>text to clip</h3>") :]
     plain, normalised = table[: table.index("</table>")].split("</tbody><tbody>")
     assert "+ dual softmax" not in plain and normalised.count("+ dual softmax") == 6
+
+
+def test_the_tasks_of_the_card_come_first() -> None:
+    tasks = [
+        SimpleNamespace(name=name)
+        for name in ("text_to_clip", "clip_to_text", "moments", "answers")
+    ]
+
+    def names(card: str | None) -> list[str]:
+        evaluation: Any = SimpleNamespace(config=SimpleNamespace(card=card), tasks=tasks)
+        return [task.name for task in tasks_in_order(evaluation)]
+
+    assert names(None) == ["text_to_clip", "clip_to_text", "moments", "answers"]
+    assert names("charades-sta") == ["moments", "text_to_clip", "clip_to_text", "answers"]
 
 
 def test_figures_are_well_formed_and_take_the_pages_colour() -> None:

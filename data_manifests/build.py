@@ -15,7 +15,7 @@ from .importers.ledger import Counted, Ledger
 from .importers.official_files import OfficialFiles
 from .importers.registry import find_importer
 from .reader import write_manifest
-from .schema import Manifest, SplitCounts
+from .schema import SPANS, Manifest, SplitCounts
 from .video_matching import default_path, match_videos
 from .whole_files import write_whole
 
@@ -134,6 +134,7 @@ def build_dataset(
         texts=texts,
         questions=questions,
         official={split: _official(card.splits[split], own) for split, own in counts.items()},
+        segments=() if card.moments is None else (card.moments.segments, SPANS),
     )
     write_manifest(manifest, out)
     found = [splits[clip_id] for clip_id in paths]

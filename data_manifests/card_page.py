@@ -123,6 +123,7 @@ def _moments(protocol: MomentProtocol) -> Iterator[str]:
         yield f"of predictions that overlap by more than {protocol.nms_iou:g} the best one stays"
     if protocol.max_predictions is not None:
         yield f"the best {protocol.max_predictions} predictions of a query count"
+    yield f"clips are cut by {protocol.segments}, and not by the moments themselves"
 
 
 def _questions(protocol: QuestionProtocol) -> Iterator[str]:

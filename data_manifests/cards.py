@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from .errors import SettingsError
+from .schema import SPANS
 from .settings import load_settings
 
 CARDS: Final = Path(__file__).parent / "datasets"
@@ -141,6 +142,16 @@ class MomentProtocol:
     """Whether mAP over the windows of a query is a metric, by their length, too (QVHighlights)."""
     chunks: Chunks | None = None
     """The candidates, where they are chunks; null: spans of segments."""
+    segments: str = "uniform:16"
+    """The rule that cuts clips where an extraction is told none. Moments begin and end where
+    segments do, so the rule must not know the true ones."""
+
+    def __post_init__(self) -> None:
+        if self.segments == SPANS:
+            raise ValueError(
+                f"segments is {SPANS}, the true moments themselves: choose a rule that does not "
+                f"know them, such as uniform:16"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -48,6 +48,8 @@ class DatasetCard:
     """A few words for the reader."""
     official: Mapping[str, SplitCounts] = field(default_factory=dict)
     """Of a benchmark, by split: what its official files have, videos or not."""
+    segments: tuple[str, ...] = ()
+    """Rules that cut its clips where an extraction is told none, such as [uniform:16, spans]."""
 
 
 def read_manifest(
@@ -124,7 +126,12 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     for name, table in tables.items():
         write_whole(folder / f"{name}.parquet", partial(_write_table, table))
     root = Path(os.path.relpath(manifest.videos_root.resolve(), folder.resolve()))
-    card = DatasetCard(name=manifest.name, videos_root=root, official=manifest.official)
+    card = DatasetCard(
+        name=manifest.name,
+        videos_root=root,
+        official=manifest.official,
+        segments=manifest.segments,
+    )
     save_settings(card, folder / CARD)
 
 
@@ -228,6 +235,7 @@ def _read_folder(folder: Path, *, videos_root: Path | None) -> Manifest:
         name=card.name or folder.resolve().name,
         videos_root=root if videos_root is None else videos_root,
         official=card.official,
+        segments=card.segments,
     )
 
 
@@ -261,6 +269,7 @@ def _checked(
     name: str,
     videos_root: Path,
     official: Mapping[str, SplitCounts] = MappingProxyType({}),
+    segments: tuple[str, ...] = (),
 ) -> Manifest:
     tables = check_rows(*rows, faults=faults)
     faults.raise_if_any(source)
@@ -275,4 +284,5 @@ def _checked(
         texts=texts,
         questions=questions,
         official=official,
+        segments=segments,
     )

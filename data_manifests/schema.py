@@ -14,6 +14,8 @@ from .file_names import video_file
 TEXT_KINDS = ("caption", "query", "paragraph", "subtitle")
 QUESTION_KINDS = ("multiple_choice", "open_ended")
 
+SPANS = "spans"
+"""Name of the segment rule that cuts clips by the spans of their texts."""
 WHOLE_DATASET = "all"
 """Split of every clip of a dataset that has no splits."""
 
@@ -92,6 +94,8 @@ class Manifest:
     official: Mapping[str, SplitCounts] = field(default_factory=dict)
     """Of a benchmark, by split: the sizes that its card gives, else those of the files that it was
     built of; videos or not."""
+    segments: tuple[str, ...] = ()
+    """Rules that cut its clips where an extraction is told none; none: the extraction's own."""
 
     def __post_init__(self) -> None:
         for name, schema in TABLES.items():

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from ..data_manifests.cards import Card
 from ..data_manifests.errors import UserError
+from ..data_manifests.schema import SPANS
 from ..extract.store import SplitFeatures
 from .protocols import scored_tasks
 
@@ -24,6 +25,19 @@ def check_tasks(card: Card, tasks: Sequence[str], features: SplitFeatures) -> No
         f"the card {card.name} asks for {asked}, and split {features.split!r} has nothing of that "
         f"with known answers: choose a split with --set split=NAME,{open_ended} score by no card "
         f"with --set card=null, or write predictions with mlalign-evaluate predict"
+    )
+
+
+def check_segments(card: Card, features: SplitFeatures) -> None:
+    """Raise UserError where the moments that the card asks about are the segments themselves."""
+    if card.moments is None or features.segment_rule != SPANS:
+        return
+    rule = card.moments.segments
+    raise UserError(
+        f"the card {card.name} asks for moments, and the segments by the rule {SPANS} are the true "
+        f"ones, among which no method may choose: cut others with mlalign-extract resegment CACHE "
+        f"--segments {rule} --segments {SPANS}, train on them (the first rule, or "
+        f"--set data.segments={rule}) and evaluate again; or score by no card with --set card=null"
     )
 
 

@@ -118,7 +118,8 @@ class EvaluationConfig:
     validation_split: str | None = "val"
     """Used for one thing: choosing the weight of the fused score. Never the evaluated split."""
     segment_rule: str | None = None
-    """Which of the cache's segment rules; null: its first."""
+    """Which of the cache's segment rules; null: the one that the runs were trained on, without runs
+    the cache's first."""
     directions: tuple[Direction, ...] = ("text_to_clip", "clip_to_text")
     """Which way to search."""
     segment_score: SegmentScoreConfig = field(default_factory=SegmentScoreConfig)

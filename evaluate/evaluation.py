@@ -12,7 +12,7 @@ from ..align.checkpoint import Run, load_run
 from ..data_manifests.cards import load_card
 from ..data_manifests.errors import UserError
 from ..extract.store import FeatureStore, SplitFeatures
-from .card_fit import check_tasks, vocabulary_counts
+from .card_fit import check_segments, check_tasks, vocabulary_counts
 from .clip_places import ClipPlaces, clip_places
 from .comparisons import Comparison, compare_rows
 from .config import EvaluationConfig
@@ -26,7 +26,7 @@ from .rows import ZERO_SHOT, check_baseline, check_cache_keys, table_rows
 from .scoring import Encoder, embed
 from .significance import Bootstrap
 from .split_tasks import Tasks, count_items, find_tasks, score_tasks
-from .splits import read_split, read_validation
+from .splits import read_split, read_validation, with_segment_rule
 from .token_scores import scores_tokens
 
 
@@ -76,6 +76,7 @@ def evaluate(
     store = FeatureStore.open(cache)
     runs = [load_run(path) for path in run_paths]
     check_cache_keys(runs, store)
+    config = with_segment_rule(config, runs)
     has_zero_shot = store.dim == store.text_dim
     if not has_zero_shot:
         config = _without_zero_shot(store, runs, config)
@@ -87,6 +88,7 @@ def evaluate(
     card = None if config.card is None else load_card(config.card)
     if card is not None:
         check_tasks(card, [task.name for task in tasks.queries], features)
+        check_segments(card, features)
     validation = read_validation(store, config)
     bank = read_bank(store, tasks.retrieval, config)
 

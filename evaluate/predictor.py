@@ -10,11 +10,12 @@ from ..align.model import AlignmentModel
 from ..data_manifests.cards import Card
 from ..data_manifests.errors import UserError
 from ..extract.store import FeatureStore, SplitFeatures
+from .card_fit import check_segments
 from .config import EvaluationConfig
 from .fused_weight import choose_fused_weight
 from .rows import check_cache_keys
 from .scoring import Embeddings, embed
-from .splits import read_split, read_validation
+from .splits import read_split, read_validation, with_segment_rule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +48,10 @@ def load_predictor(
             f"{cache} has video and text features of two widths, which only heads compare: give a "
             f"run with --run"
         )
+    config = with_segment_rule(config, runs)
     encoder = runs[0].model if runs else None
     features = read_split(store, config)
+    check_segments(card, features)
     validation = read_validation(store, config)
     return Predictor(
         card=card,

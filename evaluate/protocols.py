@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data_manifests.cards import Card, card_names, load_card
+from ..data_manifests.schema import SPANS
 from ..data_manifests.settings import given_settings, load_settings, settings_dict
 from .config import EvaluationConfig
 
@@ -135,7 +136,7 @@ def rule_lines(config: EvaluationConfig, tasks: Sequence[str]) -> Iterator[str]:
 
 def segments_note(segment_rule: str | None) -> str | None:
     """What must be known of numbers whose segments were cut with a look at the annotations."""
-    if segment_rule != "spans":
+    if segment_rule != SPANS:
         return None
     return (
         "Segments are the annotated spans of these clips (rule spans): a moment is chosen among "

@@ -21,6 +21,7 @@ from .fused_weight import FusedWeight, choose_fused_weight
 from .kept_indexes import keep_index
 from .rows import check_cache_keys
 from .scoring import clip_vectors, embed
+from .splits import with_segment_rule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +72,7 @@ class Library:
         store = FeatureStore.open(cache)
         run = None if run_path is None else load_run(run_path)
         check_cache_keys([] if run is None else [run], store)
-        rule = config.segment_rule or (None if run is None else run.segment_rule)
+        rule = with_segment_rule(config, [] if run is None else [run]).segment_rule
         features = store.split(config.split, segments=rule)
         model = None if run is None else run.model
         clips = clip_vectors(features, embed(features, model))

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..align.checkpoint import Run
 from ..data_manifests.errors import UserError
 from ..extract.store import FeatureStore, SplitFeatures
 from .config import EvaluationConfig
+
+
+def with_segment_rule(config: EvaluationConfig, runs: Sequence[Run]) -> EvaluationConfig:
+    """The settings with the segments that the runs were trained on, where they name none.
+
+    Raises UserError for runs that were trained on several.
+    """
+    rules = sorted({run.segment_rule for run in runs})
+    if config.segment_rule is not None or not rules:
+        return config
+    if len(rules) > 1:
+        raise UserError(
+            f"the runs were trained on segments of several rules ({', '.join(rules)}): evaluate "
+            f"those of a rule together, or all on one with --set segment_rule={rules[0]}"
+        )
+    return replace(config, segment_rule=rules[0])
 
 
 def read_split(

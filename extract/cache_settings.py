@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from ..data_manifests.schema import Manifest
+from ..data_manifests.errors import ManifestError
+from ..data_manifests.reader import CARD
+from ..data_manifests.schema import SPANS, Manifest
 from .config import ExtractConfig
 from .engine import EngineFacts
-from .segments import SHOTS
+from .segments import SHOTS, parse_rule
 from .sources import file_sha256
 
 LAYOUT: Final = ("keep_frames", "keep_tokens", "shots")
@@ -32,14 +34,26 @@ def adopted(config: ExtractConfig, content: dict[str, Any]) -> ExtractConfig:
 
 
 def resolved(config: ExtractConfig, manifest: Manifest) -> ExtractConfig:
-    """What the user left open, for a new cache: the rules are the spans of the manifest's texts,
-    where it has any, then uniform:4."""
-    segments = config.segments
-    if not segments:
-        has_spans = pc.any(pc.is_valid(manifest.texts["start_seconds"])).as_py()
-        segments = ("spans", "uniform:4") if has_spans else ("uniform:4",)
+    """What the user left open, for a new cache."""
+    segments = config.segments or default_segments(manifest)
     shots = SHOTS in segments if config.shots is None else config.shots
     return replace(config, segments=segments, shots=shots, keep_tokens=bool(config.keep_tokens))
+
+
+def default_segments(manifest: Manifest) -> tuple[str, ...]:
+    """The rules of the manifest, else the spans of its texts, where it has any, then uniform:4.
+
+    Raises ManifestError where the manifest names a rule that there is not.
+    """
+    for rule in manifest.segments:
+        try:
+            parse_rule(rule)
+        except ValueError as error:
+            raise ManifestError(f"{CARD} of the dataset {manifest.name}: {error}") from error
+    if manifest.segments:
+        return tuple(dict.fromkeys(manifest.segments))
+    has_spans = pc.any(pc.is_valid(manifest.texts["start_seconds"])).as_py()
+    return (SPANS, "uniform:4") if has_spans else ("uniform:4",)
 
 
 def known_settings(config: ExtractConfig) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow.compute as pc
 from tqdm import tqdm
 
 from ..data_manifests.schema import Manifest
+from .cache_settings import default_segments
 from .clip_shard import Clip, ClipShard
 from .contract import DiskError, digest, feature_width, read_settings, settings_path
 from .feature_names import ClipKey, clip_keys, question_keys, text_keys
@@ -223,8 +223,7 @@ class _Run:
             self.widths = {name: made[name] for name in ("width", "text_width") if name in made}
         else:
             check_new(self.cache)
-            has_spans = pc.any(pc.is_valid(self.manifest.texts["start_seconds"])).as_py()
-            rules = rules or (("spans", "uniform:4") if has_spans else ("uniform:4",))
+            rules = rules or default_segments(self.manifest)
             places = [place.key for place in self.clip_keys.values()]
             asked = [key for keys in self.question_keys.values() for key in keys if key is not None]
             texts = list(self.text_keys.values())

@@ -13,7 +13,7 @@ from mlalign.data_manifests.card_page import (
     card_table,
     training_settings,
 )
-from mlalign.data_manifests.cards import card_names, load_card
+from mlalign.data_manifests.cards import CARDS, card_names, load_card
 from mlalign.data_manifests.cli import main
 from mlalign.data_manifests.errors import SettingsError
 from mlalign.data_manifests.settings import load_settings
@@ -51,6 +51,14 @@ def test_a_page_evaluates_by_the_card_as_it_was_asked_for(tmp_path):
 def test_an_unknown_card_is_answered_with_those_there_are():
     with pytest.raises(SettingsError, match="no card is called 'msrvt'; there are: .*msrvtt-full"):
         load_card("msrvt")
+
+
+def test_moments_are_no_rule_that_cuts_for_moments(tmp_path):
+    text = (CARDS / "charades-sta.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(text.replace("segments: uniform:16", "segments: spans"))
+    with pytest.raises(SettingsError, match="segments is spans, the true moments themselves"):
+        load_card(str(tmp_path / "mine.yaml"))
+    assert "clips are cut by uniform:16" in "\n".join(card_page(load_card("charades-sta")))
 
 
 def test_everything_wrong_with_a_card_is_said_at_once(tmp_path):

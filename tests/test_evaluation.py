@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from mlalign.evaluate.retrieval import retrieval_tasks, sentences_of
 from mlalign.evaluate.rows import table_rows
 from mlalign.evaluate.scoring import embed, pool_segments
 from mlalign.evaluate.split_tasks import count_items, find_tasks, score_tasks
+from mlalign.evaluate.splits import with_segment_rule
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 
 KEY = "0123456789abcdef"
@@ -423,6 +425,17 @@ def command(*arguments: str) -> Result:
 
 
 FOUR_RUNS = [f"--run=runs/{name}-seed{seed}" for name in ("global", "both") for seed in (0, 1)]
+
+
+def test_segments_are_those_that_the_runs_were_trained_on() -> None:
+    one, other = (SimpleNamespace(segment_rule=rule) for rule in ("uniform:8", "spans"))
+    config = EvaluationConfig()
+    assert with_segment_rule(config, []).segment_rule is None
+    assert with_segment_rule(config, [one, one]).segment_rule == "uniform:8"
+    with pytest.raises(UserError, match=r"segments of several rules \(spans, uniform:8\)"):
+        with_segment_rule(config, [one, other])
+    given = EvaluationConfig(segment_rule="uniform:4")
+    assert with_segment_rule(given, [one, other]) is given
 
 
 @pytest.mark.usefixtures("runs")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import ffmpeg
 import numpy as np
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from mlalign.data_manifests.ffmpeg_program import ffmpeg_program
+from mlalign.data_manifests.reader import read_manifest, write_manifest
 from mlalign.extract.cli import main
 from mlalign.extract.store import FeatureStore
 
@@ -211,6 +213,25 @@ def test_a_missing_video_of_a_list_is_one_failed_clip(videos, tmp_path):
     assert done.exit_code == 1
     (reason,) = json.loads(done.stdout)["failures"].values()
     assert reason == "the file does not exist"
+
+
+def test_a_manifest_s_own_rules_cut_where_nothing_else_is_said(videos, tmp_path):
+    table = tmp_path / "captions.csv"
+    table.write_text("video_path,text,start_seconds,end_seconds\ncard.mp4,counts,0,2\n")
+    manifest = replace(read_manifest(table, videos_root=videos), segments=("fixed:3", "spans"))
+    write_manifest(manifest, tmp_path / "manifest")
+    tiny = ("--backbone", "tiny")
+    for out, more, rules in (
+        ("own", (), ("fixed:3", "spans")),
+        ("asked", ("--segments", "uniform:2"), ("uniform:2",)),
+    ):
+        done = run("--manifest", tmp_path / "manifest", "-o", tmp_path / out, *tiny, *more)
+        assert done.exit_code == 0, done.output
+        assert FeatureStore.open(tmp_path / out).segment_rules == rules
+    write_manifest(replace(manifest, segments=("fixed",)), tmp_path / "manifest")
+    done = run("--manifest", tmp_path / "manifest", "-o", tmp_path / "wrong", *tiny)
+    assert done.exit_code == 2
+    assert "dataset.yaml of the dataset captions: unknown segments 'fixed'" in done.stderr
 
 
 def test_texts_with_spans_make_segments_and_features(videos, tmp_path):

@@ -577,6 +577,7 @@ def test_a_cache_extracted_by_a_card_is_scored_and_predicted_by_it(
     import pyarrow.parquet as pq
 
     from mlalign.data_manifests.cli import main as manifest
+    from mlalign.extract.store import FeatureStore
 
     texts = pq.read_table(small_scenes / "texts.parquet").to_pylist()
     records = [
@@ -592,9 +593,12 @@ def test_a_cache_extracted_by_a_card_is_scored_and_predicted_by_it(
     done = CliRunner().invoke(manifest, [*given, "-o", "manifest", "--partial"])
     assert done.exit_code == 0, done.output
     fast = ["--backbone", "tiny", "--workers", "1", "--set", "fps=2"]
-    cut = ["--set", 'segments=["uniform:4"]']
-    done = mlalign_extract("--manifest", "manifest", "-o", "cache", *fast, *cut)
+    done = mlalign_extract("--manifest", "manifest", "-o", "cache", *fast)
     assert done.exit_code == 0, done.output
+    assert FeatureStore.open(Path("cache")).segment_rules == ("fixed:1.5", "spans")
+    for command in (["predict", "cache", "-o", "out"], ["cache", "-o", "report"]):
+        done = CliRunner().invoke(main, [*command, "--set", "segment_rule=spans"])
+        assert done.exit_code == 2 and "the segments by the rule spans are the true" in done.stderr
     content = json.loads(invoke("cache", "-o", "report", "--json"))
     (path,) = invoke("predict", "cache", "-o", "out").splitlines()
     assert path == "out/tvr_val.json"

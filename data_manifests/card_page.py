@@ -14,7 +14,10 @@ CAPTIONS: Final = {
     "captions": "the best own caption, among all captions",
     "clips": "clips by their best caption",
 }
-MEDIANS: Final = {"mean": "the mean of the middle two", "lower": "the lower of the middle two"}
+MEDIANS: Final = {
+    "mean": "the mean of the middle two",
+    "lower": "the lower of the middle two, of clip to text their mean",
+}
 TIES: Final = {
     "against": "all equal scores rank before the right one",
     "mean": "equal scores share their mean rank",

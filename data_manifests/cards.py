@@ -94,7 +94,8 @@ class RetrievalProtocol:
     several_captions: Literal["captions", "clips"] = "captions"
     """clip_to_text: the best own caption among all captions, or clips ranked by their best one."""
     median: Literal["mean", "lower"] = "mean"
-    """Of an even number of ranks: the mean of the middle two, or the lower one."""
+    """Of an even number of ranks: the mean of the middle two, or the lower one, but of clip_to_text
+    the mean (CLIP4Clip)."""
     ties: Literal["against", "mean", "first"] = "against"
     """Where equal scores rank: all before the right one, at their mean, or in the given order."""
 

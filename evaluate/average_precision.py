@@ -11,11 +11,15 @@ def interpolated_area(hits: np.ndarray, num_right: int) -> float:
     """Area under the interpolated precision-recall curve (PASCAL VOC 2011).
 
     hits: (n,) bool, best first.   num_right: right answers that there are, at least 1.
-    Each found one adds 1 / num_right times the best precision at its recall or a higher one.
+    Each found one adds 1 / num_right times the best precision at its recall or a higher one; summed
+    by steps of recall, the last one to 1, as the official scorers do to the last bit.
     """
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    found = np.cumsum(hits)
+    recall = np.concatenate([[0.0], found / num_right, [1.0]])
+    precision = np.append(found / np.arange(1, len(hits) + 1), 0.0)
     best_after = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(best_after[hits].sum() / num_right)
+    steps = np.diff(recall)
+    return float((steps * best_after)[steps != 0].sum())
 
 
 def window_precisions(
@@ -55,7 +59,8 @@ def highlight_precision(is_right: np.ndarray, scores: np.ndarray) -> float:
     last_of_step = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
     found = np.cumsum(is_right[order])[last_of_step]
     best_after = np.maximum.accumulate((found / (last_of_step + 1))[::-1])[::-1]
-    return float(best_after[np.diff(found, prepend=0) > 0].mean())
+    # From the last step on, as the official scorer sums up; the copy keeps numpy from turning back.
+    return float(best_after[np.diff(found, prepend=0) > 0][::-1].copy().mean())
 
 
 def box_precision(
@@ -65,7 +70,8 @@ def box_precision(
 
     predicted: picture -> (n, 5) left, top, right, bottom, score.   truth: picture -> (m, 4).
     Pixels are whole: widths count both ends, and right and bottom are moved out by one. A box
-    belongs to the truth with the largest IoU; a second box of the same truth is wrong.
+    belongs to the truth with the largest IoU; a second box of the same truth is wrong. Equal scores
+    are in the reverse of the pictures' order.
     """
     scores, hits = [], []
     for picture, boxes in predicted.items():
@@ -85,9 +91,12 @@ def box_precision(
 
 
 def _box_overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(m,) IoU of a box (4,) with others (m, 4), in float32 as the official scorer's."""
     # One for VOC's moved corner, one for the whole pixel: the official scorer adds both.
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:4], others[:, 2:]) + 2
-    inner = np.clip(high - low, 0, None).prod(axis=1)
-    sizes = (others[:, 2:] - others[:, :2] + 2).prod(axis=1)
-    union = sizes + (box[2:4] - box[:2] + 2).prod() - inner
+    moved = np.array([0, 0, 1, 1], dtype=np.float32)
+    box, others = box.astype(np.float32) + moved, others.astype(np.float32) + moved
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    inner = np.clip(high - low + 1, 0, None).prod(axis=1)
+    sizes = (others[:, 2:] - others[:, :2] + 1).prod(axis=1)
+    union = (box[2:] - box[:2] + 1).prod() + sizes - inner
     return np.asarray(inner / union)

@@ -179,7 +179,8 @@ def compare(first: Path, second: Path, rows: tuple[tuple[str, str], ...], as_jso
 @click.option(
     "--lower-median/--mean-median",
     default=None,
-    help="Retrieval: the lower of the middle two ranks, or their mean [default: the card's].",
+    help="Retrieval: of text to video the lower of the middle two ranks, or their mean [default: "
+    "the card's].",
 )
 @click.option(
     "--vocabulary",

@@ -151,7 +151,8 @@ class EvaluationConfig:
     several_captions: CaptionRule = "captions"
     """clip_to_text: the best own caption among all captions, or clips ranked by their best one."""
     median: Literal["mean", "lower"] = "mean"
-    """Of an even number of ranks: the mean of the middle two, or the lower one."""
+    """Of an even number of ranks: the mean of the middle two, or the lower one, but of clip_to_text
+    the mean (CLIP4Clip)."""
     ties: TiePolicy = "against"
     """Where equal scores rank: all before the right one, at their mean, or in the given order."""
     bootstrap_samples: int = 2000

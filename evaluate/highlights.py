@@ -75,7 +75,8 @@ def score_highlights(
             for found, rated in zip(predicted, task.ratings, strict=True)
         ]
         name = "" if level == MAIN_LEVEL else f" {level}"
-        precisions, hits = np.array(pairs, dtype=np.float64).T
+        precisions = np.array([by_annotator.mean() for by_annotator, _ in pairs])
+        hits = np.array([is_hit for _, is_hit in pairs], dtype=np.float64)
         values |= {f"{MAIN}{name}": 100.0 * precisions, f"HIT@1{name}": 100.0 * hits}
     return {"segment": Scored(ranks=ranks_of_hits(values["HIT@1"] > 0), values=values)}
 

@@ -61,8 +61,9 @@ def video_to_text_ranks(
 
     scores_TV: (texts, videos).   video_of_T: (texts,) index of each text's video; each has one.
     clips: a video's captions count by their best score, and videos are ranked (CLIP4Clip, X-Pool).
-    captions: the best own caption's rank among all captions; the other own captions above or level
-    with it do not count (CE, frozen-in-time, LAVIS).
+    captions: the best own caption's rank among all captions; the other own captions level with it
+    do not count (LAVIS), but with the policy `mean`, where they are ties like others (CE,
+    frozen-in-time).
     """
     num_videos = scores_TV.shape[1]
     order = np.argsort(video_of_T, kind="stable")
@@ -77,6 +78,7 @@ def video_to_text_ranks(
         first = int(np.flatnonzero(own_T & (scores_TV[:, video] == best))[0])
         wrong[first] = best
         found = item_ranks(wrong[None], np.array([first]), ties=ties, resolution=resolution)
-        ranks_V[video] = found.ranks[0]
+        level = np.count_nonzero(scores_TV[own_T, video] >= best - resolution)
+        ranks_V[video] = found.ranks[0] + ((level - 1) / 2 if ties == "mean" else 0)
         num_tied += found.num_tied
     return MatrixRanks(ranks=ranks_V, num_tied=num_tied)

@@ -11,9 +11,10 @@ import numpy as np
 def recall_at(ranks: np.ndarray, k: int) -> np.ndarray:
     """R@K in percent is the mean of these: 100 where a right item is among the first K, else 0.
 
-    ranks: any shape, int, 0 is first.   Returns float64 of that shape.
+    ranks: any shape, 0 is first; halves where ties rank at their mean, of which 0.5 is not first,
+    while 4.5 is among the first five (CE).   Returns float64 of that shape.
     """
-    return np.where(ranks < k, 100.0, 0.0)
+    return np.where(ranks <= 0 if k == 1 else ranks < k, 100.0, 0.0)
 
 
 def reciprocal_rank(ranks: np.ndarray) -> np.ndarray:

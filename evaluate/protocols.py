@@ -123,7 +123,10 @@ def rule_lines(config: EvaluationConfig, tasks: Sequence[str]) -> Iterator[str]:
         }
         yield f"clip to text: {several[config.several_captions]}"
     if {"text_to_clip", "clip_to_text", "sentence_to_clip"} & set(tasks):
-        middle = {"mean": "the mean of the middle two", "lower": "the lower of the middle two"}
+        middle = {
+            "mean": "the mean of the middle two",
+            "lower": "the lower of the middle two; of clip to text their mean",
+        }
         yield f"median rank: {middle[config.median]}"
     if "moments" in tasks:
         yield from _moment_rules(config)

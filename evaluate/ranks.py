@@ -49,7 +49,8 @@ def ranks_of_correct(
     """How many wrong items score at least as high as the best right item of each query.
 
     scores_QI: (queries, items), higher is closer.   correct: each query's right items; where there
-    are several, the rank is the best one's, and the others neither help nor harm it.
+    are several, the rank is the best one's, and the others neither help nor harm it, but for those
+    level with it under `mean`.
     ties: whether equal items rank before the right one, at their mean, or in the items' order.
     """
     rows = np.repeat(np.arange(len(correct)), correct.counts)
@@ -67,7 +68,15 @@ def ranks_of_correct(
     ranks, above = num_at_least(scores_QI, thresholds_2Q) - right_2Q
     several = int(correct.counts.max()) > 1
     return Ranks(
-        ranks=_by_policy(scores_QI, correct, above, ranks, ties=ties, resolution=resolution_32),
+        ranks=_by_policy(
+            scores_QI,
+            correct,
+            above,
+            ranks,
+            own_level_Q=right_2Q[0] - right_2Q[1],
+            ties=ties,
+            resolution=resolution_32,
+        ),
         tied=above < ranks,
         places=_places(scores_QI, correct, ties=ties, resolution=resolution_32)
         if several
@@ -130,15 +139,18 @@ def _by_policy(
     above_Q: np.ndarray,
     at_least_Q: np.ndarray,
     *,
+    own_level_Q: np.ndarray,
     ties: TiePolicy,
     resolution: np.floating[Any],
 ) -> np.ndarray:
-    """(Q,) ranks, from how many wrong items are above the best right one, and above or level."""
+    """(Q,) ranks, from how many wrong items are above the best right one, and above or level, and
+    how many right ones are level, itself among them."""
     match ties:
         case "against":
             return at_least_Q
         case "mean":
-            return np.asarray((above_Q + at_least_Q) / 2.0)
+            # The other right items that are level count as ties here, as in CE.
+            return np.asarray((above_Q + at_least_Q + own_level_Q - 1) / 2.0)
         case "first":
             ranks: np.ndarray = above_Q.copy()
             for query in np.flatnonzero(above_Q < at_least_Q):

@@ -45,9 +45,15 @@ def score_next_qa(predictions: Path, annotations: Path) -> dict[str, float]:
         predictions, answers, key="video_qid", fields=fields, num_options=NUM_OPTIONS["next_qa"]
     )
     types = {name: next_qa_type(row["type"]) for name, row in rows.items()}
-    scores = {kind: _mean(right[n] for n in rows if types[n] == kind) for kind in NEXT_QA_TYPES}
-    scores |= {group: _mean(right[n] for n in rows if types[n][0] == group) for group in "CTD"}
-    return _percents(scores | {"Acc": _mean(right.values())})
+    groups = {kind: [right[n] for n in rows if types[n] == kind] for kind in NEXT_QA_TYPES}
+    groups |= {group: [right[n] for n in rows if types[n][0] == group] for group in "CTD"}
+    groups["Acc"] = list(right.values())
+    # Not 100 times the share, whose last bit decides whether 58.125 is printed as 58.12 or 58.13.
+    return {
+        name: float(f"{100.0 * sum(group) / len(group):.2f}")
+        for name, group in groups.items()
+        if group
+    }
 
 
 def next_qa_type(name: str) -> str:

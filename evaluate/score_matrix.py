@@ -39,7 +39,7 @@ class RetrievalRules:
     captions: CaptionRule = "captions"
     """What a video's several captions are ranked among."""
     lower_median: bool = False
-    """The lower of the middle two (torch) in place of their mean."""
+    """Of text to video the lower of the middle two (CLIP4Clip, by torch), not their mean."""
     recall_ks: tuple[int, ...] = KS
     """The K of R@K; R@1, R@5 and R@10 are always there."""
 
@@ -78,7 +78,10 @@ def score_matrix(
             resolution=resolution,
         ),
     }
-    scores: dict[str, Any] = {name: _numbers(ranks, rules) for name, ranks in found.items()}
+    scores: dict[str, Any] = {
+        name: _numbers(ranks, rules, lower_median=rules.lower_median and name == "t2v")
+        for name, ranks in found.items()
+    }
     recalls = [recall_at(ranks.ranks, k).mean() for ranks in found.values() for k in (1, 5, 10)]
     return scores | {"Rsum": round(float(sum(recalls)), 2)}
 
@@ -210,13 +213,13 @@ def _resolution(value: np.ndarray, faults: FileFaults) -> float:
     return 0.0
 
 
-def _numbers(found: MatrixRanks, rules: RetrievalRules) -> dict[str, float]:
+def _numbers(found: MatrixRanks, rules: RetrievalRules, *, lower_median: bool) -> dict[str, float]:
     ranks = found.ranks
     ks = sorted({1, 5, 10, *rules.recall_ks})
     recalls = {f"R@{k}": float(recall_at(ranks, k).mean()) for k in ks}
     mean = float(geometric_mean(np.array([recalls["R@1"], recalls["R@5"], recalls["R@10"]])))
     numbers = recalls | {
-        "MdR": median_rank(ranks, lower=rules.lower_median),
+        "MdR": median_rank(ranks, lower=lower_median),
         "MnR": float(ranks.mean()) + 1,
         "geometric mean": mean,
     }

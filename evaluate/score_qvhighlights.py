@@ -27,7 +27,9 @@ def score_qvhighlights(predictions: Path, annotations: Path) -> dict[str, Any]:
     faults = FileFaults(predictions)
     truth = read_annotations(annotations, "qid")
     found = faults.index(records_of(read_json(predictions, faults=faults), predictions), "qid")
-    qids = faults.match(found, truth, what="qid")
+    known = set(faults.match(found, truth, what="qid"))
+    # In the predictions' order, in which the official scorer sums up: it decides the last bit.
+    qids = [qid for qid in found if qid in known]
     parts = ("pred_relevant_windows", "pred_saliency_scores")
     fields = [part for part in parts if any(part in record for record in found.values())]
     if not fields:
@@ -81,7 +83,7 @@ def _moment_scores(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -
             if len(windows):
                 predictions.append(predicted)
                 truths.append(windows)
-                firsts.append(overlaps(predicted[0, :2], windows, denominator="union").max())
+                firsts.append(_first_overlap(predicted[0, :2], windows))
         if not predictions:
             continue
         by_threshold = window_precisions_of(predictions, truths).mean(axis=0)
@@ -95,6 +97,13 @@ def _moment_scores(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -
     return scores
 
 
+def _first_overlap(window: np.ndarray, truth: np.ndarray) -> float:
+    """IoU of a window (2,) with the nearest true one; over the hull, which is the same but for the
+    last bit, as the official scorer counts here."""
+    nearest = truth[int(overlaps(window, truth, denominator="union").argmax())]
+    return float(overlaps(window, nearest, denominator="hull"))
+
+
 def _highlight_scores(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, Any]:
     scores = {}
     for name, least in LEVELS.items():
@@ -102,21 +111,24 @@ def _highlight_scores(found: dict[str, np.ndarray], truth: dict[str, Any]) -> di
             highlight_values(predicted, saliency(truth[qid]) >= least)
             for qid, predicted in found.items()
         ]
-        precision, hit = np.mean(values, axis=0)
-        scores[f"HL-min-{name}"] = {"HL-mAP": _percent(precision), "HL-Hit1": _percent(hit)}
+        precisions, hits = zip(*values, strict=True)
+        scores[f"HL-min-{name}"] = {
+            "HL-mAP": _percent(np.mean(precisions)),
+            "HL-Hit1": _percent(np.mean(hits)),
+        }
     return scores
 
 
-def highlight_values(predicted: np.ndarray, right: np.ndarray) -> tuple[float, bool]:
-    """AP, the mean over annotators, and whether the best clip is right for any of them (HIT@1).
+def highlight_values(predicted: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, bool]:
+    """(annotators,) AP of each, and whether the best clip is right for any of them (HIT@1).
 
     predicted: (n,) a score for each 2-second clip.   right: (clips, annotators) bool.
     """
     fitted = np.zeros(len(right))
     fitted[: len(predicted)] = predicted[: len(right)]
     best = int(predicted.argmax())
-    precision = float(np.mean([highlight_precision(one, fitted) for one in right.T]))
-    return precision, best < len(right) and bool(right[best].any())
+    precisions = np.array([highlight_precision(one, fitted) for one in right.T])
+    return precisions, best < len(right) and bool(right[best].any())
 
 
 def _mended(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, list[str]]:

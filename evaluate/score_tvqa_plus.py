@@ -16,6 +16,9 @@ from .spans import overlaps
 
 THRESHOLD: Final = 0.5
 ANSWERED_AND_FOUND: Final = "ans_span_joint_acc@.5"
+VOCABULARY: Final = "word2idx.json"
+UNKNOWN: Final = "<unk>"
+"""The vocabulary's entry for the words that it lacks, which do not count."""
 
 Boxes = dict[str, dict[str, list[list[float]]]]
 """Word -> picture -> boxes."""
@@ -25,16 +28,18 @@ def score_tvqa_plus(predictions: Path, annotations: Path) -> dict[str, float]:
     """Shares, unrounded as the official scorer prints them: qa_acc, miou, ASA and overall_map.
 
     Predictions are {"ts_answer": {qid: [[start, end], index]}} and, for overall_map, "bbox":
-    {VIDEO_QID_FRAME: [[word, score, [left, top, right, bottom]]]}: the scorer's own form.
+    {VIDEO_QID_FRAME: [[word, score, [left, top, right, bottom]]]}: the scorer's own form. The
+    scorer's word2idx.json beside the annotations says which words count, and their order.
     """
     truth = read_annotations(annotations, "qid")
-    gold = _true_spans(truth, annotations)
+    gold = _true_spans(dict(sorted(truth.items())), annotations)
     faults = FileFaults(predictions)
     content = read_json(predictions, faults=faults)
     if not isinstance(content, dict) or not isinstance(content.get("ts_answer"), dict):
         raise PredictionError(f"{predictions}: expected an object with ts_answer")
     spans, right, num_options = [], [], NUM_OPTIONS["tvqa"]
-    for qid in faults.match(content["ts_answer"], truth, what="qid"):
+    # In the order of the ids' text, in which the official scorer sums up.
+    for qid in sorted(faults.match(content["ts_answer"], truth, what="qid")):
         pair = content["ts_answer"][qid]
         if not (isinstance(pair, list) and len(pair) == 2):
             faults.add(f"qid {qid}: expected [[start, end], answer index], got {shown(pair)}")
@@ -53,13 +58,15 @@ def score_tvqa_plus(predictions: Path, annotations: Path) -> dict[str, float]:
         ANSWERED_AND_FOUND: float(np.mean(np.array(right) & (ious >= THRESHOLD))),
     }
     if "bbox" in content:
-        scores["overall_map"] = grounding_map(boxes, _true_boxes(truth))
+        scores["overall_map"] = grounding_map(boxes, *_true_boxes(truth, _known(annotations)))
     return scores
 
 
-def grounding_map(predicted: Boxes, truth: Boxes) -> float:
-    """Mean AP over the words of the truth; pictures without any true box are left out."""
-    pictures = list(dict.fromkeys(picture for boxes in truth.values() for picture in boxes))
+def grounding_map(predicted: Boxes, truth: Boxes, pictures: list[str]) -> float:
+    """Mean AP over the words of the truth.
+
+    pictures: those that have a true box, in the annotations' order; others are left out.
+    """
     precisions = []
     for word, boxes in truth.items():
         own = predicted.get(word, {})
@@ -98,7 +105,7 @@ def _predicted_boxes(content: Any, faults: FileFaults) -> Boxes:
                 continue
             values = faults.numbers([[*box[2], box[1]]], where=where, width=5)
             if len(values):
-                found.setdefault(_word(box[0]), {}).setdefault(picture, []).append(list(values[0]))
+                found.setdefault(str(box[0]), {}).setdefault(picture, []).append(list(values[0]))
     return found
 
 
@@ -109,16 +116,28 @@ def _is_box(value: Any) -> bool:
     return isinstance(value[2], list) and len(value[2]) == 4
 
 
-def _true_boxes(truth: dict[str, Any]) -> Boxes:
+def _known(annotations: Path) -> dict[str, int] | None:
+    """Word -> number, of the scorer's vocabulary; None where it is not at hand."""
+    path = annotations.with_name(VOCABULARY)
+    return {**read_json(path)} if path.is_file() else None
+
+
+def _true_boxes(truth: dict[str, Any], known: dict[str, int] | None) -> tuple[Boxes, list[str]]:
+    """The boxes of known words, these in the vocabulary's order, and the pictures that have any."""
     found: Boxes = {}
+    pictures: dict[str, None] = {}
     for qid, record in truth.items():
         for frame, boxes in record["bbox"].items():
             picture = f"{record['vid_name']}_{int(qid)}_{int(frame):05d}"
             for box in boxes:
-                left, top = box["left"], box["top"]
+                word, left, top = _word(box["label"]), box["left"], box["top"]
+                if known is not None and (word not in known or word == UNKNOWN):
+                    continue
                 corners = [left, top, left + box["width"], top + box["height"]]
-                found.setdefault(_word(box["label"]), {}).setdefault(picture, []).append(corners)
-    return found
+                found.setdefault(word, {}).setdefault(picture, []).append(corners)
+                pictures[picture] = None
+    words = found if known is None else sorted(found, key=known.__getitem__)
+    return {word: found[word] for word in words}, list(pictures)
 
 
 def _word(label: str) -> str:

@@ -35,12 +35,16 @@ def reaches(ious: np.ndarray, threshold: float, comparison: Comparison) -> np.nd
 def suppress(spans: np.ndarray, *, threshold: float, most: int | None = None) -> np.ndarray:
     """Indices of the spans (n, 2), best first, whose IoU with no kept one before is > threshold.
 
+    Of spans without length the first is kept (2D-TAN).
     most: so many are kept; None: all.
     """
+    is_empty = spans[:, 0] == spans[:, 1]
     kept: list[int] = []
     for index, span in enumerate(spans):
         if len(kept) == most:
             break
-        if not kept or overlaps(spans[kept], span, denominator="union").max() <= threshold:
+        is_another_empty = is_empty[index] and is_empty[kept].any()
+        ious = overlaps(spans[kept], span, denominator="union")
+        if not is_another_empty and (ious <= threshold).all():
             kept.append(index)
     return np.array(kept, dtype=np.int64)

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .cards import Card, Queries, SplitSize
+from .cards import SPANS, Card, Queries, SplitSize
 from .errors import ManifestError
 from .importers.dataset_rows import DatasetRows
 from .importers.ledger import Counted, Ledger
 from .importers.official_files import OfficialFiles
 from .importers.registry import find_importer
 from .reader import write_manifest
-from .schema import SPANS, Manifest, SplitCounts
+from .schema import Manifest, SplitCounts
 from .video_matching import default_path, match_videos
 from .whole_files import write_whole
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 from .errors import SettingsError
-from .schema import SPANS
 from .settings import load_settings
 
 CARDS: Final = Path(__file__).parent / "datasets"
 """Where the cards that come with mlalign lie: NAME.yaml."""
+SPANS: Final = "spans"
+"""The segment rule that cuts clips by the spans of their texts."""
 
 Task = Literal["retrieval", "moments", "multiple_choice", "open_ended"]
 Queries = Literal["each_caption", "given_caption", "paragraph", "each_sentence", "questions"]

@@ -14,8 +14,6 @@ from .file_names import video_file
 TEXT_KINDS = ("caption", "query", "paragraph", "subtitle")
 QUESTION_KINDS = ("multiple_choice", "open_ended")
 
-SPANS = "spans"
-"""Name of the segment rule that cuts clips by the spans of their texts."""
 WHOLE_DATASET = "all"
 """Split of every clip of a dataset that has no splits."""
 

@@ -11,8 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..data_manifests.cards import Card, card_names, load_card
-from ..data_manifests.schema import SPANS
+from ..data_manifests.cards import SPANS, Card, card_names, load_card
 from ..data_manifests.settings import given_settings, load_settings, settings_dict
 from .config import EvaluationConfig
 

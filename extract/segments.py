@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from ..data_manifests.schema import SPANS
 from .sampling import exact
 
 Span = tuple[float, float]
@@ -39,7 +38,7 @@ class Rule(Protocol):
 def parse_rule(name: str) -> Rule:
     """The rule that a name stands for. Raises ValueError for a name that stands for none."""
     kind, colon, argument = name.partition(":")
-    if name == SPANS:
+    if name == "spans":
         return lambda duration, spans, shots=(): text_spans(duration, spans)
     if name == SHOTS:
         return lambda duration, spans, shots=(): shot_spans(duration, shots)

@@ -216,6 +216,7 @@ def _build(
 
 
 def _suggestion(name: str, names: Sequence[str]) -> str:
+    name = re.sub(r"\[\d+\]", "", name)  # names have no places in lists
     group, _, leaf = name.rpartition(".")
     siblings = [n for n in names if n.rpartition(".")[0] == group]
     near = difflib.get_close_matches(name, siblings, n=1) or difflib.get_close_matches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import faiss
@@ -94,4 +95,5 @@ def _is_cpu(index: Any) -> bool:
 
 
 def _reason(error: RuntimeError) -> str:
-    return str(error).strip().splitlines()[-1]
+    """FAISS's last words, without the place in its source that they come from."""
+    return re.sub(r"^Error in .* at \S+:\d+: ", "", str(error).strip().splitlines()[-1])

@@ -404,7 +404,7 @@ datasets:
   - {name: twice, scenes: {}}
 backbone: []
 runs:
-  - {name: zero-shot}
+  - {name: zero-shot, sett: {}}
   - {name: one, set: {seed: 3}}
 seeds: [1, 1]
 """
@@ -416,6 +416,7 @@ seeds: [1, 1]
         "datasets[0].scenes: clips must be at least 3",
         "datasets[1]: expected one of card, manifest and scenes, got card and manifest",
         "datasets[2].anotations: no such setting; did you mean datasets.annotations?",
+        "runs[0].sett: no such setting; did you mean runs.set?",
         "datasets[2]: 'steps' is a folder of the benchmark itself",
         "backbone: no such setting; did you mean backbones?",
         "backbones: required, but not given",

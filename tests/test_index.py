@@ -37,7 +37,7 @@ def test_more_neighbours_than_items_gives_all_items() -> None:
 
 
 def test_an_unknown_factory_string_is_a_clear_error() -> None:
-    with pytest.raises(UserError, match="cannot build the index 'Flatt' of 3 vectors"):
+    with pytest.raises(UserError, match="'Flatt' of 3 vectors: could not parse index string"):
         build_index(vectors(0, 3), IndexConfig(factory="Flatt"))
 
 

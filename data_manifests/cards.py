@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ CARDS: Final = Path(__file__).parent / "datasets"
 """Where the cards that come with mlalign lie: NAME.yaml."""
 SPANS: Final = "spans"
 """The segment rule that cuts clips by the spans of their texts."""
+RETRIEVAL_METRICS: Final = re.compile(r"R@\d+|MdR|MnR|MRR|mAP|nDCG@10|Rsum|geometric mean")
+MOMENT_METRICS: Final = re.compile(r"R@\d+|Rank@\d+|mIoU|mAP|HL mAP|HIT@1")
+QUESTION_METRICS: Final = re.compile(r"accuracy|temporal mIoU|ASA|grounding mAP")
+"""What each kind of task is measured by."""
 
 Task = Literal["retrieval", "moments", "multiple_choice", "open_ended"]
 Queries = Literal["each_caption", "given_caption", "paragraph", "each_sentence", "questions"]
@@ -100,6 +105,9 @@ class RetrievalProtocol:
     ties: Literal["against", "mean", "first"] = "against"
     """Where equal scores rank: all before the right one, at their mean, or in the given order."""
 
+    def __post_init__(self) -> None:
+        _check_metrics(self.metrics, RETRIEVAL_METRICS)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunks:
@@ -149,6 +157,7 @@ class MomentProtocol:
     segments do, so the rule must not know the true ones."""
 
     def __post_init__(self) -> None:
+        _check_metrics(self.metrics, MOMENT_METRICS)
         if self.segments == SPANS:
             raise ValueError(
                 f"segments is {SPANS}, the true moments themselves: choose a rule that does not "
@@ -195,6 +204,17 @@ class QuestionProtocol:
     moments: bool = False
     """Whether the moment of the answer is scored, too: mIoU over the hull, and ASA, the right
     answers whose moment reaches IoU 0.5 (TVQA+)."""
+
+    def __post_init__(self) -> None:
+        _check_metrics(self.metrics, QUESTION_METRICS)
+
+
+def _check_metrics(metrics: Sequence[str], known: re.Pattern[str]) -> None:
+    """Raise ValueError for metrics of another task."""
+    others = [name for name in metrics if not known.fullmatch(name)]
+    if others:
+        there = known.pattern.replace(r"\d+", "K").replace("|", ", ")
+        raise ValueError(f"metrics has {', '.join(others)}, which this task has not: {there}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

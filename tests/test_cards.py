@@ -61,6 +61,16 @@ def test_moments_are_no_rule_that_cuts_for_moments(tmp_path):
     assert "clips are cut by uniform:16" in "\n".join(card_page(load_card("charades-sta")))
 
 
+def test_a_metric_that_does_not_fit_the_task_is_refused_with_those_that_do(tmp_path):
+    text = (CARDS / "charades-sta.yaml").read_text()
+    own = text.replace("moments:\n", "moments:\n  metrics: [accuracy, R@1, MdR]\n")
+    (tmp_path / "mine.yaml").write_text(own)
+    with pytest.raises(SettingsError) as error:
+        load_card(str(tmp_path / "mine.yaml"))
+    said = "moments: metrics has accuracy, MdR, which this task has not: R@K, Rank@K, mIoU, mAP"
+    assert said in str(error.value)
+
+
 def test_everything_wrong_with_a_card_is_said_at_once(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\ntitle: T\ntasks: [retrival]\nimporter: captions_csv\nspltis: {}\n")

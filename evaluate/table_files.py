@@ -140,6 +140,7 @@ def _tex_table(evaluation: Evaluation, task: TaskQueries) -> Iterator[str]:
     yield r"\begin{table}"
     yield r"\centering"
     yield f"\\caption{{{_caption(evaluation, task, [*plain, *normalised])}}}"
+    yield f"\\label{{tab:{task.name}}}"
     yield f"\\begin{{tabular}}{{ll{'r' * len(metrics)}}}"
     yield r"\toprule"
     yield _line_of(["row", "score", *map(tex, metrics)])

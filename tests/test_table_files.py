@@ -73,6 +73,8 @@ def test_every_table_has_as_many_cells_as_columns_and_rules_around_it(report: Pa
     text = (report / "table.tex").read_text(encoding="utf-8")
     content = json.loads((report / "results.json").read_text())
     tables = text.split(r"\begin{table}")[1:]
+    labels = re.findall(r"\\label\{tab:(\w+)\}", text)
+    assert labels == [task["name"] for task in content["tasks"]]
     assert len(tables) == len(content["tasks"])
     for table, task in zip(tables, content["tasks"], strict=True):
         body = table.split(r"\toprule")[1].split(r"\bottomrule")[0]

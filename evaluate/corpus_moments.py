@@ -144,13 +144,17 @@ def predict_in_corpus(
     queries = text_vectors(embeddings, texts=texts, sentences=IndexLists.singles(texts))
     for start, stop in blocks(queries, clips, block_bytes=block_bytes):
         block = queries.slice(start, stop)
-        levels = level_scores(block, clips, config=config.segment_score)
-        best_QC = _best_clips(fuse(*levels, weight=weight), config.moments.corpus_clips)
+        global_QN, segment_QN = level_scores(block, clips, config=config.segment_score)
+        fused_QN = fuse(global_QN, segment_QN, weight=weight)
+        best_QC = np.argsort(-fused_QN, axis=1, kind="stable")[:, : config.moments.corpus_clips]
         at_once = max(1, HEAD_CLIPS // best_QC.shape[1])
         for first in range(0, len(block), at_once):
             some = range(first, min(first + at_once, len(block)))
             searched = [
-                _searched(query, best_QC[query], block, clips, levels, weight) for query in some
+                _searched(
+                    block.parts[query], best_QC[query], clips, global_QN[query], fused_QN[query]
+                )
+                for query in some
             ]
             if encoder is not None and encoder.moment_head is not None:
                 found = _spans_of_head(searched, encoder, factor=config.moments.corpus_clip_factor)
@@ -160,28 +164,22 @@ def predict_in_corpus(
                 yield _best_moments(spans, one, features, config.moments)
 
 
-def _best_clips(fused_QN: np.ndarray, most: int) -> np.ndarray:
-    """(Q, at most `most`) best first, equal ones in order."""
-    return np.argsort(-fused_QN, axis=1, kind="stable")[:, :most]
-
-
 def _searched(
-    query: int,
+    text: np.ndarray,
     chosen: np.ndarray,
-    texts: TwoLevelVectors,
     clips: TwoLevelVectors,
-    levels: tuple[np.ndarray, np.ndarray],
-    weight: float,
+    global_N: np.ndarray,
+    fused_N: np.ndarray,
 ) -> _Searched:
+    """A text (W,) with the chosen of the N clips."""
     counts = clips.part_counts[chosen]
     segments = clips.parts[expand(clips.offsets[chosen], counts)]
-    global_C, segment_C = (level_QN[query, chosen] for level_QN in levels)
     return _Searched(
         clips=chosen,
-        cosines=segments @ texts.parts[query],
+        cosines=segments @ text,
         offsets=offsets_of(counts),
-        global_scores=global_C,
-        fused_scores=fuse(global_C, segment_C, weight=weight),
+        global_scores=global_N[chosen],
+        fused_scores=fused_N[chosen],
     )
 
 

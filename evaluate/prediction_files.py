@@ -100,6 +100,11 @@ class FileFaults:
         cut = value if width is None else [row[:width] for row in value]
         return np.array(cut, dtype=np.float64)
 
+    def add_no_option(self, value: Any, *, where: str, num_options: int) -> None:
+        """Note a value that is no option."""
+        wanted = f"an option's index from 0 to {num_options - 1}"
+        self.add(f"{where}: expected {wanted}, got {shown(value)}")
+
 
 def read_json(path: Path, *, faults: FileFaults | None = None) -> Any:
     """The content of a JSON file, or the list of the lines of a .jsonl file.
@@ -202,6 +207,11 @@ def answers_of(
         name: record.get(field) if isinstance(record, Mapping) else record
         for name, record in records.items()
     }
+
+
+def is_option(value: Any, *, num_options: int) -> bool:
+    """Whether a value is the index of one of the options; true and false are not."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < num_options
 
 
 def is_finite(value: Any) -> bool:

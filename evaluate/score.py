@@ -89,17 +89,18 @@ def dataset_scorers(
         "didemo": (score_didemo, "{split}_data.json"),
         "didemo-moments": (score_didemo, "{split}_data.json"),
         "msrvtt": (matrix, "MSRVTT_JSFUSION_{split}.csv"),
-        "msrvtt-mc": (score_choices_of("answer", "msrvtt_choice"), MSRVTT_MC_FILES),
+        # Files other than ClipBERT's name the video, and give questions no id.
+        "msrvtt-mc": (
+            score_choices_of("answer", "msrvtt_choice", numbered_with="video"),
+            MSRVTT_MC_FILES,
+        ),
         "msrvtt-qa": (open_ended, "{split}_qa.json"),
         "msvd": (matrix, "captions_msvd.json"),
         "msvd-qa": (open_ended, "{split}_qa.json"),
         "next-qa": (score_next_qa, "{split}.csv"),
         "qvhighlights": (score_qvhighlights, "highlight_{split}_release.jsonl"),
         "tacos": (moments, "{split}.json"),
-        "tvqa": (
-            score_choices_of("answer_idx", "tvqa"),
-            "tvqa_{split}.jsonl",
-        ),
+        "tvqa": (score_choices_of("answer_idx", "tvqa"), "tvqa_{split}.jsonl"),
         "tvqa-plus": (score_tvqa_plus, "tvqa_plus_{split}.json"),
         "tvr": (score_tvr, "tvr_{split}_release.jsonl"),
         "violin": (violin, VIOLIN_FILES),

@@ -12,6 +12,7 @@ from .prediction_files import (
     FileFaults,
     PredictionError,
     answers_of,
+    is_option,
     read_annotations,
     read_csv,
     read_json,
@@ -148,15 +149,16 @@ def _violin_statements(path: Path, split: str) -> dict[str, int]:
 
 
 def score_choices_of(
-    answer: str, importer: ImporterName
+    answer: str, importer: ImporterName, *, numbered_with: str | None = None
 ) -> Callable[[Path, Path], dict[str, float]]:
-    """A scorer of {qid: option index} against records {qid, `answer`: index}, in percent."""
+    """A scorer of {qid: option index} against records {qid, `answer`: index}, in percent.
+
+    numbered_with: as in `read_annotations`.
+    """
     num_options = NUM_OPTIONS[importer]
 
     def score(predictions: Path, annotations: Path) -> dict[str, float]:
-        # MSRVTT-MC's files other than ClipBERT's name the video, and give questions no id.
-        unnamed = "video" if importer == "msrvtt_choice" else None
-        truth = read_annotations(annotations, "qid", numbered_with=unnamed)
+        truth = read_annotations(annotations, "qid", numbered_with=numbered_with)
         answers = _indices(annotations, truth, answer, num_options=num_options)
         right = _right(predictions, answers, key="qid", num_options=num_options)
         return _percents({"Acc": _mean(right.values())})
@@ -186,20 +188,14 @@ def _right(
     named = " or ".join(fields)
     found = answers_of(read_json(path, faults=faults), faults, key=key, fields=fields)
     for name in faults.match(found, truth, what=key):
-        value = found[name]
+        value, where = found[name], f"{key} {name} ({named})"
         if num_options is None:
             if not isinstance(value, str):
-                faults.add(f"{key} {name} ({named}): expected an answer's text, got {shown(value)}")
+                faults.add(f"{where}: expected an answer's text, got {shown(value)}")
         elif not is_option(value, num_options=num_options):
-            wanted = f"an option's index from 0 to {num_options - 1}"
-            faults.add(f"{key} {name} ({named}): expected {wanted}, got {shown(value)}")
+            faults.add_no_option(value, where=where, num_options=num_options)
     faults.raise_if_any()
     return {name: found[name] == value for name, value in truth.items()}
-
-
-def is_option(value: Any, *, num_options: int) -> bool:
-    """Whether a value is the index of one of the options; true and false are not."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < num_options
 
 
 def _indices(
@@ -213,8 +209,7 @@ def _indices(
         if index is not None and is_option(index, num_options=num_options):
             found[name] = index
         else:
-            wanted = f"an option's index from 0 to {num_options - 1}"
-            faults.add(f"{name}, {key}: expected {wanted}, got {shown(value)}")
+            faults.add_no_option(value, where=f"{name}, {key}", num_options=num_options)
     faults.raise_if_any()
     return found
 

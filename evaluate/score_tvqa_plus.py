@@ -9,9 +9,14 @@ import numpy as np
 
 from ..data_manifests.faults import shown
 from .average_precision import box_precision
-from .prediction_files import FileFaults, PredictionError, read_annotations, read_json
+from .prediction_files import (
+    FileFaults,
+    PredictionError,
+    is_option,
+    read_annotations,
+    read_json,
+)
 from .prediction_formats import NUM_OPTIONS
-from .score_answers import is_option
 from .spans import overlaps
 
 THRESHOLD: Final = 0.5
@@ -45,8 +50,7 @@ def score_tvqa_plus(predictions: Path, annotations: Path) -> dict[str, float]:
             faults.add(f"qid {qid}: expected [[start, end], answer index], got {shown(pair)}")
             continue
         if not is_option(pair[1], num_options=num_options):
-            wanted = f"an option's index from 0 to {num_options - 1}"
-            faults.add(f"qid {qid}: expected {wanted}, got {shown(pair[1])}")
+            faults.add_no_option(pair[1], where=f"qid {qid}", num_options=num_options)
         spans.append(faults.numbers([pair[0]], where=f"qid {qid}", width=2))
         right.append(pair[1] == int(truth[qid]["answer_idx"]))
     boxes = _predicted_boxes(content.get("bbox", {}), faults)

@@ -70,9 +70,10 @@ class Library:
         Raises UserError and its kin: no cache, a run of another cache, weights that are missing.
         """
         store = FeatureStore.open(cache)
-        run = None if run_path is None else load_run(run_path)
-        check_cache_keys([] if run is None else [run], store)
-        rule = with_segment_rule(config, [] if run is None else [run]).segment_rule
+        runs = [] if run_path is None else [load_run(run_path)]
+        check_cache_keys(runs, store)
+        rule = with_segment_rule(config, runs).segment_rule
+        run = runs[0] if runs else None
         features = store.split(config.split, segments=rule)
         model = None if run is None else run.model
         clips = clip_vectors(features, embed(features, model))

@@ -195,8 +195,22 @@ def pick_precision(asked: Precision, device: torch.device) -> str:
         return asked
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
-    native = torch.cpu.get_capabilities()
-    return "bfloat16" if native.get("avx512_bf16") or native.get("amx_bf16") else "float32"
+    return "bfloat16" if has_native_bfloat16() else "float32"
+
+
+def has_native_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor multiplies bfloat16 itself. cpu_info: asked where PyTorch cannot tell
+    (older than get_capabilities); elsewhere than on Linux that means no."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        names = {name for name, is_there in capabilities.items() if is_there}
+    else:
+        try:
+            lines = cpu_info.read_text().splitlines()
+        except OSError:
+            return False
+        names = {name for line in lines if line.startswith("flags") for name in line.split()}
+    return not names.isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def _check_names(name: str, tag: str | None, checkpoint: Path | None) -> None:

@@ -20,6 +20,8 @@ from typing import IO, Final
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from .container import seconds_per_frame, time_base
+
 MAX_BOXES: Final = 100_000
 """Of one file that are looked at; more are fragments of a live recording."""
 
@@ -38,14 +40,14 @@ class Extent:
 def read_extent(path: Path, container: InputContainer, stream: VideoStream) -> Extent:
     """What the container says before anything is decoded. container: just opened."""
     size = path.stat().st_size
-    gap = Fraction(1) / (stream.average_rate or 25)
+    gap = seconds_per_frame(stream)
     is_cut = _ends_early(path, container.format.name, size)
     if "mp4" in container.format.name:
         entries = [entry for entry in stream.index_entries if not entry.is_discard]
         if entries:
             ticks = entries[-1].timestamp - entries[0].timestamp
             return Extent(
-                declared_seconds=ticks * (stream.time_base or Fraction(0)) + gap,
+                declared_seconds=ticks * time_base(stream) + gap,
                 is_cut=is_cut and any(entry.pos + entry.size > size for entry in entries),
                 gap_seconds=gap,
             )

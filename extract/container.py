@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
 import av
 import av.error
@@ -21,6 +21,44 @@ from .decode import DEMUXERS, PROTOCOLS, DecodeError
 
 Note = Callable[[av.error.FFmpegError | str], None]
 """Is told of damage."""
+
+_METADATA_OPTIONS: Final[dict[str, Any]] = (
+    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
+"""Metadata that is not UTF-8 must not make a file unreadable. PyAV 18 raises unless it is asked to
+replace such bytes; PyAV 19 keeps them as surrogates and has no such argument."""
+
+DEFAULT_TIME_BASE: Final = Fraction(1, 90_000)
+DEFAULT_FPS: Final = Fraction(25)
+"""Where a stream does not state its own."""
+
+
+class _Rational(Protocol):
+    """What PyAV's rational numbers have in common: Fraction (PyAV 18) and AVRational (19)."""
+
+    @property
+    def numerator(self) -> int: ...
+
+    @property
+    def denominator(self) -> int: ...
+
+
+def as_fraction(value: _Rational | None, *, default: Fraction) -> Fraction:
+    """A rational number of PyAV as a Fraction; `default` where it is unset, which PyAV 18 gives as
+    None and PyAV 19 as AVRational(0, 1)."""
+    if value is None or not value.numerator or not value.denominator:
+        return default
+    return Fraction(value.numerator, value.denominator)
+
+
+def time_base(stream: VideoStream) -> Fraction:
+    """Seconds per tick. Like everything of a stream, to be read while its container is open."""
+    return as_fraction(stream.time_base, default=DEFAULT_TIME_BASE)
+
+
+def seconds_per_frame(stream: VideoStream) -> Fraction:
+    """By the container's average rate."""
+    return 1 / as_fraction(stream.average_rate, default=DEFAULT_FPS)
 
 
 class Complaints:
@@ -44,9 +82,12 @@ def open_container(path: Path) -> InputContainer:
     """Open a regular file, and nothing that it may point to. Raises DecodeError."""
     options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": DEMUXERS}
     try:
-        return av.open(f"file:{path}", "r", options=options, metadata_errors="replace")
+        container: InputContainer = av.open(
+            f"file:{path}", "r", options=options, **_METADATA_OPTIONS
+        )
     except (av.error.FFmpegError, UnicodeError) as error:
         raise DecodeError(f"not a video that can be read: {reason_of(error)}") from error
+    return container
 
 
 def video_stream(container: InputContainer) -> VideoStream:
@@ -69,9 +110,9 @@ def video_stream(container: InputContainer) -> VideoStream:
     return stream
 
 
-def average_gap(stream: VideoStream, time_base: Fraction) -> Fraction:
-    """Ticks from one frame to the next, by the container's average rate."""
-    return Fraction(1) / (stream.average_rate or 25) / time_base
+def ticks_per_frame(stream: VideoStream) -> Fraction:
+    """By the container's average rate."""
+    return seconds_per_frame(stream) / time_base(stream)
 
 
 def decoded_frames(
@@ -79,8 +120,7 @@ def decoded_frames(
 ) -> Iterator[VideoFrame]:
     """The stream's frames; damage is told to `note` and passed over, as players do."""
     packets = container.demux(stream)
-    gap = average_gap(stream, stream.time_base or Fraction(1, 90_000))
-    torn = _TornPackets(gap=gap, note=note)
+    torn = _TornPackets(gap=ticks_per_frame(stream), note=note)
     is_over = False
     while not is_over:
         packet: Packet[Any] | None = None  # which asks the decoder for the frames it still holds

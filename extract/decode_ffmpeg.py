@@ -8,10 +8,7 @@ it emits a picture for: that gives the true times.
 from __future__ import annotations
 
 import math
-import re
 import subprocess
-import threading
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,8 +22,15 @@ from ..data_manifests.ffmpeg_program import ffmpeg_program
 from ..data_manifests.file_names import name_text, text_name
 from .completeness import Extent, read_extent, shortfall
 from .config import DecoderLimits, HardwareName
-from .container import Complaints, decoded_frames, open_container, reason_of, video_stream
-from .contract import CacheError
+from .container import (
+    Complaints,
+    decoded_frames,
+    open_container,
+    reason_of,
+    seconds_per_frame,
+    time_base,
+    video_stream,
+)
 from .decode import (
     DEMUXERS,
     PROTOCOLS,
@@ -40,28 +44,8 @@ from .decode import (
     resized,
 )
 from .decode_pyav import pixel_ratio, probe, shown_size
+from .ffmpeg_log import FRAMES, INSTANTS, FfmpegLog, StallGuard
 from .sampling import Sample, exact
-
-_FRAME = re.compile(rb"showinfo@frames .* n: *\d+ pts: *(-?\d+) ")
-_INSTANT = re.compile(rb"showinfo@instants .* n: *(\d+) pts:")
-_DURATION = re.compile(rb" duration: *(\d+) ")
-_TIME_BASE = re.compile(rb"showinfo@frames .* config in time_base: (\d+)/(\d+)")
-_SHOWINFO = re.compile(rb"^\[.*showinfo")
-_TORN = re.compile(rb"\[warning\] *(corrupt input packet)")
-_ERROR = re.compile(rb"\[(?:error|fatal)\] *(.*)")
-
-
-def check_hwaccel(hwaccel: HardwareName) -> None:
-    """Raises CacheError, with the program's words, when it cannot decode on such hardware here."""
-    command = [ffmpeg_program(), "-v", "error", "-init_hw_device", hwaccel]
-    command += ["-f", "lavfi", "-i", "nullsrc", "-frames:v", "1", "-f", "null", "-"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise CacheError(
-            f"hwaccel {hwaccel} was asked for, and {command[0]} cannot use it on this machine: "
-            f"{re.sub(r'^.*?] ', '', said[0])}; leave hwaccel out to decode on the processor"
-        )
 
 
 class FfmpegDecoder:
@@ -87,7 +71,7 @@ class FfmpegDecoder:
         self._limits = limits
         self._probe: Probe | None = None
         self._extent: Extent | None = None
-        self._log: _Log | None = None
+        self._log: FfmpegLog | None = None
         self._is_over = False
         """Whether the program has given its last picture."""
 
@@ -101,21 +85,32 @@ class FfmpegDecoder:
             stderr=subprocess.PIPE,
         )
         assert process.stdout is not None and process.stderr is not None
+        guard = StallGuard(process, stall_seconds=self._limits.stall_seconds)
+
+        def beat() -> None:
+            guard.progress()
+            self._beat()
+
         try:
-            self._log = _Log(
-                process.stderr,
-                gap=source.gap,
-                start=self._start,
-                fps=self._fps,
-                beat=self._beat,
+            self._log = FfmpegLog(
+                process.stderr, gap=source.gap, start=self._start, fps=self._fps, beat=beat
             )
-            yield from self._samples(process.stdout, source)
-            if self._is_over and process.wait() != 0:  # without a word when it was killed
+            yield from self._samples(process.stdout, source, guard)
+            if self._is_over:
+                with guard.waiting():
+                    process.wait()
+            if guard.has_fired:
+                raise DecodeError(
+                    f"the ffmpeg program made no progress for {self._limits.stall_seconds:g} s "
+                    "and was ended"
+                )
+            if self._is_over and process.returncode != 0:  # it prints nothing when it is killed
                 self._log.note(f"the program ended with exit code {process.returncode}")
         finally:
             process.kill()
             process.stdout.close()
             process.wait()
+            guard.close()
             if self._log is not None:
                 self._log.close()
 
@@ -138,7 +133,9 @@ class FfmpegDecoder:
             probe=self._probe, duration_seconds=float(max(over, Fraction(0))), problem=problem
         )
 
-    def _samples(self, pipe: IO[bytes], source: _Source) -> Iterator[Sample[Picture]]:
+    def _samples(
+        self, pipe: IO[bytes], source: _Source, guard: StallGuard
+    ) -> Iterator[Sample[Picture]]:
         assert self._log is not None
         step, end = 1 / exact(self._fps), None
         if self._end is not None:
@@ -148,22 +145,24 @@ class FfmpegDecoder:
         picture: np.ndarray | None = None
         k = 0
         while end is None or k * step < end:
-            content = pipe.read(size)
-            self._is_over = len(content) < size
-            if not self._is_over:
-                picture = np.frombuffer(content, dtype=np.uint8).reshape(shape)
-            shown = self._log.shown_at(k)
-            if shown is None or picture is None:  # the last frame is no longer on the screen
+            with guard.waiting():
+                content = pipe.read(size)
+                self._is_over = len(content) < size
+                if not self._is_over:
+                    picture = np.frombuffer(content, dtype=np.uint8).reshape(shape)
+                shown = self._log.shown_at(k)
+            if guard.has_fired or shown is None or picture is None:  # the last frame has gone
                 break
             yield Sample(float(k * step), shown, _picture(picture, source))
             k += 1
-        if k == 0:
+        else:  # not asked for yet: by then every frame of the clip is in the log
+            with guard.waiting():
+                self._log.shown_at(k)
+        if k == 0 and not guard.has_fired:
             raise DecodeError(self._no_sample())
-        self._log.shown_at(k)  # by then every frame of the clip is in the log
 
     def _no_sample(self) -> str:
         assert self._log is not None
-        self._log.shown_at(0)
         if self._log.num_frames and self._log.over_seconds <= 0:
             over = self._start + float(self._log.over_seconds)
             return f"the clip starts at {self._start:g} s, the video ends at {over:g} s"
@@ -188,12 +187,12 @@ class FfmpegDecoder:
         frames = (
             container[str(source.probe.stream_index)]
             .filter("setpts", f"if(isnan(PREV_OUTPTS),0,PREV_OUTPTS+{passed})")
-            .filter("showinfo@frames", checksum=0)
+            .filter(FRAMES, checksum=0)
             # A finer clock, so that the clip's start is a whole number of ticks.
             .filter("settb", "if(gt(intb,1e-6),intb/1000,intb)")
             .filter("setpts", f"PTS-round({self._start!r}/TB)")
             .filter("fps", fps=self._fps, round="up", start_time=0)
-            .filter("showinfo@instants", checksum=0)
+            .filter(INSTANTS, checksum=0)
             # Also where the video changes its size midway.
             .filter("scale", source.stored_width, source.stored_height, flags="bicubic")
         )
@@ -206,103 +205,6 @@ class FfmpegDecoder:
             .compile(cmd=ffmpeg_program())
         )
         return [text_name(word) for word in command]
-
-
-class _Log:
-    """Reads the program's error stream as it comes: frame times, and errors."""
-
-    def __init__(
-        self, stream: IO[bytes], *, gap: Fraction, start: float, fps: float, beat: Beat
-    ) -> None:
-        """gap: seconds between frames by the container; start: of the clip in the video."""
-        self._stream = stream
-        self._beat = beat
-        self._gap = gap
-        self._start = exact(start)
-        self._step = 1 / exact(fps)
-        self._frames: deque[Fraction] = deque()
-        """When the frame shown at the last instant came up, and those after it."""
-        self._shown: dict[int, float | None] = {}
-        """Instants whose picture has left the program: when their frame came up."""
-        self._changed = threading.Condition()
-        self._is_over = False
-        self._num_errors = 0
-        self.num_frames = 0
-        self._is_torn = False
-        """Packets are damaged, or two recordings were put end to end: then no frame is missing."""
-        self.first_error = ""
-        self.lost_seconds = Fraction(0)
-        """For which no frame came because of damage."""
-        self.over_seconds = Fraction(0)
-        """When the last frame so far leaves the screen, from the clip's start."""
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def shown_at(self, k: int) -> float | None:
-        """When the frame on the screen at instant k came up; None when the last one has gone.
-
-        To be asked for k = 0, 1, ...; waits until the program has come past that instant.
-        """
-        with self._changed:
-            while k not in self._shown and not self._is_over:
-                self._changed.wait()
-            return self._shown.pop(k) if k in self._shown else self._frame_at(k * self._step)
-
-    def _frame_at(self, seconds: Fraction) -> float | None:
-        """The frames that are no longer shown are forgotten."""
-        while len(self._frames) > 1 and self._frames[1] <= seconds:
-            self._frames.popleft()
-        if not self._frames or (len(self._frames) == 1 and seconds >= self.over_seconds):
-            return None
-        return float(self._frames[0])
-
-    def problem(self) -> str | None:
-        """What the program complained of, when it did."""
-        if not self._num_errors:
-            return None
-        return f"{self._num_errors} decoding errors: {self.first_error}"
-
-    def note(self, error: str) -> None:
-        self._num_errors += 1
-        self.first_error = self.first_error or error
-
-    def close(self) -> None:
-        self._thread.join()
-        self._stream.close()
-
-    def _read(self) -> None:
-        time_base = Fraction(0)
-        num_known = 0
-        for line in self._stream:
-            if found := _FRAME.search(line):
-                self._beat()
-                seconds = int(found[1]) * time_base - self._start
-                ticks = _DURATION.search(line)
-                duration = int(ticks[1]) * time_base if ticks else Fraction(0)
-                with self._changed:
-                    hole = seconds - self.over_seconds if self.num_frames else Fraction(0)
-                    if self._is_torn and hole > self._gap / 2:
-                        self.note("a packet is corrupt")
-                    if self._num_errors > num_known:
-                        self.lost_seconds += max(hole, Fraction(0))
-                    num_known = self._num_errors
-                    self.num_frames += 1
-                    self._frames.append(seconds)
-                    self.over_seconds = seconds + (duration or self._gap)
-            elif found := _INSTANT.search(line):
-                with self._changed:
-                    k = int(found[1])
-                    self._shown[k] = self._frame_at(k * self._step)
-                    self._changed.notify_all()
-            elif found := _TIME_BASE.search(line):
-                time_base = Fraction(int(found[1]), int(found[2]))
-            elif _TORN.search(line):
-                self._is_torn = True
-            elif (found := _ERROR.search(line)) and not _SHOWINFO.match(line):
-                self.note(found[1].decode(errors="replace").strip())
-        with self._changed:
-            self._is_over = True
-            self._changed.notify_all()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -333,11 +235,11 @@ def _look(path: Path, limits: DecoderLimits) -> _Source:
             reason = reason_of(problems[0]) if problems else complaints.last
             raise DecodeError(f"no frame could be decoded{reason and f': {reason}'}")
         first = frame.dts if container.format.name == "avi" else frame.pts
-        seconds = float((first or 0) * (stream.time_base or 0))
+        seconds = float((first or 0) * time_base(stream))
         found = probe(stream, frame, first_pts_seconds=seconds)
         width, height = shown_size(frame, pixel_ratio(stream))
         check_picture_size(width, height, limits)
-        gap = Fraction(1) / (stream.average_rate or 25)
+        gap = seconds_per_frame(stream)
     stored_width, stored_height = found.width, found.height
     if found.rotation_degrees in (90, 270):
         width, height = height, width

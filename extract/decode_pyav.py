@@ -19,10 +19,12 @@ from .completeness import Extent, read_extent, shortfall
 from .config import DecoderLimits
 from .container import (
     Complaints,
-    average_gap,
+    as_fraction,
     decoded_frames,
     open_container,
     reason_of,
+    ticks_per_frame,
+    time_base,
     video_stream,
 )
 from .decode import (
@@ -99,11 +101,10 @@ class PyavDecoder:
             self._check_size(stream)
             self._extent = read_extent(self._path, container, stream)
             timeline = read_timeline(container, stream, only_keys=only_keys, beat=self._beat)
+            tick, gap = time_base(stream), ticks_per_frame(stream)
         self._check_plan()
-        time_base = stream.time_base or Fraction(1, 90_000)
-        gap = average_gap(stream, time_base)
-        shown = timeline.frames(time_base, gap=gap)
-        self._over_seconds = timeline.over(time_base, gap=gap)
+        shown = timeline.frames(tick, gap=gap)
+        self._over_seconds = timeline.over(tick, gap=gap)
         chosen = list(itertools.islice(self._choose(shown), self._limits.max_samples + 1))
         self._check_start()
         first = int(timeline.pts[timeline.is_shown].min())
@@ -115,7 +116,7 @@ class PyavDecoder:
                 container, stream, timeline, wanted, note=self._check_plan, beat=self._beat
             )
             frame = self._checked(next(frames), ratio)
-            self._probe = probe(stream, frame, first_pts_seconds=float(first * time_base))
+            self._probe = probe(stream, frame, first_pts_seconds=float(first * tick))
             for sample in chosen:
                 while frame.pts != sample.picture:
                     frame = self._checked(next(frames), ratio)
@@ -201,8 +202,7 @@ class PyavDecoder:
 
     def _timed(self, container: InputContainer, stream: VideoStream) -> Iterator[Timed[Picture]]:
         """Every frame with its time from the first one; stops after the clip's end."""
-        time_base = stream.time_base or Fraction(1, 90_000)
-        gap = average_gap(stream, time_base)
+        tick, gap = time_base(stream), ticks_per_frame(stream)
         ratio = pixel_ratio(stream)
         first: int | None = None
         shift = last = 0
@@ -216,17 +216,17 @@ class PyavDecoder:
                 ticks = 0 if first is None else last - shift + round(gap)
             if first is None:
                 first = last = ticks
-                self._probe = probe(stream, frame, first_pts_seconds=float(ticks * time_base))
+                self._probe = probe(stream, frame, first_pts_seconds=float(ticks * tick))
             elif ticks + shift < last:
                 # A clock that was set back (joined recordings): go on where it stopped.
                 shift = last + round(gap) - ticks
             last = ticks + shift
-            seconds = (last - first) * time_base
+            seconds = (last - first) * tick
             num_faults = self._num_errors + self._complaints.num
             if num_faults > num_known and self._num_frames:
                 self._lost_seconds += max(seconds - self._over_seconds, Fraction(0))
             num_known = num_faults
-            duration = (frame.duration or gap) * time_base
+            duration = (frame.duration or gap) * tick
             self._num_frames += 1
             self._over_seconds = max(self._over_seconds, seconds + duration)
             yield Timed(
@@ -249,13 +249,14 @@ class PyavDecoder:
 
 def probe(stream: VideoStream, frame: VideoFrame, *, first_pts_seconds: float) -> Probe:
     """What the stream and its first frame say."""
+    fps = as_fraction(stream.average_rate, default=Fraction(0))
     return Probe(
         stream_index=stream.index,
         codec=stream.codec_context.name,
         pixel_format=frame.format.name,
         width=frame.width,
         height=frame.height,
-        fps=float(stream.average_rate) if stream.average_rate else None,
+        fps=float(fps) or None,
         rotation_degrees=orientation_of(frame).rotation_degrees,
         first_pts_seconds=first_pts_seconds,
         hdr=HDR.get(int(frame.color_trc)),
@@ -264,7 +265,7 @@ def probe(stream: VideoStream, frame: VideoFrame, *, first_pts_seconds: float) -
 
 def pixel_ratio(stream: VideoStream) -> Fraction:
     """Width to height of one pixel as it is meant to be shown."""
-    return stream.sample_aspect_ratio or Fraction(1)
+    return as_fraction(stream.sample_aspect_ratio, default=Fraction(1))
 
 
 def shown_size(frame: VideoFrame, ratio: Fraction) -> tuple[int, int]:

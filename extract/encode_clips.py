@@ -16,7 +16,8 @@ import numpy as np
 from ..data_manifests.file_names import video_file
 from .clip_shard import Clip, ClipShard
 from .config import ExtractConfig
-from .decode_ffmpeg import check_hwaccel
+from .contract import CacheError
+from .ffmpeg_check import check_program
 from .frames import Chunk, ClipFailure, ClipTask, DecodeSettings, Message
 from .local_decoders import LocalDecoders
 from .planning import Item, Work
@@ -28,6 +29,10 @@ from .writer import commit_shard
 
 if TYPE_CHECKING:
     from .encoders import Encoders
+
+STOP_AFTER_CLIPS = 5
+"""When the first clips all fail by the same crash, the machine or an installed library is at fault,
+not so many files: the run stops, and none of them is kept as failed."""
 
 PAUSE_SECONDS = 0.5
 """When decoding pauses for so long, features that have come meanwhile are put to use."""
@@ -49,8 +54,8 @@ def encode_clips(
     Raises CacheError when the disk refuses (what was committed stays) or the hardware that was
     asked for cannot decode.
     """
-    if config.hwaccel is not None:
-        check_hwaccel(config.hwaccel)
+    if config.decoder == "ffmpeg":
+        check_program(config.hwaccel)
     decoders = LocalDecoders(
         DecodeSettings(
             decoder=config.decoder,
@@ -137,6 +142,10 @@ class _Run:
         self._shard_of: dict[str, _OpenShard] = {}
         self._waiting: list[tuple[Clip, np.ndarray]] = []
         self._in_flight: deque[_Batch] = deque()
+        self._crashes: list[str] | None = []
+        """Reasons of the first clips, as long as all crashed alike; None: decoding works."""
+        self._held: list[_OpenShard] = []
+        """Shards of such clips."""
 
     def tasks(self, works: Iterable[Work]) -> Iterator[ClipTask]:
         """What the decoders are to do. Runs in their thread: it only adds clips of which this one
@@ -152,6 +161,8 @@ class _Run:
     def receive(self, clip_id: str, message: Message) -> None:
         """Take in what a decoder says of a clip."""
         clip = self._shard_of[clip_id].clips[clip_id]
+        if self._crashes is not None:
+            self._watch_first_clips(message, self._crashes)
         if isinstance(message, Chunk):
             clip.num_pictures += len(message.pictures)
             self._waiting += [(clip, picture) for picture in message.pictures]
@@ -168,6 +179,23 @@ class _Run:
         if clip.is_done:
             self._settle(clip)
 
+    def _watch_first_clips(self, message: Message, crashes: list[str]) -> None:
+        """Raises CacheError at the last of STOP_AFTER_CLIPS crashes that are all the same."""
+        if isinstance(message, ClipFailure) and message.cause == "crash":
+            crashes.append(message.reason)
+            if len(set(crashes)) == 1:
+                if len(crashes) == STOP_AFTER_CLIPS:
+                    raise CacheError(
+                        f"the first {STOP_AFTER_CLIPS} clips all failed in the same way, which is "
+                        f"hardly their fault: {crashes[0]}. The run stops here and keeps none of "
+                        "them as failed; check the installation with one video that plays"
+                    )
+                return
+        self._crashes = None
+        for shard in self._held:
+            self._commit(shard)
+        self._held.clear()
+
     def encode_full_batches(self) -> None:
         """Send the waiting pictures off, batch by batch, of whichever clips; gather what is
         done."""
@@ -182,10 +210,12 @@ class _Run:
             self._encode_batch()
         while self._in_flight:
             self._gather()
+        for shard in self._held:  # fewer clips than it takes to blame the machine
+            self._commit(shard)
 
     def close(self) -> None:
         """Let go of what was not committed."""
-        for shard in self._shard_of.values():
+        for shard in (*self._shard_of.values(), *self._held):
             shard.spool.close()
 
     def _encode_batch(self) -> None:
@@ -219,7 +249,9 @@ class _Run:
         """A clip is done, once; commit the shard of which it was the last to be."""
         shard = self._shard_of.pop(clip.clip_id)
         shard.num_missing -= 1
-        if shard.num_missing == 0:
+        if shard.num_missing == 0 and self._crashes:
+            self._held.append(shard)
+        elif shard.num_missing == 0:
             self._commit(shard)
 
     def _commit(self, shard: _OpenShard) -> None:

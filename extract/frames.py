@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,12 +76,18 @@ Stage = Literal["open", "decode", "worker", "encode"]
 stalled or took too much memory), or with its features."""
 
 
+Cause = Literal["file", "limit", "crash"]
+"""What a failure is blamed on: the file, a limit of the settings, or a decoding process that broke
+off or met an error that nobody foresaw, where the machine may be at fault."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipFailure:
     """The clip gives no features."""
 
     reason: str
     stage: Stage
+    cause: Cause = "file"
 
 
 Message = Chunk | ClipEnd | ClipFailure
@@ -138,9 +145,18 @@ def read_clip(
     except MemoryError:
         limit_gib = settings.limits.memory_gib
         reason = f"decoding takes over {limit_gib:g} GiB (limits.memory_gib)"
-        yield ClipFailure(reason=reason, stage="worker")
+        yield ClipFailure(reason=reason, stage="worker", cause="limit")
     except OSError as error:
         yield ClipFailure(reason=error.strerror or str(error), stage=stage)
+    except Exception as error:  # a fault of ours, or a library of another version
+        yield ClipFailure(reason=_unexpected(error), stage="worker", cause="crash")
+
+
+def _unexpected(error: Exception) -> str:
+    """The error and the line of code that it comes from."""
+    *_, place = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return f"unexpected {type(error).__name__} at {where}: {error}"
 
 
 class _Collector:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from ..data_manifests.errors import UserError
 from .byte_queue import ByteQueue
 from .decode import Beat
-from .frames import Chunk, ClipEnd, ClipFailure, ClipTask, DecodeSettings, Message, read_clip
+from .frames import Cause, Chunk, ClipEnd, ClipFailure, ClipTask, DecodeSettings, Message, read_clip
 
 MAX_WAITING_BYTES = 16 * 2**20
 """Of pictures that wait for the encoder: 111 of 224 pixels, 27 of 448; the next batch or more."""
@@ -29,10 +30,16 @@ MESSAGE_BYTES = 4096
 """What a message without pictures is taken for, so that those are bounded, too."""
 
 
+class DecoderStartError(UserError):
+    """Decoding processes cannot start on this machine or from this script."""
+
+
 @dataclass(slots=True)
 class _Worker:
     process: BaseProcess
     connection: Connection
+    is_ready: bool = False
+    """It has started and said so."""
     task: ClipTask | None = None
     began: float = 0.0
     """When it was given its task, by time.monotonic(), and later by what it has waited since."""
@@ -155,13 +162,22 @@ class LocalDecoders:
             message = worker.connection.recv()
         except (EOFError, OSError):
             worker.process.join(timeout=5)
-            crashed = f"the decoder crashed ({_how(worker.process.exitcode)})"
-            is_stalled = limits.stall_seconds <= limits.decode_seconds
-            late = self._stalled() if is_stalled else self._too_long()
-            self._lose(worker, late if is_late.is_set() else crashed)
+            how = _how(worker.process.exitcode)
+            if not worker.is_ready:
+                raise DecoderStartError(
+                    f"a decoding process ended before it could start ({how}); what it printed is "
+                    "above. A script that calls extract() must do so under "
+                    'if __name__ == "__main__":, since decoding processes load the script, too'
+                ) from None
+            if is_late.is_set():
+                is_stalled = limits.stall_seconds <= limits.decode_seconds
+                self._lose(worker, self._stalled() if is_stalled else self._too_long())
+            else:
+                self._lose(worker, f"the decoder crashed ({how})", cause="crash")
             return
         finally:
             deadline.cancel()
+        worker.is_ready = True
         if message is None:  # a sign of life
             worker.last_sign = time.monotonic()
             return
@@ -178,12 +194,12 @@ class LocalDecoders:
         seconds = self._settings.limits.decode_seconds
         return f"decoding takes over {seconds:g} s (limits.decode_seconds) and was ended"
 
-    def _lose(self, worker: _Worker, reason: str) -> None:
+    def _lose(self, worker: _Worker, reason: str, *, cause: Cause = "limit") -> None:
         """End a process that is of no more use; its clip fails, and another process takes its
         place."""
         assert worker.task is not None
         _end(worker)
-        self._put(worker.task, ClipFailure(reason=reason, stage="worker"))
+        self._put(worker.task, ClipFailure(reason=reason, stage="worker", cause=cause))
 
     def _put(self, task: ClipTask, message: Message) -> None:
         num_bytes = MESSAGE_BYTES + (message.pictures.nbytes if isinstance(message, Chunk) else 0)
@@ -253,6 +269,7 @@ def _decode_forever(connection: Connection, settings: DecodeSettings) -> None:
     _silence_decoder()
     voice = _Voice(connection)
     try:
+        voice.say(None)  # it has started
         while True:
             for message in read_clip(connection.recv(), settings, beat=voice.beat):
                 voice.say(message)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shlex
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +42,9 @@ def versions(config: ExtractConfig) -> dict[str, str]:
     for name, numbers in sorted(av.library_versions.items()):
         found[name] = ".".join(map(str, numbers))
     if config.decoder == "ffmpeg":
-        from ..data_manifests.ffmpeg_program import ffmpeg_program
+        from .ffmpeg_check import program_version
 
-        command = [ffmpeg_program(), "-version"]
-        said = subprocess.run(command, capture_output=True, text=True, errors="replace").stdout
-        found["ffmpeg"] = said.partition("\n")[0]
+        found["ffmpeg"] = program_version()
     if config.shots:
         found["scenedetect"] = detector_version()
     return found

@@ -5,7 +5,12 @@ import open_clip
 import pytest
 import torch
 
-from mlalign.extract.backbone import BackboneError, load_backbone, pick_precision
+from mlalign.extract.backbone import (
+    BackboneError,
+    has_native_bfloat16,
+    load_backbone,
+    pick_precision,
+)
 from mlalign.extract.config import ExtractConfig
 
 TINY_SHA256 = "737161df4ec34e9850bd5e0587fb4a7b8c87d1fb1c5af333b1383275771e523b"
@@ -140,8 +145,19 @@ def test_a_device_that_is_not_there_is_refused():
 
 def test_auto_precision_is_bfloat16_only_where_it_is_native(monkeypatch):
     cpu = torch.device("cpu")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    reported = {"avx512_bf16": True, "cpu_name": "any"}
+    # Older versions of PyTorch have no such function.
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: reported, raising=False)
     assert pick_precision("auto", cpu) == "bfloat16"
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    reported["avx512_bf16"] = False
     assert pick_precision("auto", cpu) == "float32"
     assert pick_precision("float16", cpu) == "float16"
+
+
+@pytest.mark.parametrize(("flags", "is_native"), [("avx2 avx512_bf16", True), ("avx2", False)])
+def test_an_older_pytorch_reads_the_processor_file(monkeypatch, tmp_path, flags, is_native):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    cpu_info = tmp_path / "cpuinfo"
+    cpu_info.write_text(f"model name\t: any\nflags\t\t: fpu {flags} sse\n")
+    assert has_native_bfloat16(cpu_info) is is_native
+    assert not has_native_bfloat16(tmp_path / "missing")

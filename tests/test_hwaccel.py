@@ -1,6 +1,5 @@
 """Decoding on hardware: asked for in the program's own words, and refused where there is none."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ def test_the_program_is_told_before_its_input(make_video, tmp_path, monkeypatch,
     said = tmp_path / "said"
     program.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > '{said}'\n")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
     video = make_video(tmp_path / "v.mp4", [0, 500])
     limits = DecoderLimits()
     decoder = FfmpegDecoder(video, fps=1.0, start=0.0, end=None, limits=limits, hwaccel=hwaccel)

@@ -246,3 +246,30 @@ def test_a_clip_that_takes_too_long_is_ended_before_it_stalls(videos):
             os.kill(process.pid, signal.SIGSTOP)
     [failure] = [found[-1] for found in messages.values() if isinstance(found[-1], ClipFailure)]
     assert failure.reason == "decoding takes over 2.5 s (limits.decode_seconds) and was ended"
+
+
+UNGUARDED = """
+from pathlib import Path
+
+from mlalign.extract.config import DecoderLimits
+from mlalign.extract.frames import ClipTask, DecodeSettings
+from mlalign.extract.local_decoders import LocalDecoders
+from mlalign.extract.preprocessing import Preprocessing
+from mlalign.extract.sampling import Sampling
+
+settings = DecodeSettings(
+    decoder="pyav", sampling=Sampling(fps=1), limits=DecoderLimits(), preprocessing={preprocessing}
+)
+task = ClipTask(clip_id="a", path=Path({video!r}), start_seconds=0.0, end_seconds=None)
+print(list(LocalDecoders(settings, num_workers=1).decode([task])))
+"""
+
+
+def test_a_script_without_a_main_guard_is_named_as_the_cause(videos, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED.format(preprocessing=PREPROCESSING, video=str(videos[0])))
+    command = [sys.executable, "-P", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "a decoding process ended before it could start (exit code 1)" in done.stderr
+    assert 'if __name__ == "__main__":' in done.stderr

@@ -1,13 +1,20 @@
-# Two commands on a fresh machine: `make test` and `make demo`. Each sets itself up in .venv first.
+# Two commands on a fresh machine: `make test` and `make demo`. Each sets up .venv first.
+#
+#   make PYTHON=python3.13 test                      with another Python
+#   make LOWEST=1 VENV=.venv-lowest test             with the lowest versions that pyproject.toml allows
 PYTHON ?= python3
-BIN := .venv/bin
-INSTALLED := .venv/installed
+VENV ?= .venv
+BIN := $(VENV)/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+INSTALLED := $(VENV)/installed-$(VERSION)$(if $(LOWEST),-lowest)
+# Old versions warn of each other; there, warnings are not errors.
+PYTEST := $(BIN)/pytest -q -n 2 $(if $(LOWEST),-W default)
 
 .PHONY: demo test check lint slow clean
 
 test: $(INSTALLED)
 	@echo "== the default tests (CPU only, offline)"
-	$(BIN)/pytest -q -n 2
+	$(PYTEST)
 
 check: lint test slow
 
@@ -19,19 +26,19 @@ lint: $(INSTALLED)
 
 slow: $(INSTALLED)
 	@echo "== the slow tests (several minutes)"
-	$(BIN)/pytest -q -n 2 -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 
 demo: $(INSTALLED)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/scenes_ablation.py --out demo
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/scenes_ablation.py --out demo
 
-# pip installs the project and its tools once, and again only when pyproject.toml has changed.
+# Installs mlalign and its tools once, and again when pyproject.toml or the Python has changed.
 $(INSTALLED): pyproject.toml
-	@echo "== setting up .venv (once; downloads PyTorch and friends, several GB)"
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mlalign needs Python 3.11 or newer; say which: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --upgrade "pip>=25.1"
-	$(BIN)/pip install -q -e . --group dev
+	@echo "== setting up $(VENV) (once; downloads PyTorch and friends, several GB)"
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mlalign needs Python 3.11 or newer; choose one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install -q --upgrade "pip>=25.1" $(if $(LOWEST),uv)
+	$(if $(LOWEST),$(BIN)/uv pip install -q --python $(BIN)/python --resolution lowest-direct,$(BIN)/pip install -q) -e . --group dev
 	@touch $(INSTALLED)
 
 clean:
-	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

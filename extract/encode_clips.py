@@ -17,7 +17,6 @@ from ..data_manifests.file_names import video_file
 from .clip_shard import Clip, ClipShard
 from .config import ExtractConfig
 from .contract import CacheError
-from .ffmpeg_check import check_program
 from .frames import Chunk, ClipFailure, ClipTask, DecodeSettings, Message
 from .local_decoders import LocalDecoders
 from .planning import Item, Work
@@ -51,11 +50,9 @@ def encode_clips(
     """Commit the features of all clips; `committed` hears the name of every shard.
 
     works is iterated in another thread, as decoding goes on.
-    Raises CacheError when the disk refuses (what was committed stays) or the hardware that was
-    asked for cannot decode.
+    Raises CacheError when the disk refuses (what was committed stays) or when the first clips all
+    crash alike.
     """
-    if config.decoder == "ffmpeg":
-        check_program(config.hwaccel)
     decoders = LocalDecoders(
         DecodeSettings(
             decoder=config.decoder,

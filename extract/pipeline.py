@@ -24,6 +24,7 @@ from .config import TINY, ExtractConfig
 from .contract import DiskError, digest, read_settings, settings_path
 from .encode_texts import tokens_to_come
 from .engines import open_engine
+from .ffmpeg_check import check_program
 from .inputs import Inputs, official_counts
 from .job_parts import JobPart
 from .planning import Committed, Work, plan_clips, plan_rows, read_committed
@@ -110,6 +111,8 @@ def extract(
         plan = _plan(manifest, cache, config, retry_failed=retry_failed)
     if config.shots and plan.clips:
         check_installed()
+    if config.decoder == "ffmpeg" and config.engine == "local" and plan.clips:
+        check_program(config.hwaccel)
     encoded = Counts()
     made: dict[str, Any] = {}
     if plan.has_work or not exists:

@@ -17,6 +17,7 @@ from .config import ExtractConfig
 from .contract import CacheError, Unit, read_settings
 from .engine import EngineFacts
 from .engine_local import encode_unit, facts_of
+from .ffmpeg_check import check_program
 from .planning import Work
 from .tally import Counts, Tally, telling
 
@@ -57,6 +58,8 @@ class RayWorker:
         when the disk refuses.
         """
         _check_shared(job)
+        if config.decoder == "ffmpeg":
+            check_program(config.hwaccel)
         encoders = self._encoders(config, with_text=with_text)
         _check_equal(facts_of(encoders), job.facts)
         tally = Tally()

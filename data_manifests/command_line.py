@@ -65,6 +65,20 @@ class DefaultGroup(click.Group):
         self.format_commands(ctx, formatter)
 
 
+SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
+"""Environment variables by which users set how long OpenMP's threads wait busily."""
+
+
+def limit_spinning() -> None:
+    """Let PyTorch's threads sleep after a short wait; to be called before PyTorch is imported.
+
+    By default they wait busily for milliseconds, at every step of a training, and take the time
+    from each other where a machine has other work. What a user has set stays.
+    """
+    if not any(name in os.environ for name in SPIN_VARIABLES):
+        os.environ["GOMP_SPINCOUNT"] = "3000"  # benchmarks/busy_machine.py
+
+
 def as_program(command: click.Command) -> Callable[[], None]:
     """The command as the entry point of an installed program.
 
@@ -73,6 +87,7 @@ def as_program(command: click.Command) -> Callable[[], None]:
     """
 
     def program() -> None:
+        limit_spinning()
         # A file name need not be text; what is printed of it then is an escape, not an error.
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

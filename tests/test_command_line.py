@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mlalign.data_manifests.command_line import command_errors, config_options
+from mlalign.data_manifests.command_line import (
+    command_errors,
+    config_options,
+    limit_spinning,
+)
 from mlalign.data_manifests.errors import ManifestError, UserError
 
 
@@ -96,3 +101,15 @@ def test_a_program_shows_our_own_mistakes() -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
     assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("set_by_user", "expected"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_wait_busily_for_a_short_time_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, set_by_user: dict[str, str], expected: str | None
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(set_by_user))
+    limit_spinning()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected

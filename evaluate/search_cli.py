@@ -24,7 +24,6 @@ from ..data_manifests.command_line import as_program, command_errors, config_opt
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON line per hit.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page with players.")
-@click.option("--play", is_flag=True, help="Play the best hit in mpv, vlc or ffplay.")
 @config_options
 @command_errors
 def main(
@@ -36,7 +35,6 @@ def main(
     checkpoint: Path | None,
     as_json: bool,
     html: Path | None,
-    play: bool,
     config: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
@@ -85,13 +83,6 @@ def main(
         about = f"{num_clips:,} clips of {cache}, {heads}; {weight}"
         write_search_page(answers, html, about=about)
         click.echo(f"Page: {html}", err=True)
-    if play and answers[0][1]:
-        from .players import play as play_moment
-
-        best = answers[0][1][0]
-        play_moment(
-            Path(best.video), start_seconds=best.start_seconds, end_seconds=best.end_seconds
-        )
 
 
 def _shown(name: str) -> str:

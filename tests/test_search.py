@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,7 @@ from browser import BROWSER, look_at
 from click.testing import CliRunner, Result
 
 from mlalign.align.config import RunConfig
-from mlalign.data_manifests.errors import UserError
 from mlalign.evaluate.config import EvaluationConfig
-from mlalign.evaluate.players import play
 from mlalign.evaluate.scoring import TwoLevelVectors, clip_vectors, embed, level_scores
 from mlalign.evaluate.search import Hit, Library
 from mlalign.evaluate.search_cli import main
@@ -200,28 +197,3 @@ def test_an_approximate_index_is_kept_beside_the_cache(copied_cache: Path) -> No
     assert len(list((copied_cache / "indexes").glob("*.faiss"))) == 2
     again = command(copied_cache, "a red circle", "--set", "index.factory=HNSW8", "--json")
     assert again.stdout == done.stdout
-
-
-def test_the_player_is_told_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    video = tmp_path / "-a.mp4"
-    video.touch()
-    player = tmp_path / "bin" / "mpv"
-    player.parent.mkdir()
-    player.write_text(
-        f"#!{sys.executable}\n"
-        "import sys\n"
-        f"open({str(tmp_path / 'said')!r}, 'w').write('|'.join(sys.argv[1:]))\n"
-    )
-    player.chmod(0o755)
-    monkeypatch.setenv("PATH", str(player.parent))
-    play(video, start_seconds=1.5, end_seconds=3)
-    assert (tmp_path / "said").read_text() == f"--start=1.500|--end=3.000|{video}"
-
-
-def test_a_missing_player_or_video_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="no such file"):
-        play(tmp_path / "gone.mp4", start_seconds=0, end_seconds=1)
-    (tmp_path / "there.mp4").touch()
-    with pytest.raises(UserError, match="needs one of mpv, vlc, ffplay"):
-        play(tmp_path / "there.mp4", start_seconds=0, end_seconds=1)

@@ -17,7 +17,7 @@ from .training_split import ClipTexts, TrainingSplit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LevelPairs:
+class _LevelPairs:
     """One level of a batch as indices: V clips or segments, T texts, P pairs inside the clips."""
 
     videos: np.ndarray
@@ -30,19 +30,13 @@ class LevelPairs:
     """(P,) int64, their columns."""
     in_clip_positive: np.ndarray
     """(P,) bool."""
-    column_words: np.ndarray
-    """(T,) int64, word id of each text."""
     related: tuple[np.ndarray, np.ndarray]
     """Rows, and the ids of words that are known to hold for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LevelBatch:
-    """One level of a batch: V clips or segments against T texts.
-
-    Of M runs that train together: videos (M, V), texts (M, T), masks (M, V, T), where V and T are
-    those of the run that has most; what pads the others is in neither mask.
-    """
+    """One level of a batch: V clips or segments against T texts."""
 
     videos: Tensor
     """(V,) int64, rows of clip_features or segment_features."""
@@ -56,25 +50,21 @@ class LevelBatch:
     """(P,) int64, rows of the pairs of which both belong to one clip; all positives are there."""
     in_clip_columns: Tensor
     """(P,) int64, their columns."""
-    in_clip_runs: Tensor | None = None
-    """(P,) int64, in which of M runs; None for one run."""
 
     @property
-    def in_clip(self) -> tuple[Tensor, ...]:
-        """What indexes these pairs in a table of the level."""
-        places = (self.in_clip_rows, self.in_clip_columns)
-        return places if self.in_clip_runs is None else (self.in_clip_runs, *places)
+    def in_clip(self) -> tuple[Tensor, Tensor]:
+        """The index of these pairs in a table of the level."""
+        return self.in_clip_rows, self.in_clip_columns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """What one step sees. Of M runs that train together all has a first dimension M."""
+    """What one step sees."""
 
     clips: np.ndarray
     """(B,) int64."""
     segments: Tensor
-    """(S,) int64, rows of segment_features: all segments of the clips, clips end to end; of several
-    runs padded on the right."""
+    """(S,) int64, rows of segment_features: all segments of the clips, clips end to end."""
     segment_counts: Tensor
     """(B,) int64, how many of them each clip has."""
     global_level: LevelBatch | None
@@ -100,25 +90,17 @@ def epoch_batches(
     split: TrainingSplit, *, batch_clips: int, seed: int, epoch: int
 ) -> Iterator[Batch]:
     """The batches of an epoch: every clip once, in an order drawn from (seed, epoch) alone."""
-    for clips, rng in epoch_clips(split, batch_clips=batch_clips, seed=seed, epoch=epoch):
-        yield make_batch(split, clips, rng=rng)
-
-
-def epoch_clips(
-    split: TrainingSplit, *, batch_clips: int, seed: int, epoch: int
-) -> Iterator[tuple[np.ndarray, np.random.Generator]]:
-    """The clips of each batch, (B,) int64, and the generator that draws what they bring to it."""
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(split.clips)
     for clips in np.array_split(order, num_batches(len(order), batch_clips=batch_clips)):
-        yield clips, rng
+        yield make_batch(split, clips, rng=rng)
 
 
 def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Generator) -> Batch:
     """The batch of the given clips, (B,) int64; `rng` chooses their global texts, and which of
     the tasks' items take part."""
     segments, _ = ragged_rows(split.segment_offsets, clips)
-    whole = global_pairs(split, clips, rng=rng)
+    whole = _global_pairs(split, clips, rng=rng)
     tokens = None
     if split.tokens is not None and whole is not None:
         tokens = token_batch(split.tokens, clips, whole.texts, device=split.device)
@@ -129,34 +111,33 @@ def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Genera
         segments=torch.from_numpy(segments).to(device),
         segment_counts=torch.from_numpy(counts).to(device),
         global_level=_level_batch(split, whole),
-        segment_level=_level_batch(split, segment_pairs(split, clips)),
+        segment_level=_level_batch(split, _segment_pairs(split, clips)),
         tokens=tokens,
         drawn=draw_items(split.tasks, clips, most=split.items_per_clip, rng=rng),
     )
 
 
-def global_pairs(
+def _global_pairs(
     split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Generator
-) -> LevelPairs | None:
+) -> _LevelPairs | None:
     """The clips with the texts that are drawn for them; None where the level is not trained."""
     captions = split.global_texts
     if captions is None:
         return None
-    texts, rows = draw_texts(captions, clips, most=split.texts_per_clip, rng=rng)
+    texts, rows = _draw_texts(captions, clips, most=split.texts_per_clip, rng=rng)
     # All captions of a clip hold for it, not only those that were drawn.
     known, known_rows = ragged_rows(captions.offsets, clips)
-    return LevelPairs(
+    return _LevelPairs(
         videos=clips,
         texts=texts,
         in_clip_rows=rows,
         in_clip_columns=np.arange(len(rows)),
         in_clip_positive=np.ones(len(rows), dtype=bool),
-        column_words=split.text_words[texts],
         related=(known_rows, split.text_words[captions.texts[known]]),
     )
 
 
-def draw_texts(
+def _draw_texts(
     captions: ClipTexts, clips: np.ndarray, *, most: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """At most so many texts of each clip, and for each its clip's position in `clips`."""
@@ -169,7 +150,7 @@ def draw_texts(
     return several.draw(clips, most=most, rng=rng)
 
 
-def segment_pairs(split: TrainingSplit, clips: np.ndarray) -> LevelPairs | None:
+def _segment_pairs(split: TrainingSplit, clips: np.ndarray) -> _LevelPairs | None:
     """All segments of the clips with their texts; None where the level is not trained."""
     sentences, pairs = split.segment_texts, split.segment_pairs
     if sentences is None or pairs is None:
@@ -183,24 +164,23 @@ def segment_pairs(split: TrainingSplit, clips: np.ndarray) -> LevelPairs | None:
     shift = split.segment_offsets[clips] - first_row
     rows = pairs.segments[inside] - shift[text_clip[columns]]
     related = pairs.related[inside]
-    return LevelPairs(
+    return _LevelPairs(
         videos=segments,
         texts=texts,
         in_clip_rows=rows,
         in_clip_columns=columns,
         in_clip_positive=pairs.positive[inside],
-        column_words=split.text_words[texts],
         related=(rows[related], split.text_words[texts][columns[related]]),
     )
 
 
-def _level_batch(split: TrainingSplit, pairs: LevelPairs | None) -> LevelBatch | None:
+def _level_batch(split: TrainingSplit, pairs: _LevelPairs | None) -> LevelBatch | None:
     if pairs is None:
         return None
     rows, columns, positive = pairs.in_clip_rows, pairs.in_clip_columns, pairs.in_clip_positive
     masks = pair_masks(
         num_rows=len(pairs.videos),
-        column_words=pairs.column_words,
+        column_words=split.text_words[pairs.texts],
         positive=(rows[positive], columns[positive]),
         related=pairs.related,
     )

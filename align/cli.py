@@ -32,13 +32,8 @@ from .config import RunConfig
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Processes of a sweep.  [default: one per core; one on a GPU and with --together]",
-)
-@click.option(
-    "--together/--side-by-side",
-    default=None,
-    help="Whether runs of a sweep that differ in numbers only train as one, or each by itself.  "
-    "[default: together on a GPU]",
+    help="Parallel processes of a sweep; each trains runs in turn.  [default: one per core, or 1 "
+    "on a GPU]",
 )
 @config_options
 @click.option("--check", is_flag=True, help="Only check the settings, of all runs of a sweep.")
@@ -50,7 +45,6 @@ def main(
     seed: int | None,
     sweep: Path | None,
     jobs: int | None,
-    together: bool | None,
     config: Path | None,
     overrides: tuple[str, ...],
     check: bool,
@@ -67,11 +61,10 @@ def main(
             raise SettingsError(
                 "a sweep's settings stand in its file: use its base, grid and seeds"
             )
-        _run_sweep(cache, out, sweep, jobs=jobs, together=together, check=check, as_json=as_json)
+        _run_sweep(cache, out, sweep, jobs=jobs, check=check, as_json=as_json)
         return
-    for option, given in (("--jobs", jobs), ("--together and --side-by-side", together)):
-        if given is not None:
-            raise SettingsError(f"{option} is for a --sweep")
+    if jobs is not None:
+        raise SettingsError("--jobs is for a --sweep")
     if seed is not None:
         overrides = (*overrides, f"seed={seed}")
     settings = load_settings(RunConfig, config, overrides)
@@ -93,7 +86,6 @@ def _run_sweep(
     sweep: Path,
     *,
     jobs: int | None,
-    together: bool | None,
     check: bool,
     as_json: bool,
 ) -> None:
@@ -109,7 +101,7 @@ def _run_sweep(
     from .leaderboard import board_lines, leaderboard, were_validated, write_leaderboard
     from .sweep import run_sweep
 
-    results = run_sweep(cache, members, out, jobs=jobs, together=together)
+    results = run_sweep(cache, members, out, jobs=jobs)
     if were_validated(results):
         board = leaderboard(results, metric=settings.metric, baseline=settings.baseline)
         write_leaderboard(board, out)

@@ -9,9 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # N = clips, S = segments, D = width of the features; C = clips of a group, L = its longest clip
-#
-# `of_padded` is what `forward` does, for clips padded to one length: torch.vmap takes it, for the
-# heads of several runs at once, but no lists of ragged clips.
 
 HEAD_WIDTH = 64
 """Of one attention head, as in CLIP's towers (arXiv 2103.00020)."""
@@ -58,22 +55,6 @@ class Temporal(nn.Module):
             _added(segments_SD, said_SD, self.alpha),
         )
 
-    def of_padded(
-        self, clips_ND: Tensor, segments_NLD: Tensor, present_NL: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(N, D) and (N, L, D), from segments of which those in a mask are there, one at least."""
-        places_L = torch.arange(segments_NLD.shape[1], device=segments_NLD.device)
-        tokens_NLD = self.enter(segments_NLD) + _positions(places_L, segments_NLD)
-        for layer in self.layers:
-            tokens_NLD = layer(tokens_NLD, present_NL)
-        said_NLD = self.leave(self.norm(tokens_NLD))
-        sums_ND = said_NLD.where(present_NL[:, :, None], 0).sum(dim=1)
-        mean_ND = sums_ND / present_NL.sum(dim=1, keepdim=True)
-        return (
-            _added(clips_ND, mean_ND, self.alpha),
-            _added(segments_NLD, said_NLD, self.alpha),
-        )
-
 
 class AttentionPooling(nn.Module):
     """A head on clips and segments alike; a clip also gets its segments, pooled by attention.
@@ -106,16 +87,6 @@ class AttentionPooling(nn.Module):
         sums_ND = torch.segment_reduce(weighted_SD, "sum", lengths=counts_N, axis=0)
         pooled_ND = self.leave(sums_ND / totals_N[:, None])
         return self._with_pooled(clips_ND, pooled_ND), self.residual(segments_SD)
-
-    def of_padded(
-        self, clips_ND: Tensor, segments_NLD: Tensor, present_NL: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(N, D) and (N, L, D), from segments of which those in a mask are there, one at least."""
-        tokens_NLD = self.norm(segments_NLD)
-        logits_NL = tokens_NLD @ self.query / math.sqrt(len(self.query))
-        shares_NL = logits_NL.masked_fill(~present_NL, -torch.inf).softmax(dim=1)
-        pooled_ND = self.leave((shares_NL[:, :, None] * tokens_NLD).sum(dim=1))
-        return self._with_pooled(clips_ND, pooled_ND), self.residual(segments_NLD)
 
     def _with_pooled(self, clips_ND: Tensor, pooled_ND: Tensor) -> Tensor:
         length_N1 = clips_ND.norm(dim=-1, keepdim=True)

@@ -9,27 +9,15 @@ from torch import Tensor
 
 from .batches import LevelBatch
 from .config import LossConfig
-from .loss_numbers import LossNumbers
-from .losses import (
-    hinge,
-    hinge_of_few,
-    in_clip_logistic,
-    info_nce,
-    info_nce_of_few,
-    rows_and_columns,
-    sigmoid,
-    sigmoid_of_few,
-)
-from .model import Encoder
+from .losses import hinge, in_clip_logistic, info_nce, sigmoid
+from .model import AlignmentModel
 
 # V = clips or segments in the batch, T = texts in the batch, P = pairs inside the clips
-# M = runs that train together: all terms are (M,) then, and tables (M, V, T)
 
 
 def contrast(
     similarities_VT: Tensor,
     level: LevelBatch,
-    numbers: LossNumbers,
     *,
     losses: LossConfig,
     epoch: int,
@@ -53,106 +41,65 @@ def contrast(
                 negative_weight_VT=weight,
             )
         case "hinge":
+            start = losses.hardest_from_epoch
             return hinge(
                 similarities_VT,
                 positive_VT=positive,
                 negative_VT=negative,
-                margin=numbers.margin,
-                hardest=_is_hardest(losses, epoch),
+                margin=losses.margin,
+                hardest=start is not None and epoch >= start,
                 negative_weight_VT=weight,
             )
         case _:
             assert_never(losses.name)
 
 
-def _is_hardest(losses: LossConfig, epoch: int) -> bool:
-    return losses.hardest_from_epoch is not None and epoch >= losses.hardest_from_epoch
-
-
-def segment_terms(
-    similarities_VT: Tensor,
-    level: LevelBatch,
-    numbers: LossNumbers,
-    *,
-    losses: LossConfig,
-    epoch: int,
-) -> dict[str, Tensor]:
-    """The term of the annotated segments and, without gradient, its two parts."""
+def segment_term(
+    similarities_VT: Tensor, level: LevelBatch, *, losses: LossConfig, epoch: int
+) -> Tensor:
+    """The term of the annotated segments; a scalar."""
     in_clip, cross_clip = losses.in_clip_negative_weight, losses.cross_clip_negative_weight
     weights_VT = None
     if (in_clip, cross_clip) != (1, 1):
         weights_VT = _negative_weights(similarities_VT, level, in_clip, cross_clip)
-    total = contrast(
-        similarities_VT, level, numbers, losses=losses, epoch=epoch, negative_weight_VT=weights_VT
+    return contrast(
+        similarities_VT, level, losses=losses, epoch=epoch, negative_weight_VT=weights_VT
     )
-    part = _in_clip_part(similarities_VT.detach(), level, numbers, losses=losses, epoch=epoch)
-    return {"segment": total, "segment_in_clip": part, "segment_cross_clip": total.detach() - part}
 
 
-def _in_clip_part(
+@torch.no_grad()
+def segment_parts(
     similarities_VT: Tensor,
     level: LevelBatch,
-    numbers: LossNumbers,
     *,
+    segment: Tensor,
     losses: LossConfig,
     epoch: int,
-) -> Tensor:
-    """What the term is with the negatives of its own clip alone, from these P pairs."""
-    rows_P, columns_P = rows_and_columns(level.in_clip, similarities_VT)
-    weight = losses.in_clip_negative_weight
-    similarities_P = similarities_VT[level.in_clip]
-    positive_P, negative_P = level.positive[level.in_clip], level.negative[level.in_clip]
-    match losses.name:
-        case "info_nce":
-            return info_nce_of_few(
-                similarities_P,
-                rows_P=rows_P,
-                columns_P=columns_P,
-                positive_P=positive_P,
-                negative_P=negative_P,
-                shape=tuple(similarities_VT.shape),
-                negative_weight=weight,
-            )
-        case "sigmoid":
-            return sigmoid_of_few(
-                similarities_P,
-                rows_P=rows_P,
-                positive_P=positive_P,
-                negative_P=negative_P,
-                shape=tuple(similarities_VT.shape),
-                negative_weight=weight,
-            )
-        case "hinge":
-            return hinge_of_few(
-                similarities_P,
-                rows_P=rows_P,
-                columns_P=columns_P,
-                positive_P=positive_P,
-                negative_P=negative_P,
-                counts=(level.negative.sum(dim=-1), level.negative.sum(dim=-2)),
-                margin=numbers.margin,
-                hardest=_is_hardest(losses, epoch),
-                negative_weight=weight,
-            )
-        case _:
-            assert_never(losses.name)
+) -> dict[str, Tensor]:
+    """The two parts of `segment`, the term of these similarities, without gradient.
+
+    "segment_in_clip" is the same loss where negatives from other clips have weight 0;
+    "segment_cross_clip" is the rest.
+    """
+    weights_VT = _negative_weights(similarities_VT, level, losses.in_clip_negative_weight, 0)
+    in_clip = contrast(
+        similarities_VT, level, losses=losses, epoch=epoch, negative_weight_VT=weights_VT
+    )
+    return {"segment_in_clip": in_clip, "segment_cross_clip": segment - in_clip}
 
 
 def in_clip_term(
-    model: Encoder, similarities_VT: Tensor, level: LevelBatch, losses: LossConfig
+    model: AlignmentModel, similarities_VT: Tensor, level: LevelBatch, losses: LossConfig
 ) -> Tensor:
     """The term that tells a text's segments from the others of its clip."""
-    _, columns_P = rows_and_columns(level.in_clip, similarities_VT)
-    scale: float | Tensor = 1
-    if losses.name == "hinge":  # the others have it in their similarities
-        runs_P = level.in_clip_runs
-        scale = model.logit_scale if runs_P is None else model.logit_scale[runs_P]
+    # The similarities of the other losses include the scale.
+    scale = model.logit_scale if losses.name == "hinge" else 1
     return in_clip_logistic(
         scale * similarities_VT[level.in_clip],
-        columns_P=columns_P,
+        columns_P=level.in_clip_columns,
         positive_P=level.positive[level.in_clip],
         negative_P=level.negative[level.in_clip],
-        texts=tuple(level.texts.shape),
+        num_texts=len(level.texts),
     )
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from ..data_manifests.errors import UserError
 from ..data_manifests.whole_files import write_whole
-from .student import MeanOfSeeds, mean_of_seeds
 from .sweep_worker import MemberResult
+from .t_interval import MeanOfSeeds, mean_of_seeds
 
 TABLE_FILE: Final = "leaderboard.csv"
 PLOT_FILE: Final = "leaderboard.svg"

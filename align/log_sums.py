@@ -11,8 +11,7 @@ from torch import Tensor
 
 
 def log_sums(logits_VT: Tensor, mask_VT: Tensor) -> tuple[Tensor, Tensor]:
-    """(V,) and (T,): log of the sum of exp(logit) over the pairs in a mask, of rows and columns;
-    of stacked tables (M, V) and (M, T).
+    """(V,) and (T,): log of the sum of exp(logit) over the pairs in a mask, of rows and columns.
 
     A row or column without any has a large negative number.
     """
@@ -32,7 +31,7 @@ class _LogSums(torch.autograd.Function):
     def forward(logits_VT: Tensor, mask_VT: Tensor) -> tuple[Tensor, ...]:
         masked_VT = logits_VT.masked_fill(~mask_VT, nothing(logits_VT))
         logs, kept = [], []
-        for dim in (-1, -2):
+        for dim in (1, 0):
             top = masked_VT.amax(dim=dim, keepdim=True)
             exp_VT = (masked_VT - top).exp_()
             sums = exp_VT.sum(dim=dim, keepdim=True)
@@ -51,9 +50,9 @@ class _LogSums(torch.autograd.Function):
         by_row_VT, sums_V1, by_column_VT, sums_1T = ctx.saved_tensors
         total_VT: Tensor | None = None
         if gradients[0] is not None:
-            total_VT = by_row_VT * (gradients[0].unsqueeze(-1) / sums_V1)
+            total_VT = by_row_VT * (gradients[0][:, None] / sums_V1)
         if gradients[1] is not None:
-            of_columns_VT = by_column_VT * (gradients[1].unsqueeze(-2) / sums_1T)
+            of_columns_VT = by_column_VT * (gradients[1][None, :] / sums_1T)
             total_VT = of_columns_VT if total_VT is None else total_VT.add_(of_columns_VT)
         return total_VT, None
 

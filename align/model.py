@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,26 +24,6 @@ LARGEST_LOG_SCALE = math.log(MAX_LOGIT_SCALE) - 1e-6
 """Two steps of float32 inside the bound, beyond which the scale gets no gradient."""
 START_BIAS = -10.0
 """SigLIP's (arXiv 2303.15343, section 3.2): nearly all pairs of a batch are negatives."""
-
-
-class Encoder(Protocol):
-    """What the levels need of a model, or of the models of several runs; see `AlignmentModel`."""
-
-    @property
-    def separate_levels(self) -> bool: ...
-    @property
-    def sees_segments_together(self) -> bool: ...
-    @property
-    def logit_scale(self) -> Tensor: ...
-    def logits(self, videos: Tensor, texts: Tensor) -> Tensor: ...
-    def logits_of(self, cosines: Tensor) -> Tensor: ...
-    def encode_videos(
-        self, clips: Tensor, segments: Tensor, counts: Tensor
-    ) -> tuple[Tensor, Tensor]: ...
-    def encode_clips(self, features: Tensor) -> Tensor: ...
-    def encode_segments(self, features: Tensor) -> Tensor: ...
-    def encode_texts(self, features: Tensor) -> Tensor: ...
-    def encode_sentences(self, features: Tensor) -> Tensor: ...
 
 
 class AlignmentModel(nn.Module):

@@ -8,91 +8,82 @@ from torch import Tensor
 
 from .batches import Batch
 from .config import LossConfig, RunConfig
-from .contrast import contrast, in_clip_term, segment_terms
-from .loss_numbers import LossNumbers, loss_numbers
-from .model import AlignmentModel, Encoder
+from .contrast import contrast, in_clip_term, segment_parts, segment_term
+from .model import AlignmentModel
 from .segment_pooling import pool_segments
 from .tasks import padded_clips, task_terms
 from .token_batches import TokenBatch
 from .training_split import TrainingSplit, gathered
 
 # B = clips in the batch, V = clips or segments in the batch, T = texts in the batch
-# M = runs that train together: all terms are (M,) then, and tables (M, V, T)
 
 
 def loss_terms(
-    model: AlignmentModel, split: TrainingSplit, batch: Batch, *, config: RunConfig, epoch: int
+    model: AlignmentModel,
+    split: TrainingSplit,
+    batch: Batch,
+    *,
+    config: RunConfig,
+    epoch: int,
+    with_parts: bool = False,
 ) -> dict[str, Tensor]:
     """The weighted total "loss" and the unweighted terms; epoch counts from 1.
 
-    "segment" is the sum of "segment_in_clip", telling the right segment from the others of its
-    clip, and "segment_cross_clip", what the segments of other clips add to it (for info_nce the
-    chain rule of the softmax). These two are for the log and carry no gradient.
+    with_parts: add "segment_in_clip", which tells the right segment from the others of its clip,
+    and "segment_cross_clip", what the segments of other clips add to it (for info_nce the chain
+    rule of the softmax). Their sum is "segment". They are for the log: they carry no gradient.
     """
-    numbers = loss_numbers(config)
-    vectors, terms = level_terms(model, split, batch, numbers, losses=config.losses, epoch=epoch)
-    if batch.tokens is not None and batch.global_level is not None:
-        terms["token"] = contrast(
-            _token_similarities(model, split, batch, batch.tokens, losses=config.losses),
-            batch.global_level,
-            numbers,
-            losses=config.losses,
-            epoch=epoch,
-        )
-    if batch.drawn:
-        encoded = padded_clips(vectors["clips"], vectors["segments"], batch.segment_counts)
-        terms |= task_terms(model, split, batch.drawn, encoded, config=config.tasks)
-    return with_total(terms, numbers, device=split.device)
-
-
-def level_terms(
-    model: Encoder,
-    split: TrainingSplit,
-    batch: Batch,
-    numbers: LossNumbers,
-    *,
-    losses: LossConfig,
-    epoch: int,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The vectors of a batch, and the unweighted terms of the levels, of one or several runs.
-
-    losses: what several runs have in common.
-    """
+    losses = config.losses
     vectors = _encode(model, split, batch, losses=losses)
     terms: dict[str, Tensor] = {}
     if batch.global_level is not None and losses.global_weight > 0:
         similarities_VT = _similarities(model, vectors["clips"], vectors["texts"], losses)
-        terms["global"] = contrast(
-            similarities_VT, batch.global_level, numbers, losses=losses, epoch=epoch
-        )
+        terms["global"] = contrast(similarities_VT, batch.global_level, losses=losses, epoch=epoch)
     if batch.global_level is not None and losses.weak_segment_weight > 0:
-        similarities_VT = _weak_similarities(model, vectors, batch, numbers, losses)
+        similarities_VT = _weak_similarities(model, vectors, batch, losses)
         terms["weak_segment"] = contrast(
-            similarities_VT, batch.global_level, numbers, losses=losses, epoch=epoch
+            similarities_VT, batch.global_level, losses=losses, epoch=epoch
         )
     if batch.segment_level is not None:
         level = batch.segment_level
         similarities_VT = _similarities(model, vectors["segments"], vectors["sentences"], losses)
         if losses.segment_weight > 0:
-            terms |= segment_terms(similarities_VT, level, numbers, losses=losses, epoch=epoch)
+            segment = segment_term(similarities_VT, level, losses=losses, epoch=epoch)
+            terms["segment"] = segment
+            if with_parts:
+                terms |= segment_parts(
+                    similarities_VT, level, segment=segment, losses=losses, epoch=epoch
+                )
         if losses.in_clip_weight > 0:
             terms["in_clip"] = in_clip_term(model, similarities_VT, level, losses)
-    return vectors, terms
-
-
-def with_total(
-    terms: dict[str, Tensor], numbers: LossNumbers, *, device: torch.device
-) -> dict[str, Tensor]:
-    """The terms with their weighted total "loss" before them."""
-    total = torch.zeros((), device=device)
-    for name, weight in numbers.weights.items():
+    if batch.tokens is not None and batch.global_level is not None:
+        similarities_VT = _token_similarities(model, split, batch, batch.tokens, losses=losses)
+        terms["token"] = contrast(similarities_VT, batch.global_level, losses=losses, epoch=epoch)
+    if batch.drawn:
+        encoded = padded_clips(vectors["clips"], vectors["segments"], batch.segment_counts)
+        terms |= task_terms(model, split, batch.drawn, encoded, config=config.tasks)
+    total = torch.zeros((), device=split.device)
+    for name, weight in _term_weights(config).items():
         if name in terms:
             total = total + weight * terms[name]
     return {"loss": total, **terms}
 
 
+def _term_weights(config: RunConfig) -> dict[str, float]:
+    """Weights of the terms in the total, in the order in which the terms are added."""
+    losses = config.losses
+    return {
+        "global": losses.global_weight,
+        "weak_segment": losses.weak_segment_weight,
+        "segment": losses.segment_weight,
+        "in_clip": losses.in_clip_weight,
+        "token": losses.token_weight,
+        **{str(task): weight for task, weight in config.tasks.weights.items()},
+    }
+
+
 def _encode(
-    model: Encoder, split: TrainingSplit, batch: Batch, *, losses: LossConfig
+    model: AlignmentModel, split: TrainingSplit, batch: Batch, *, losses: LossConfig
 ) -> dict[str, Tensor]:
     """What the terms compare, each once: clips, (global) texts, segments, sentences, weak_texts."""
     encoded: dict[str, Tensor] = {}
@@ -132,18 +123,17 @@ def _encode(
 
 
 def _weak_similarities(
-    model: Encoder,
+    model: AlignmentModel,
     vectors: dict[str, Tensor],
     batch: Batch,
-    numbers: LossNumbers,
     losses: LossConfig,
 ) -> Tensor:
     """(B, T): clips with texts, by the segments that match best."""
     cosines_VT = pool_segments(
-        vectors["segments"] @ vectors["weak_texts"].mT,
+        vectors["segments"] @ vectors["weak_texts"].T,
         counts_N=batch.segment_counts,
         pooling=losses.weak_pooling,
-        temperature=numbers.weak_temperature,
+        temperature=losses.weak_temperature,
     )
     return cosines_VT if losses.name == "hinge" else model.logits_of(cosines_VT)
 
@@ -171,6 +161,8 @@ def _token_similarities(
     return cosines_VT if losses.name == "hinge" else model.logits_of(cosines_VT)
 
 
-def _similarities(model: Encoder, videos: Tensor, texts: Tensor, losses: LossConfig) -> Tensor:
+def _similarities(
+    model: AlignmentModel, videos: Tensor, texts: Tensor, losses: LossConfig
+) -> Tensor:
     """(V, T): cosines where the loss has a margin between them, logits for the others."""
-    return videos @ texts.mT if losses.name == "hinge" else model.logits(videos, texts)
+    return videos @ texts.T if losses.name == "hinge" else model.logits(videos, texts)

@@ -33,20 +33,6 @@ class PairMasks:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RelatedWords:
-    """Which rows of a batch are related to which words of its columns, numbered from 0."""
-
-    column_word: np.ndarray
-    """(T,) int64, the number of each column's words."""
-    rows: np.ndarray
-    """(R,) int64, rows of the related pairs."""
-    words: np.ndarray
-    """(R,) int64, their words."""
-    num_words: int
-    """Different words of the columns."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class SpanPairs:
     """Every text that has a span, with every segment of its own clip: texts end to end."""
 
@@ -142,22 +128,11 @@ def pair_masks(
     them. Texts with equal words are the same text, so a row related to one is related to all,
     in whichever clip they occur.
     """
-    words = related_words(column_words, related)
-    related_to = np.zeros((num_rows, words.num_words), dtype=bool)
-    related_to[words.rows, words.words] = True
-    is_positive = np.zeros((num_rows, len(column_words)), dtype=bool)
-    is_positive[positive] = True
-    return PairMasks(positive=is_positive, negative=~related_to[:, words.column_word])
-
-
-def related_words(column_words: np.ndarray, related: tuple[np.ndarray, np.ndarray]) -> RelatedWords:
-    """Number the words of the columns, and keep what is known of the rows about these."""
     words, column_word = np.unique(column_words, return_inverse=True)
     rows, about = related
     present = np.isin(about, words)
-    return RelatedWords(
-        column_word=column_word,
-        rows=rows[present],
-        words=np.searchsorted(words, about[present]),
-        num_words=len(words),
-    )
+    related_to = np.zeros((num_rows, len(words)), dtype=bool)
+    related_to[rows[present], np.searchsorted(words, about[present])] = True
+    is_positive = np.zeros((num_rows, len(column_words)), dtype=bool)
+    is_positive[positive] = True
+    return PairMasks(positive=is_positive, negative=~related_to[:, column_word])

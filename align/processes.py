@@ -56,13 +56,13 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def agreed(answer: bool, device: torch.device) -> bool:
-    """The first process's answer, in all."""
+def broadcast_from_first(value: bool, device: torch.device) -> bool:
+    """The value of the first process, in all processes."""
     if num_processes() == 1:
-        return answer
-    said = torch.tensor([answer], dtype=torch.int64, device=device)
-    dist.broadcast(said, src=0)
-    return bool(said.item())
+        return value
+    sent = torch.tensor([value], dtype=torch.int64, device=device)
+    dist.broadcast(sent, src=0)
+    return bool(sent.item())
 
 
 def share_heads(model: AlignmentModel) -> None:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from .config import WeakPooling
 
-# S = segments, clips end to end; N = clips; T = texts; M = runs that train together
+# S = segments, clips end to end; N = clips; T = texts
 
 
 def pool_segments(
-    cosines_ST: Tensor, *, counts_N: Tensor, pooling: WeakPooling, temperature: float | Tensor
+    cosines_ST: Tensor, *, counts_N: Tensor, pooling: WeakPooling, temperature: float
 ) -> Tensor:
     """(N, T): the cosines of a text with the segments of each clip as one cosine.
 
@@ -21,12 +21,7 @@ def pool_segments(
 
     max: of the best segment, as in multiple-instance learning. softmax: the mean of all, weighted
     by the softmax of cosine / temperature, as X-Pool (arXiv 2203.15086) weighs frames by a query.
-
-    Of several runs: (M, S, T), where S is that of the run with most, counts (M, N), and a
-    temperature (M,) -> (M, N, T).
     """
-    if cosines_ST.ndim == 3:
-        return _pool_stacked(cosines_ST, counts_N, pooling=pooling, temperature=temperature)
     best_NT = torch.segment_reduce(cosines_ST, "max", lengths=counts_N, axis=0)
     match pooling:
         case "max":
@@ -44,20 +39,3 @@ def pool_segments(
             return weighted_NT / total_NT
         case _:
             assert_never(pooling)
-
-
-def _pool_stacked(
-    cosines_MST: Tensor, counts_MN: Tensor, *, pooling: WeakPooling, temperature: float | Tensor
-) -> Tensor:
-    """As one long list of segments, where what pads a run is a clip more."""
-    num_runs, num_segments, _ = cosines_MST.shape
-    padding_M1 = num_segments - counts_MN.sum(dim=1, keepdim=True)
-    if isinstance(temperature, Tensor):
-        temperature = temperature.repeat_interleave(num_segments)[:, None]
-    pooled = pool_segments(
-        cosines_MST.flatten(0, 1),
-        counts_N=torch.cat([counts_MN, padding_M1], dim=1).flatten(),
-        pooling=pooling,
-        temperature=temperature,
-    )
-    return pooled.view(num_runs, -1, pooled.shape[1])[:, :-1]

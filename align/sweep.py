@@ -1,11 +1,11 @@
-"""A sweep: many runs on one cache, together or side by side in processes that share it."""
+"""A sweep: many runs on one cache, in processes that share its features in memory."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -19,10 +19,15 @@ from ..data_manifests.settings import load_settings, settings_dict
 from ..extract.store import FeatureStore
 from .checkpoint import CONFIG_FILE, RUN_FILE, RunError
 from .config import DataConfig, RunConfig
-from .run_groups import has_stacked_terms, structure
 from .split_memory import check_splits, reason_to_map, write_splits
 from .sweep_config import Member
-from .sweep_worker import MemberResult, run_content, start_worker, train_members
+from .sweep_worker import (
+    MemberResult,
+    finished_result,
+    run_content,
+    start_worker,
+    train_member,
+)
 
 ATTEMPTS: Final = 2
 """Of a member whose process ended; with another that ends, who did it is not known."""
@@ -37,16 +42,14 @@ def run_sweep(
     out: Path,
     *,
     jobs: int | None,
-    together: bool | None = None,
 ) -> list[MemberResult]:
     """Train the members into OUT/ROW-seedN; the results in their order.
 
     Finished runs are kept, unfinished ones finished. A member that fails does not end the others.
-    together: whether members that differ in numbers only train as one; None: those on a GPU.
-    jobs: processes side by side, each with its share of the cores; None: as many as there are
-    cores, or one on a GPU and for members that train together. Raises UserError before anything
-    is trained: CacheError, SettingsError for a missing split, RunError where a folder holds a run
-    of other settings or another cache, or where another sweep is at work.
+    jobs: processes in parallel, each with its share of the cores; each trains one member after the
+    other. None: one per core, or one on a GPU. Raises UserError before anything is trained:
+    CacheError, SettingsError for a missing split, RunError where a folder holds a run of other
+    settings or another cache, or where another sweep is at work.
     """
     store = FeatureStore.open(cache)
     out.mkdir(parents=True, exist_ok=True)
@@ -54,7 +57,7 @@ def run_sweep(
         f"another sweep is at work in {out}: wait for it, or choose another folder with -o"
     )
     with held_alone(out / LOCK_FILE, busy=busy):
-        return _run_members(store, members, out, jobs=jobs, together=together)
+        return _run_members(store, members, out, jobs=jobs)
 
 
 def _run_members(
@@ -63,7 +66,6 @@ def _run_members(
     out: Path,
     *,
     jobs: int | None,
-    together: bool | None,
 ) -> list[MemberResult]:
     results = {}
     for member in members:
@@ -77,19 +79,16 @@ def _run_members(
         cores = _num_cores()
         # Of all members, not of those that are missing: a sweep that goes on has the threads, on
         # which the last digits depend, that it had before.
-        jobs = min(jobs or (1 if together or _uses_gpu(members) else cores), len(members))
+        jobs = min(jobs or (1 if _uses_gpu(members) else cores), len(members))
         threads = max(1, cores // jobs)
         folder = out / FEATURES_FOLDER
         shutil.rmtree(folder, ignore_errors=True)  # a killed sweep left it
         folder.mkdir()
         try:
             shared = _share(store, missing, folder)
-            _say_groups(missing, together=together)
-            for result in _train(
-                missing, shared, out, jobs=jobs, threads=threads, together=together
-            ):
+            for result in _train(missing, shared, out, jobs=jobs, threads=threads):
                 results[result.member.folder] = result
-                _say(result, done=len(results), total=len(members))
+                _print_result(result, done=len(results), total=len(members))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return [results[member.folder] for member in members]
@@ -128,21 +127,20 @@ def _train(
     *,
     jobs: int,
     threads: int,
-    together: bool | None,
 ) -> Iterator[MemberResult]:
-    """Results as they come; a process that ends takes no other member with it."""
+    """Results as they come; a process that dies takes no other member with it."""
     left = {member.folder: member for member in members}
     attempts = dict.fromkeys(left, 0)
     context = get_context("spawn")
     while left:
-        # After a process has ended, those it may have worked on, one at a time: then it is known
-        # whose it was.
-        suspects = [[own] for name, own in left.items() if attempts[name] > 0]
-        groups = suspects[:1] or _groups(left.values(), together=together)
+        # After a process has died, the members that it may have trained, one at a time: then it
+        # is known which of them it was.
+        suspects = [member for name, member in left.items() if attempts[name] > 0]
+        batch = suspects[:1] or list(left.values())
         is_alive, held = context.Pipe(duplex=False)
         with (
             ProcessPoolExecutor(
-                min(jobs, len(groups)),
+                min(jobs, len(batch)),
                 mp_context=context,
                 initializer=start_worker,
                 initargs=(threads, is_alive),
@@ -150,24 +148,25 @@ def _train(
             is_alive,
             held,  # closed first: on Ctrl-C no member that waits begins
         ):
-            futures: dict[Future[list[MemberResult]], list[Member]] = {
-                pool.submit(train_members, group, shared[group[0].config.data], out): group
-                for group in groups
+            futures: dict[Future[MemberResult], Member] = {
+                pool.submit(train_member, member, shared[member.config.data], out): member
+                for member in batch
             }
             waiting = set(futures)
             ended: list[str] = []
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
+                    member = futures[future]
                     try:
-                        results = future.result()
+                        result = future.result()
                     except BrokenProcessPool:
-                        results = _finished_in(out, futures[future])
-                        there = {result.member.folder for result in results}
-                        ended += [m.folder for m in futures[future] if m.folder not in there]
-                    for result in results:
-                        del left[result.member.folder]
-                        yield result
+                        if not (out / member.folder / RUN_FILE).exists():
+                            ended.append(member.folder)
+                            continue
+                        result = finished_result(member, out)
+                    del left[member.folder]
+                    yield result
         for name in [name for name in ended if (out / name / CONFIG_FILE).exists()] or ended:
             attempts[name] += 1
             if attempts[name] == ATTEMPTS:
@@ -175,38 +174,6 @@ def _train(
                 yield MemberResult(
                     member=left.pop(name), summary=None, failure=failure, is_new=True
                 )
-
-
-def _groups(members: Iterable[Member], *, together: bool | None) -> list[list[Member]]:
-    """The members that a process trains at once."""
-    groups: dict[str, list[Member]] = {}
-    for member in members:
-        stacks = _uses_gpu([member]) if together is None else together
-        stacks = stacks and has_stacked_terms(member.config)
-        groups.setdefault(structure(member.config) if stacks else member.folder, []).append(member)
-    return list(groups.values())
-
-
-def _say_groups(members: Sequence[Member], *, together: bool | None) -> None:
-    """How many members train together, for the user."""
-    sizes = [len(group) for group in _groups(members, together=together) if len(group) > 1]
-    if sizes:
-        print(
-            f"{' + '.join(map(str, sizes))} of {len(members)} members train together",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
-def _finished_in(out: Path, group: Sequence[Member]) -> list[MemberResult]:
-    """Those of a group whose process has ended that had been finished before."""
-    return [
-        MemberResult(
-            member=member, summary=run_content(out / member.folder), failure=None, is_new=True
-        )
-        for member in group
-        if (out / member.folder / RUN_FILE).exists()
-    ]
 
 
 def _finished(run: Path, member: Member, *, cache_key: str) -> dict[str, Any] | None:
@@ -232,7 +199,7 @@ def _uses_gpu(members: Sequence[Member]) -> bool:
     return torch.cuda.is_available() and any(m.config.device != "cpu" for m in members)
 
 
-def _say(result: MemberResult, *, done: int, total: int) -> None:
+def _print_result(result: MemberResult, *, done: int, total: int) -> None:
     if result.summary is None:
         said = f"failed: {result.failure}"
     else:

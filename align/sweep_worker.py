@@ -1,4 +1,4 @@
-"""What a process of a sweep does: train a member, or several together."""
+"""A process of a sweep: it trains members one after the other on splits that it maps once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,7 +17,6 @@ import torch
 from ..data_manifests.errors import UserError
 from .checkpoint import RUN_FILE
 from .shared_splits import Splits, shared_splits
-from .stacked import align_together
 from .sweep_config import Member
 from .trainer import align_on
 
@@ -57,40 +56,27 @@ def _end_with(sweep: Connection) -> None:
         os._exit(1)
 
 
-def train_members(members: Sequence[Member], shared: Path, out: Path) -> list[MemberResult]:
-    """Train a member, or several that are alike in structure together, on the splits of a file."""
-    runs = {out / member.folder: member for member in members}
-    results: dict[Path, MemberResult] = {}
-
-    def ended(run: Path, error: Exception | None) -> None:
-        results[run] = _result(runs[run], run, error)
-
+def train_member(member: Member, shared: Path, out: Path) -> MemberResult:
+    """Train a member on the splits of a file; an error is the failure of this member alone."""
     try:
         if shared not in _splits:
             _splits[shared] = shared_splits(shared)
         train, validation = _splits[shared]
-        if len(members) > 1:
-            configs = {run: member.config for run, member in runs.items()}
-            align_together(configs, train=train, validation=validation, ended=ended)
-        else:
-            ((run, member),) = runs.items()
-            align_on(run, member.config, train=train, validation=validation, quiet=True)
-            ended(run, None)
-    except Exception as error:  # whatever it is, the other members go on
-        for run in runs.keys() - results.keys():
-            ended(run, error)
-    return [results[run] for run in runs]
+        align_on(out / member.folder, member.config, train=train, validation=validation, quiet=True)
+        return finished_result(member, out)
+    except Exception as error:
+        is_plain = isinstance(error, UserError | OSError)
+        failure = str(error) if is_plain else f"{type(error).__name__}: {error}"
+        return MemberResult(member=member, summary=None, failure=failure, is_new=True)
+
+
+def finished_result(member: Member, out: Path) -> MemberResult:
+    """The result of a member whose run this sweep has finished."""
+    summary = run_content(out / member.folder)
+    return MemberResult(member=member, summary=summary, failure=None, is_new=True)
 
 
 def run_content(run: Path) -> dict[str, Any]:
     """run.json of a finished run."""
     content: dict[str, Any] = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
     return content
-
-
-def _result(member: Member, run: Path, error: Exception | None) -> MemberResult:
-    if error is None:
-        return MemberResult(member=member, summary=run_content(run), failure=None, is_new=True)
-    is_plain = isinstance(error, UserError | OSError)
-    failure = str(error) if is_plain else f"{type(error).__name__}: {error}"
-    return MemberResult(member=member, summary=None, failure=failure, is_new=True)

@@ -122,7 +122,7 @@ class TaskItems:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DrawnItems:
-    """Items of one task in a batch; of several runs (M, K), as `StackedBatches.make` says."""
+    """Items of one task in a batch."""
 
     items: np.ndarray
     """(K,) int64, rows of the task's items."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import torch
 
@@ -17,10 +16,10 @@ from ..extract.store import FeatureStore, SplitFeatures
 from .callbacks import Callback, MetricsWriter, ProgressBar
 from .checkpoint import RunSummary, begin_run, finish_run, refuse_finished_run
 from .config import DeviceName, Precision, RunConfig
+from .epoch_loop import FitResult, Training, load_training_data, untrained_model
 from .events import EventsWriter
 from .processes import is_first_process, wait_for_all
 from .split_memory import splits_of_run
-from .training import FitResult, Training, load_training_data, untrained_model
 from .training_state import SavedState, drop_state, load_state, save_state
 
 MATMUL_PRECISION: Final[Mapping[Precision, str]] = {"float32": "highest", "medium": "medium"}
@@ -64,18 +63,35 @@ def align_on(
 
     resume_from = saved.training if saved else None
     if is_first_process():
-        with open_run(out, config, cache_key=train.cache_key, saved=saved, quiet=quiet) as run:
+        progress = ProgressBar(sys.stderr, label=out.name)
+        with (
+            begin_run(out, config, metrics_bytes=saved.metrics_bytes if saved else 0) as metrics,
+            EventsWriter(out, first_step=int(saved.training["step"]) + 1 if saved else 1) as events,
+            closing(progress),
+        ):
+
+            def keep(training: Mapping[str, Any]) -> None:
+                metrics.flush()
+                state = SavedState(
+                    training=training,
+                    cache_key=train.cache_key,
+                    metrics_bytes=metrics.tell(),
+                    wall_seconds=wall_seconds(),
+                )
+                save_state(out, state)
+
+            callbacks: list[Callback] = [MetricsWriter(metrics), events]
             result = fit(
                 config,
                 train=train,
                 validation=validation,
-                callbacks=run.watchers,
+                callbacks=callbacks if quiet else [*callbacks, progress],
                 resume_from=resume_from,
-                keep=lambda training: run.keep(training, wall_seconds=wall_seconds()),
+                keep=keep,
             )
     else:
         result = fit(config, train=train, validation=validation, resume_from=resume_from)
-    summary = summary_of(
+    summary = _summary(
         out, config, result, train=train, validation=validation, wall_seconds=wall_seconds()
     )
     if is_first_process():
@@ -84,52 +100,7 @@ def align_on(
     return summary
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OpenRun:
-    """The folder of a run that is being trained."""
-
-    path: Path
-    """The folder."""
-    cache_key: str
-    """Of the cache that the run is trained on."""
-    metrics_file: TextIO
-    """Its metrics.jsonl."""
-    watchers: Sequence[Callback]
-    """Those that write the run's numbers and events, and show them."""
-
-    def keep(self, training: Mapping[str, Any], *, wall_seconds: float) -> None:
-        """Save a state of the training, from which a killed run goes on."""
-        self.metrics_file.flush()
-        state = SavedState(
-            training=training,
-            cache_key=self.cache_key,
-            metrics_bytes=self.metrics_file.tell(),
-            wall_seconds=wall_seconds,
-        )
-        save_state(self.path, state)
-
-
-@contextmanager
-def open_run(
-    out: Path, config: RunConfig, *, cache_key: str, saved: SavedState | None, quiet: bool
-) -> Iterator[OpenRun]:
-    """Start a run folder or, with its saved state, go on with one. quiet: without progress."""
-    progress = ProgressBar(sys.stderr, label=out.name)
-    with (
-        begin_run(out, config, metrics_bytes=saved.metrics_bytes if saved else 0) as metrics_file,
-        EventsWriter(out, first_step=int(saved.training["step"]) + 1 if saved else 1) as events,
-    ):
-        watchers: list[Callback] = [MetricsWriter(metrics_file), events]
-        watchers += [] if quiet else [progress]
-        try:
-            yield OpenRun(
-                path=out, cache_key=cache_key, metrics_file=metrics_file, watchers=watchers
-            )
-        finally:
-            progress.close()
-
-
-def summary_of(
+def _summary(
     out: Path,
     config: RunConfig,
     result: FitResult,
@@ -138,7 +109,7 @@ def summary_of(
     validation: SplitFeatures | None,
     wall_seconds: float,
 ) -> RunSummary:
-    """What run.json is to say of a training that is over."""
+    """The content of run.json."""
     return RunSummary(
         path=out,
         cache_key=train.cache_key,
@@ -175,7 +146,11 @@ def fit(
     there, with the same numbers on one machine and number of threads as if it had never stopped.
     Changes no global state. Raises SettingsError, TrainingDataError, NotFiniteError.
     """
-    with training_on(config) as device:
+    device = _device(config.device)
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        _matmul_precision(config.precision),
+    ):
         torch.manual_seed(config.seed)
         model = untrained_model(config, train).to(device)
         data = load_training_data(
@@ -185,17 +160,6 @@ def fit(
         if resume_from is not None:
             training.load_state(resume_from)
         return training.run(keep)
-
-
-@contextmanager
-def training_on(config: RunConfig) -> Iterator[torch.device]:
-    """The device of the run; what the block draws and sets changes nothing outside of it."""
-    device = _device(config.device)
-    with (
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        _matmul_precision(config.precision),
-    ):
-        yield device
 
 
 @contextmanager

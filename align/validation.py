@@ -181,9 +181,9 @@ class Judge:
         self.best_metrics, self.best_weights = dict(state["metrics"]), dict(state["weights"])
 
     def validate(
-        self, model: AlignmentModel, *, epoch: int, step: int, watchers: Sequence[Callback]
+        self, model: AlignmentModel, *, epoch: int, step: int, callbacks: Sequence[Callback]
     ) -> bool:
-        """Measure, remember, tell the watchers; True when one of them asks to stop."""
+        """Measure, remember, call the callbacks; True when one of them asks to stop."""
         metrics = validate(model, self._split)
         if self._tasks is not None:
             metrics |= task_metrics(model, self._tasks, config=self._config.tasks)
@@ -199,7 +199,7 @@ class Judge:
             score=score,
             best_epoch=self.best_epoch,
         )
-        return any([watcher.on_validation(report) for watcher in watchers])
+        return any([callback.on_validation(report) for callback in callbacks])
 
 
 @torch.no_grad()

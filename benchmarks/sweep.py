@@ -1,13 +1,12 @@
 """A sweep of 16 runs against the same runs in turn, and how often its features are in memory.
 
     python benchmarks/sweep.py                   # less than three minutes on two cores
-    python benchmarks/sweep.py --device cuda     # 16 together on a GPU against in turn, on it too
-    python benchmarks/sweep.py --how together    # what training together costs on a CPU
+    python benchmarks/sweep.py --device cuda     # on a GPU the sweep has one process
 
 Features are random: clips of 12 segments, a caption for each clip and a sentence for each segment,
 512 wide. In turn each run has all cores: once as 16 commands, which each start Python and read the
 cache, and once in a single process that reads it once and has started already, which is the
-stricter measure; for runs that train together such a process is measured, too. While the sweep
+stricter measure. While the sweep
 works, the proportional set sizes (PSS) of all its processes are added up: a page that n processes
 map counts as an n-th in each, so that the sum has it once.
 
@@ -32,7 +31,6 @@ import torch
 import yaml
 
 from mlalign.align.split_memory import read_splits
-from mlalign.align.stacked import align_together
 from mlalign.align.sweep_config import Member, load_sweep
 from mlalign.align.trainer import align_on
 from mlalign.extract.store import FeatureStore
@@ -44,7 +42,6 @@ RATES = (3e-4, 5e-4, 1e-3, 2e-3)
 MIB = 1 << 20
 RESULTS = Path(__file__).parent / "results"
 PROGRAM = "from mlalign.align.cli import program; program()"
-HOWS = ("side-by-side", "together")
 
 
 def main() -> None:
@@ -52,29 +49,28 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1000, help="Of the training split.")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--how", choices=HOWS, help="Default: together on a GPU.")
     given = parser.parse_args()
     if given.device == "cuda" and not torch.cuda.is_available():
         print("torch sees no GPU here: nothing was measured")
         return
-    how = given.how or HOWS[given.device == "cuda"]
     with tempfile.TemporaryDirectory() as folder:
-        lines = measured(Path(folder), given.clips, given.epochs, device=given.device, how=how)
+        lines = measured(Path(folder), given.clips, given.epochs, device=given.device)
     lines.insert(0, " ".join(["# python benchmarks/sweep.py", *sys.argv[1:]]))
     print("\n".join(lines))
-    name = "sweep" if (given.device, how) == ("cpu", HOWS[0]) else f"sweep-{given.device}-{how}"
+    name = "sweep" if given.device == "cpu" else f"sweep-{given.device}"
     (RESULTS / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def measured(out: Path, clips: int, epochs: int, *, device: str, how: str) -> list[str]:
+def measured(out: Path, clips: int, epochs: int, *, device: str) -> list[str]:
     """Lines of figures."""
     cache = make_cache(out / "cache", {"train": clips, "val": clips // 4})
     file = out / "sweep.yaml"
     file.write_text(yaml.safe_dump(sweep_settings(epochs, device)))
     _, members = load_sweep(file)
     memory, beside = Memory(), OtherProcesses()
-    arguments = [str(cache), "--sweep", str(file), "-o", str(out / "sweep"), f"--{how}"]
+    arguments = [str(cache), "--sweep", str(file), "-o", str(out / "sweep")]
     sweep = seconds_of(arguments, memory)
+    how = "side-by-side" if device == "cpu" else "one process"
     figures = [(f"as a sweep, {how}", sweep, sweep, beside.said())]
     commands = sum(
         seconds_of([str(cache), "--config", str(config), "-o", str(out / "commands" / name)])
@@ -84,12 +80,8 @@ def measured(out: Path, clips: int, epochs: int, *, device: str, how: str) -> li
     if device == "cuda":
         in_one_process(cache, members[:1], out / "warm")  # loads the kernels
     beside.said()
-    best = sweep
-    if how == "together":
-        best = together_in_one_process(cache, members, out / "stacked")
-        figures.append(("together, in one process", best, best, beside.said()))
     process = in_one_process(cache, members, out / "process")
-    figures.append(("in turn, in one process", process, best, beside.said()))
+    figures.append(("in turn, in one process", process, sweep, beside.said()))
     cores = len(os.sched_getaffinity(0))
     where = torch.cuda.get_device_name() if device == "cuda" else f"{cores} cores"
     return [
@@ -198,20 +190,6 @@ def in_one_process(cache: Path, members: list[Member], out: Path) -> float:
     train, validation = read_splits(FeatureStore.open(cache), members[0].config.data)
     for member in members:
         align_on(out / member.folder, member.config, train=train, validation=validation, quiet=True)
-    return time.perf_counter() - began
-
-
-def together_in_one_process(cache: Path, members: list[Member], out: Path) -> float:
-    """Seconds of the runs together, with reading the cache."""
-
-    def ended(run: Path, error: Exception | None) -> None:
-        if error is not None:
-            raise SystemExit(f"{run.name}: {error}")
-
-    began = time.perf_counter()
-    train, validation = read_splits(FeatureStore.open(cache), members[0].config.data)
-    runs = {out / member.folder: member.config for member in members}
-    align_together(runs, train=train, validation=validation, ended=ended)
     return time.perf_counter() - began
 
 

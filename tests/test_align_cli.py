@@ -148,6 +148,18 @@ def test_metrics_hold_a_line_per_step_and_validation(folder: Path) -> None:
     assert {"epoch", "global_recall_at_1", "segment_recall_at_1", "score"} <= set(lines[0])
 
 
+def test_the_parts_of_the_segment_term_are_logged_every_ten_steps(folder: Path) -> None:
+    invoke(folder, "--set", "optimiser.batch_clips=10", "--set", "optimiser.epochs=6")
+    text = (folder / "run" / "metrics.jsonl").read_text()
+    steps = [line for line in map(json.loads, text.splitlines()) if line["kind"] == "step"]
+    with_parts = [line["step"] for line in steps if "segment_in_clip" in line]
+    assert len(steps) == 12 and with_parts == [1, 11]
+    for line in steps:
+        if line["step"] in with_parts:
+            parts = line["segment_in_clip"] + line["segment_cross_clip"]
+            assert parts == pytest.approx(line["segment"], rel=1e-5)
+
+
 def test_options_file_and_overrides_name_the_same_settings(folder: Path) -> None:
     config = folder / "config.yaml"
     config.write_text("seed: 1\nlosses: {segment_weight: 0.5, global_weight: 2}\n")

@@ -12,25 +12,10 @@ from torch import Tensor
 
 from mlalign.align.losses import (
     hinge,
-    hinge_of_few,
     in_clip_logistic,
     info_nce,
-    info_nce_of_few,
     sigmoid,
 )
-
-
-def sparse_info_nce(logits_VT: Tensor, *, positive_VT: Tensor, negative_VT: Tensor) -> Tensor:
-    """info_nce_of_few, given every pair that has a part."""
-    rows, columns = (positive_VT | negative_VT).nonzero(as_tuple=True)
-    return info_nce_of_few(
-        logits_VT[rows, columns],
-        rows_P=rows,
-        columns_P=columns,
-        positive_P=positive_VT[rows, columns],
-        negative_P=negative_VT[rows, columns],
-        shape=(logits_VT.shape[0], logits_VT.shape[1]),
-    )
 
 
 def sparse_in_clip(logits_VT: Tensor, *, positive_VT: Tensor, negative_VT: Tensor) -> Tensor:
@@ -41,14 +26,14 @@ def sparse_in_clip(logits_VT: Tensor, *, positive_VT: Tensor, negative_VT: Tenso
         columns_P=columns,
         positive_P=positive_VT[rows, columns],
         negative_P=negative_VT[rows, columns],
-        texts=(logits_VT.shape[1],),
+        num_texts=logits_VT.shape[1],
     )
 
 
 all_negatives = partial(hinge, margin=0.2, hardest=False)
 hardest_negative = partial(hinge, margin=0.2, hardest=True)
 WEIGHTED = (info_nce, sigmoid, all_negatives, hardest_negative)
-EVERY = (*WEIGHTED, sparse_info_nce, sparse_in_clip)
+EVERY = (*WEIGHTED, sparse_in_clip)
 Loss = Callable[..., Tensor]
 
 
@@ -130,7 +115,6 @@ def loop_in_clip(logits: Tensor, positive: Tensor, negative: Tensor, _: Tensor) 
 
 LOOPS: list[tuple[Loss, Callable[..., float]]] = [
     (info_nce, loop_info_nce),
-    (sparse_info_nce, loop_info_nce),
     (sigmoid, loop_sigmoid),
     (all_negatives, partial(loop_hinge, hardest=False)),
     (hardest_negative, partial(loop_hinge, hardest=True)),
@@ -160,59 +144,6 @@ def test_weighted_negatives_equal_a_loop_over_pairs(
     measured = loss(logits, positive_VT=positive, negative_VT=negative, negative_weight_VT=weight)
     expected = loop(logits, positive, negative, weight)
     assert measured.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
-
-
-@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
-def test_a_weight_of_few_pairs_equals_a_table_of_that_weight(weight: float) -> None:
-    logits, positive, negative = random_case(3)
-    rows, columns = torch.ones_like(positive).nonzero(as_tuple=True)
-    measured = info_nce_of_few(
-        logits.flatten(),
-        rows_P=rows,
-        columns_P=columns,
-        positive_P=positive.flatten(),
-        negative_P=negative.flatten(),
-        shape=(logits.shape[0], logits.shape[1]),
-        negative_weight=weight,
-    )
-    expected = info_nce(
-        logits,
-        positive_VT=positive,
-        negative_VT=negative,
-        negative_weight_VT=torch.full_like(logits, weight),
-    )
-    torch.testing.assert_close(measured, expected)
-
-
-@pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("hardest", [False, True])
-@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
-def test_the_hinge_of_few_pairs_is_their_part_of_the_tables(
-    weight: float, hardest: bool, seed: int
-) -> None:
-    logits, positive, negative = random_case(seed)
-    few = positive | (torch.rand(logits.shape) < 0.5)
-    rows, columns = few.nonzero(as_tuple=True)
-    measured = hinge_of_few(
-        logits[few],
-        rows_P=rows,
-        columns_P=columns,
-        positive_P=positive[few],
-        negative_P=negative[few],
-        counts=(negative.sum(dim=1), negative.sum(dim=0)),
-        margin=0.2,
-        hardest=hardest,
-        negative_weight=weight,
-    )
-    expected = hinge(
-        logits,
-        positive_VT=positive,
-        negative_VT=negative,
-        margin=0.2,
-        hardest=hardest,
-        negative_weight_VT=weight * few.double(),
-    )
-    torch.testing.assert_close(measured, expected)
 
 
 @pytest.mark.parametrize("loss", WEIGHTED)
@@ -356,55 +287,3 @@ def test_golden_numbers_of_the_others() -> None:
     logits = torch.tensor([[0.0, -math.inf], [-math.inf, 0.0]]).clamp(min=-1e4)
     assert sigmoid(logits, **masks).item() == pytest.approx(math.log(2))
     assert sparse_in_clip(logits, **masks).item() == pytest.approx(math.log(2) / 2)
-
-
-STACKED = (info_nce, sigmoid, all_negatives, hardest_negative)
-
-
-@pytest.mark.parametrize("loss", STACKED)
-@pytest.mark.parametrize("weighted", [False, True])
-def test_stacked_tables_get_the_losses_and_gradients_that_each_gets_alone(
-    loss: Loss, weighted: bool
-) -> None:
-    """As runs that train together have them: of different shapes, padded with masked pairs."""
-    cases = [random_case(seed) for seed in range(6)]
-    shape = [max(case[0].shape[dim] for case in cases) for dim in (0, 1)]
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(len(cases), *shape, generator=generator, dtype=torch.float64)
-    positive, negative = (torch.zeros(len(cases), *shape, dtype=torch.bool) for _ in range(2))
-    weight = torch.rand(len(cases), *shape, generator=generator, dtype=torch.float64)
-    for run, (own, is_positive, is_negative) in enumerate(cases):
-        rows, columns = own.shape
-        logits[run, :rows, :columns] = own
-        positive[run, :rows, :columns] = is_positive
-        negative[run, :rows, :columns] = is_negative
-    logits.requires_grad_()
-    given = {"positive_VT": positive, "negative_VT": negative}
-    given |= {"negative_weight_VT": weight} if weighted else {}
-    together = loss(logits, **given)
-    torch.autograd.backward(together.sum())
-    assert logits.grad is not None
-    for run, (own, _, _) in enumerate(cases):
-        rows, columns = own.shape
-        alone = own.clone().requires_grad_()
-        one = loss(alone, **{name: t[run, :rows, :columns] for name, t in given.items()})
-        torch.autograd.backward(one)
-        torch.testing.assert_close(together[run], one)
-        torch.testing.assert_close(logits.grad[run, :rows, :columns], alone.grad)
-    outside = logits.grad.clone()
-    for run, (own, _, _) in enumerate(cases):
-        outside[run, : own.shape[0], : own.shape[1]] = 0
-    assert not outside.any()
-
-
-def test_stacked_margins_are_each_tables_own() -> None:
-    cases = [random_case(seed) for seed in (3, 3)]
-    logits, positive, negative = (torch.stack(parts) for parts in zip(*cases, strict=True))
-    margins = torch.tensor([0.1, 0.7], dtype=torch.float64)
-    masks = {"positive_VT": positive, "negative_VT": negative}
-    together = hinge(logits, margin=margins, hardest=False, **masks)
-    for run, margin in enumerate(margins.tolist()):
-        own = {name: mask[run] for name, mask in masks.items()}
-        torch.testing.assert_close(
-            together[run], hinge(logits[run], margin=margin, hardest=False, **own)
-        )

@@ -37,7 +37,7 @@ def case(losses: LossConfig, seed: int) -> tuple[AlignmentModel, TrainingSplit, 
 
 def terms_of(losses: LossConfig, seed: int, epoch: int = 1) -> dict[str, float]:
     model, split, batch, config = case(losses, seed)
-    terms = loss_terms(model, split, batch, config=config, epoch=epoch)
+    terms = loss_terms(model, split, batch, config=config, epoch=epoch, with_parts=True)
     return {name: term.item() for name, term in terms.items()}
 
 

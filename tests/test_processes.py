@@ -24,10 +24,10 @@ from mlalign.align.config import (
     RunConfig,
     TaskConfig,
 )
+from mlalign.align.epoch_loop import untrained_model
 from mlalign.align.model import AlignmentModel
 from mlalign.align.objective import loss_terms
 from mlalign.align.processes import average_gradients, is_first_process, share_heads
-from mlalign.align.training import untrained_model
 from mlalign.align.training_split import load_training_split
 
 HEADS: tuple[HeadName, ...] = ("linear", "mlp", "residual", "temporal", "attention")

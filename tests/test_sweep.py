@@ -26,10 +26,10 @@ from mlalign.align.checkpoint import RunError, load_run
 from mlalign.align.cli import main
 from mlalign.align.leaderboard import board_lines, leaderboard
 from mlalign.align.shared_splits import share_splits, shared_splits
-from mlalign.align.student import central_share, mean_of_seeds, quantile
 from mlalign.align.sweep import FEATURES_FOLDER, run_sweep
 from mlalign.align.sweep_config import load_sweep
 from mlalign.align.sweep_worker import MemberResult
+from mlalign.align.t_interval import central_share, mean_of_seeds, quantile
 from mlalign.align.trainer import align
 from mlalign.data_manifests.errors import SettingsError, UserError
 from mlalign.extract.store import FeatureStore
@@ -140,8 +140,8 @@ def test_a_member_gets_the_numbers_that_it_gets_alone(swept, small_cache, tmp_pa
     finally:
         torch.set_num_threads(threads)
     for name in ("config.yaml", "metrics.jsonl", "heads.safetensors"):
-        together = folder / "runs" / members[0].folder / name
-        assert together.read_bytes() == (tmp_path / "alone" / name).read_bytes()
+        swept_file = folder / "runs" / members[0].folder / name
+        assert swept_file.read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
 
 def test_a_failed_member_does_not_end_the_others(swept):
@@ -178,69 +178,28 @@ def test_a_sweep_goes_on_where_it_was(swept, small_cache):
     assert result.exit_code == 2 and "holds a finished run of other settings" in result.stderr
 
 
-@pytest.fixture(scope="module")
-def together(swept, small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The same sweep, its members trained together."""
-    folder = tmp_path_factory.mktemp("together")
-    return folder / "runs", sweep(small_cache, folder / "runs", swept[1], "--together")
-
-
-@pytest.mark.slow
-def test_members_that_train_together_are_normal_runs_with_the_numbers_of_others(together, swept):
-    runs, result = together
-    assert result.exit_code == 1 and "broken-seed0: failed: step" in result.stderr
-    assert "2 + 2 + 2 of 6 members train together" in result.stderr
-    assert (runs / "leaderboard.csv").exists() and not (runs / FEATURES_FOLDER).exists()
-    for name in ("both-seed0", "both-seed1", "global-seed0", "global-seed1"):
-        metrics = [load_run(out / name).metrics for out in (runs, swept[0] / "runs")]
-        assert metrics[0] == metrics[1]
-        stepped = [
-            [json.loads(line) for line in (out / name / "metrics.jsonl").read_text().splitlines()]
-            for out in (runs, swept[0] / "runs")
-        ]
-        for line, other in zip(*stepped, strict=True):
-            assert line.pop("kind") == other.pop("kind")
-            assert line == pytest.approx(other, rel=1e-4, abs=1e-5)
-
-
-def test_on_a_gpu_members_train_together_unless_asked_not_to(tmp_path, monkeypatch):
-    base = {**BASE, "device": "auto"}
-    rows = [{"name": "a"}, {"name": "b", "set": {"device": "cpu"}}]
-    path = sweep_file(tmp_path, base=base, rows=rows, seeds=[0, 1])
-    _, members = load_sweep(path)
-
-    def sizes(together: bool | None) -> list[int]:
-        return [len(group) for group in sweep_module._groups(members, together=together)]
-
-    assert sizes(None) == [1, 1, 1, 1]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert sizes(None) == [2, 1, 1]
-    assert sizes(False) == [1, 1, 1, 1] and sizes(True) == [2, 2]
-
-
-@pytest.mark.parametrize("option", ["--together", "--side-by-side"])
-def test_how_members_train_is_asked_of_a_sweep_only(option, small_cache, tmp_path):
-    result = CliRunner().invoke(main, [str(small_cache), "-o", str(tmp_path / "run"), option])
-    assert result.exit_code == 2 and "is for a --sweep" in result.stderr
-
-
-@pytest.mark.slow
-def test_a_killed_process_costs_no_member_of_its_group(small_cache, tmp_path):
-    rows = [{"name": "a", "set": {"optimiser.epochs": 100}}]
-    base = {**BASE, "validation": {"patience_epochs": None}}
-    _, members = load_sweep(sweep_file(tmp_path, base=base, rows=rows, seeds=[0, 1, 2]))
-    found: list[MemberResult] = []
+def test_one_job_trains_all_members_in_one_process(small_cache, tmp_path):
+    rows = [{"name": "both"}, {"name": "global", "set": {"losses.segment_weight": 0}}]
+    path = sweep_file(tmp_path, rows=rows, seeds=[0, 1])
+    pids: set[int] = set()
+    results: list[MemberResult] = []
 
     def run() -> None:
-        found.extend(run_sweep(small_cache, members, tmp_path / "runs", jobs=None, together=True))
+        results.extend(run_sweep(small_cache, load_sweep(path)[1], tmp_path / "runs", jobs=1))
 
     thread = threading.Thread(target=run)
     thread.start()
-    while len(list(tmp_path.glob("runs/*/metrics.jsonl"))) < 3:
+    while thread.is_alive():
+        pids.update(child.pid for child in multiprocessing.active_children() if child.pid)
         time.sleep(0.01)
-    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
-    thread.join(timeout=240)
-    assert [result.failure for result in found] == [None, None, None]
+    assert [result.failure for result in results] == [None] * 4
+    assert len(pids) == 1
+
+
+def test_jobs_are_for_a_sweep_only(small_cache, tmp_path):
+    arguments = [str(small_cache), "-o", str(tmp_path / "run"), "--jobs", "2"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2 and "--jobs is for a --sweep" in result.stderr
 
 
 @pytest.mark.slow
@@ -328,7 +287,7 @@ def test_a_sweep_that_goes_on_has_the_threads_that_it_had(small_cache, tmp_path,
     _, members = load_sweep(sweep_file(tmp_path, rows=[{"name": "a"}, {"name": "b"}], seeds=[0]))
     given = []
 
-    def train(missing, shared, out, *, jobs, threads, together):
+    def train(missing, shared, out, *, jobs, threads):
         given.append((len(missing), jobs, threads))
         for own in missing:
             yield MemberResult(member=own, summary=None, failure="not tried", is_new=True)

@@ -10,9 +10,9 @@ import torch
 from split_fixtures import random_split
 from test_tasks import config_of, double, split_with_questions
 
+from mlalign.align.epoch_loop import untrained_model
 from mlalign.align.model import AlignmentModel
 from mlalign.align.task_validation import load_task_validation, task_metrics
-from mlalign.align.training import untrained_model
 from mlalign.evaluate.answers import answer_task, score_answers
 from mlalign.evaluate.config import EvaluationConfig, MomentConfig
 from mlalign.evaluate.moments import moment_task, predictions_of, score_moments_of

@@ -22,6 +22,7 @@ from mlalign.align.config import (
     RunConfig,
     TaskConfig,
 )
+from mlalign.align.epoch_loop import untrained_model
 from mlalign.align.model import AlignmentModel
 from mlalign.align.moment_head import MomentHead
 from mlalign.align.objective import loss_terms
@@ -29,7 +30,6 @@ from mlalign.align.task_items import DrawnItems, TaskDataError, moment_items, vo
 from mlalign.align.task_validation import likeliest_spans, load_task_validation, task_metrics
 from mlalign.align.tasks import choice_logits, padded_clips
 from mlalign.align.trainer import fit
-from mlalign.align.training import untrained_model
 from mlalign.align.training_split import load_training_split
 from mlalign.data_manifests.settings import save_settings
 from mlalign.extract.store import QuestionFeatures, SplitFeatures

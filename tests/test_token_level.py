@@ -14,7 +14,6 @@ from click.testing import CliRunner, Result
 from split_fixtures import DIM, random_split, with_tokens
 from torch import Tensor
 
-from mlalign.align import sweep
 from mlalign.align.batches import Batch, epoch_batches
 from mlalign.align.checkpoint import load_run
 from mlalign.align.cli import main
@@ -31,7 +30,6 @@ from mlalign.align.config import (
 from mlalign.align.losses import hinge, info_nce, sigmoid
 from mlalign.align.model import AlignmentModel, build_model
 from mlalign.align.objective import loss_terms
-from mlalign.align.sweep_config import Member
 from mlalign.align.token_interaction import token_scores
 from mlalign.align.training_split import (
     TrainingDataError,
@@ -254,12 +252,3 @@ def test_the_members_of_a_sweep_share_frames_and_tokens(token_cache: Path, tmp_p
     assert result.exit_code == 0, result.output
     runs = [load_run(tmp_path / "runs" / f"{name}-seed0") for name in ("plain", "token")]
     assert ["token_recall_at_1" in run.metrics for run in runs] == [False, True]
-
-
-def test_members_with_the_token_level_train_alone() -> None:
-    """Their frames and words have no stacked form."""
-    members = [
-        Member(row=f"row{seed}", config=RunConfig(seed=seed, losses=LossConfig(token_weight=w)))
-        for seed, w in enumerate((0, 0, 1, 1))
-    ]
-    assert [len(group) for group in sweep._groups(members, together=True)] == [2, 1, 1]

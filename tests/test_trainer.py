@@ -21,11 +21,11 @@ from mlalign.align.config import (
     TaskConfig,
     ValidationConfig,
 )
+from mlalign.align.epoch_loop import FitResult, NotFiniteError
 from mlalign.align.model import build_model
 from mlalign.align.objective import loss_terms
 from mlalign.align.optimiser import build_optimiser, learning_rate_factor
 from mlalign.align.trainer import fit
-from mlalign.align.training import FitResult, NotFiniteError
 from mlalign.align.training_split import TrainingDataError, load_training_split
 from mlalign.data_manifests.errors import SettingsError
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
@@ -218,7 +218,12 @@ def test_the_terms_are_named_and_add_up() -> None:
     terms = {
         name: term.item()
         for name, term in loss_terms(
-            build_model(config, dim_video=24, dim_text=24), split, batch, config=config, epoch=1
+            build_model(config, dim_video=24, dim_text=24),
+            split,
+            batch,
+            config=config,
+            epoch=1,
+            with_parts=True,
         ).items()
     }
     assert list(terms) == ["loss", "global", "segment", "segment_in_clip", "segment_cross_clip"]

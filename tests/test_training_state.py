@@ -27,8 +27,8 @@ from mlalign.align.config import (
     TaskConfig,
     ValidationConfig,
 )
+from mlalign.align.epoch_loop import FitResult
 from mlalign.align.trainer import align_on, fit
-from mlalign.align.training import FitResult
 from mlalign.align.training_state import STATE_FILE, load_state, save_state
 from mlalign.extract.store import SplitFeatures
 

@@ -113,7 +113,7 @@ def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Genera
         global_level=_level_batch(split, whole),
         segment_level=_level_batch(split, _segment_pairs(split, clips)),
         tokens=tokens,
-        drawn=draw_items(split.tasks, clips, most=split.items_per_clip, rng=rng),
+        drawn=draw_items(split.tasks, clips, max_per_clip=split.items_per_clip, rng=rng),
     )
 
 
@@ -124,7 +124,7 @@ def _global_pairs(
     captions = split.global_texts
     if captions is None:
         return None
-    texts, rows = _draw_texts(captions, clips, most=split.texts_per_clip, rng=rng)
+    texts, rows = _draw_texts(captions, clips, max_per_clip=split.texts_per_clip, rng=rng)
     # All captions of a clip hold for it, not only those that were drawn.
     known, known_rows = ragged_rows(captions.offsets, clips)
     return _LevelPairs(
@@ -138,16 +138,16 @@ def _global_pairs(
 
 
 def _draw_texts(
-    captions: ClipTexts, clips: np.ndarray, *, most: int, rng: np.random.Generator
+    captions: ClipTexts, clips: np.ndarray, *, max_per_clip: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """At most so many texts of each clip, and for each its clip's position in `clips`."""
-    if most == 1:
+    """Up to max_per_clip texts of each clip, and for each its clip's position in `clips`."""
+    if max_per_clip == 1:
         counts = captions.offsets[clips + 1] - captions.offsets[clips]
         drawn = captions.offsets[clips] + (rng.random(len(clips)) * counts).astype(np.int64)
         rows = np.flatnonzero(counts)
         return captions.texts[drawn[rows]], rows
     several = ItemsOfClips(items=captions.texts, offsets=captions.offsets)
-    return several.draw(clips, most=most, rng=rng)
+    return several.draw(clips, max_per_clip=max_per_clip, rng=rng)
 
 
 def _segment_pairs(split: TrainingSplit, clips: np.ndarray) -> _LevelPairs | None:

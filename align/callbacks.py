@@ -1,4 +1,4 @@
-"""What may watch a training: early stopping, the metrics file, the progress bar."""
+"""Callbacks of a training: early stopping, the metrics file, the progress bar."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ class ProgressBar:
     def on_step(self, report: StepReport) -> None:
         """Move on by one step."""
         hidden = ("logit_scale", "gradient_norm", "segment_in_clip", "segment_cross_clip")
-        shown = {name: value for name, value in report.numbers.items() if name not in hidden}
-        self._terms = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
+        visible = {name: value for name, value in report.numbers.items() if name not in hidden}
+        self._terms = " ".join(f"{name} {value:.3f}" for name, value in visible.items())
         if not self._file.isatty():
             return
         if self._bar is None:

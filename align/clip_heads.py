@@ -38,7 +38,7 @@ class Temporal(nn.Module):
         self, clips_ND: Tensor, segments_SD: Tensor, counts_N: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(N, D) clip features, (S, D) segment features, (N,) segments of each clip, all > 0."""
-        said_SD = torch.empty_like(segments_SD)
+        output_SD = torch.empty_like(segments_SD)
         starts_N = counts_N.cumsum(0) - counts_N
         for clips_C, length in _groups(counts_N):
             places_L = torch.arange(length, device=counts_N.device)
@@ -48,11 +48,11 @@ class Temporal(nn.Module):
             for layer in self.layers:
                 tokens_CLD = layer(tokens_CLD, present_CL)
             kept = self.leave(self.norm(tokens_CLD[present_CL]))
-            said_SD = said_SD.index_copy(0, rows_CL[present_CL], kept)
-        mean_ND = torch.segment_reduce(said_SD, "mean", lengths=counts_N, axis=0)
+            output_SD = output_SD.index_copy(0, rows_CL[present_CL], kept)
+        mean_ND = torch.segment_reduce(output_SD, "mean", lengths=counts_N, axis=0)
         return (
-            _added(clips_ND, mean_ND, self.alpha),
-            _added(segments_SD, said_SD, self.alpha),
+            _add_scaled(clips_ND, mean_ND, self.alpha),
+            _add_scaled(segments_SD, output_SD, self.alpha),
         )
 
 
@@ -148,9 +148,9 @@ def _spread(values_N: Tensor, counts_N: Tensor, num_segments: int) -> Tensor:
     return spread
 
 
-def _added(features: Tensor, said: Tensor, alpha: float) -> Tensor:
+def _add_scaled(features: Tensor, output: Tensor, alpha: float) -> Tensor:
     length: Tensor = features.norm(dim=-1, keepdim=True)
-    return features + alpha * length * said
+    return features + alpha * length * output
 
 
 def _zero_linear(dim: int) -> nn.Linear:

@@ -207,12 +207,12 @@ class TaskConfig:
     @property
     def weights(self) -> dict[TaskName, float]:
         """Of the tasks that are trained."""
-        found: dict[TaskName, float] = {
+        weights: dict[TaskName, float] = {
             "choice": self.choice_weight,
             "answer": self.answer_weight,
             "moment": self.moment_weight,
         }
-        return {name: weight for name, weight in found.items() if weight > 0}
+        return {name: weight for name, weight in weights.items() if weight > 0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,7 +236,7 @@ class OptimiserConfig:
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     ema_decay: float | None = None
-    """Judge and keep an exponential moving average of the weights, that decays so much with each
+    """Validate and keep an exponential moving average of the weights, that decays so much with each
     step (0.99 looks back about a hundred steps); null: the weights themselves."""
 
     def __post_init__(self) -> None:

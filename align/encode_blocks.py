@@ -34,8 +34,8 @@ def videos_in_blocks(
         begin = int(ends[first - 1]) if first else 0
         last = max(first + 1, int(torch.searchsorted(ends, begin + BLOCK_ROWS, right=True)))
         some = clips[first:last].to(device)
-        own = segments[begin : int(ends[last - 1])].to(device).float()
-        blocks.append(model.encode_videos(some, own, counts[first:last]))
+        some_segments = segments[begin : int(ends[last - 1])].to(device).float()
+        blocks.append(model.encode_videos(some, some_segments, counts[first:last]))
         first = last
     if len(blocks) == 1:
         return blocks[0]

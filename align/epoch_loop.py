@@ -24,7 +24,7 @@ from .processes import average_gradients, broadcast_from_first, num_processes, s
 from .task_items import answer_features, vocabulary
 from .training_split import TrainingSplit, load_training_split
 from .training_state import SavingClock
-from .validation import Judge, JudgedSplit, load_judged_split
+from .validation import ValidationData, Validator, load_validation_data
 
 PARTS_EVERY_STEPS: Final = 10
 """Steps from one record of segment_in_clip and segment_cross_clip to the next: they cost a second
@@ -55,11 +55,11 @@ class FitResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingData:
-    """What a run is trained and judged on, on its device."""
+    """The splits of a run, on its device."""
 
     split: TrainingSplit
     """With the pairs of the terms that have a weight."""
-    judged: JudgedSplit | None
+    validation: ValidationData | None
     """None without validation."""
 
 
@@ -73,10 +73,10 @@ def load_training_data(
 ) -> TrainingData:
     """answers: the vocabulary of open-ended questions. Raises TrainingDataError, TaskDataError."""
     split = load_training_split(train, config=config, device=device, answers=answers)
-    judged = None
+    data = None
     if validation is not None:
-        judged = load_judged_split(validation, config=config, answers=answers, device=device)
-    return TrainingData(split=split, judged=judged)
+        data = load_validation_data(validation, config=config, answers=answers, device=device)
+    return TrainingData(split=split, validation=data)
 
 
 def untrained_model(config: RunConfig, train: SplitFeatures) -> AlignmentModel:
@@ -115,11 +115,11 @@ class Training:
         self._model = model
         self._split = data.split
         self._device = data.split.device
-        self._judge = None if data.judged is None else Judge(config, data.judged)
+        self._validator = None if data.validation is None else Validator(config, data.validation)
         settings = config.optimiser
         self._optimiser = build_optimiser(model, settings)
         self._averaged: AveragedModel | None = None
-        """Of the weights, where their average is judged and kept."""
+        """Moving average of the weights; None where they are validated and kept themselves."""
         if settings.ema_decay is not None:
             average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
             self._averaged = AveragedModel(model, multi_avg_fn=average)
@@ -132,13 +132,13 @@ class Training:
         """The current ones; both count from 1."""
         self._stop = False
         self._callbacks = list(callbacks)
-        if self._judge is not None and config.validation.patience_epochs is not None:
+        if self._validator is not None and config.validation.patience_epochs is not None:
             patience = config.validation.patience_epochs
             self._callbacks.append(EarlyStopping(patience_epochs=patience))
 
     @property
     def _evaluated_model(self) -> AlignmentModel:
-        """The model that is judged and kept: the average of the weights, where there is one."""
+        """The model to validate and keep: the average of the weights, where there is one."""
         if self._averaged is None:
             return self._model
         return cast(AlignmentModel, self._averaged.module)
@@ -152,7 +152,7 @@ class Training:
             "model": self._model.state_dict(),
             "averaged": None if self._averaged is None else self._averaged.state_dict(),
             "optimiser": self._optimiser.state_dict(),
-            "judge": None if self._judge is None else self._judge.state(),
+            "judge": None if self._validator is None else self._validator.state(),
             "random": torch.get_rng_state(),
         }
         if self._device.type == "cuda":
@@ -160,15 +160,15 @@ class Training:
         return copy.deepcopy(content)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of the same settings and data."""
+        """Resume from a state of the same settings and data."""
         self._epoch, self._step = int(state["epoch"]), int(state["step"])
         self._stop = bool(state["stop"])
         self._model.load_state_dict(state["model"])
         if self._averaged is not None:
             self._averaged.load_state_dict(state["averaged"])
         self._optimiser.load_state_dict(state["optimiser"])
-        if self._judge is not None:
-            self._judge.load_state(state["judge"])
+        if self._validator is not None:
+            self._validator.load_state(state["judge"])
         torch.set_rng_state(state["random"])
         if self._device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_random"], self._device)
@@ -263,23 +263,23 @@ class Training:
         return dict(zip(values, numbers, strict=True))
 
     def _validate(self) -> None:
-        if self._judge is not None:
-            stop = self._judge.validate(
+        if self._validator is not None:
+            stop = self._validator.validate(
                 self._evaluated_model, epoch=self._epoch, step=self._step, callbacks=self._callbacks
             )
             self._stop = broadcast_from_first(stop, self._device)
 
     def _result(self) -> FitResult:
         """The result of a run that is over."""
-        judge, model = self._judge, self._evaluated_model
+        validator, model = self._validator, self._evaluated_model
         last_weights = cpu_weights(model)
-        if judge is not None:
-            model.load_state_dict(judge.best_weights)
+        if validator is not None:
+            model.load_state_dict(validator.best_weights)
         return FitResult(
             model=model.cpu().eval(),
             last_weights=last_weights,
-            best_epoch=self._epoch if judge is None else judge.best_epoch,
-            metrics={} if judge is None else judge.best_metrics,
+            best_epoch=self._epoch if validator is None else validator.best_epoch,
+            metrics={} if validator is None else validator.best_metrics,
             num_epochs=self._epoch,
             num_steps=self._step,
         )

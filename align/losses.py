@@ -10,7 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .log_sums import grouped_log_sums, least, log_sums, nothing
+from .logsumexp import (
+    grouped_logsumexp,
+    large_negative,
+    masked_logsumexp,
+    smallest_positive,
+)
 
 # V = clips or segments in the batch, T = texts in the batch, P = pairs that a mask names
 
@@ -43,11 +48,11 @@ def info_nce(
     weighted_VT = logits_VT
     if negative_weight_VT is not None:
         negative_VT = negative_VT & (negative_weight_VT > 0)
-        weighted_VT = logits_VT + negative_weight_VT.clamp(min=least(logits_VT)).log()
+        weighted_VT = logits_VT + negative_weight_VT.clamp(min=smallest_positive(logits_VT)).log()
     terms = []
-    log_negatives = log_sums(weighted_VT, negative_VT)
+    log_negatives = masked_logsumexp(weighted_VT, negative_VT)
     for group_P, log_n in zip(places, log_negatives, strict=True):
-        log_p = grouped_log_sums(logits_P, group_P, len(log_n))
+        log_p = grouped_logsumexp(logits_P, group_P, len(log_n))
         terms.append(_mean_share(log_p, log_n, group_P))
     return (terms[0] + terms[1]) / 2
 
@@ -94,7 +99,7 @@ def hinge(
     if len(places[0]) == 0:
         return (cosines_VT * 0).sum()
     gaps_P = margin - cosines_VT[places]
-    masked_VT = cosines_VT.masked_fill(~negative_VT, nothing(cosines_VT))
+    masked_VT = cosines_VT.masked_fill(~negative_VT, large_negative(cosines_VT))
     terms = []
     # Of a positive's row, then of its column.
     for dim, at_P in enumerate(places):

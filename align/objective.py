@@ -13,7 +13,7 @@ from .model import AlignmentModel
 from .segment_pooling import pool_segments
 from .tasks import padded_clips, task_terms
 from .token_batches import TokenBatch
-from .training_split import TrainingSplit, gathered
+from .training_split import TrainingSplit, gather_rows
 
 # B = clips in the batch, V = clips or segments in the batch, T = texts in the batch
 
@@ -90,34 +90,36 @@ def _encode(
     clips = torch.from_numpy(batch.clips).to(split.device)
     if model.sees_segments_together:
         encoded["clips"], encoded["segments"] = model.encode_videos(
-            gathered(split.clip_features, clips),
-            gathered(split.segment_features, batch.segments),
+            gather_rows(split.clip_features, clips),
+            gather_rows(split.segment_features, batch.segments),
             batch.segment_counts,
         )
     if batch.global_level is not None:
         level = batch.global_level
         if losses.global_weight > 0:
             if "clips" not in encoded:
-                encoded["clips"] = model.encode_clips(gathered(split.clip_features, level.videos))
-            encoded["texts"] = model.encode_texts(gathered(split.text_features, level.texts))
+                encoded["clips"] = model.encode_clips(
+                    gather_rows(split.clip_features, level.videos)
+                )
+            encoded["texts"] = model.encode_texts(gather_rows(split.text_features, level.texts))
         if losses.weak_segment_weight > 0:
             is_same = "texts" in encoded and not model.separate_levels
             encoded["weak_texts"] = (
                 encoded["texts"]
                 if is_same
-                else model.encode_sentences(gathered(split.text_features, level.texts))
+                else model.encode_sentences(gather_rows(split.text_features, level.texts))
             )
     if batch.drawn and "clips" not in encoded:
-        encoded["clips"] = model.encode_clips(gathered(split.clip_features, clips))
+        encoded["clips"] = model.encode_clips(gather_rows(split.clip_features, clips))
     needs_segments = (
         batch.segment_level is not None or losses.weak_segment_weight > 0 or len(batch.drawn) > 0
     )
     if needs_segments and "segments" not in encoded:
         encoded["segments"] = model.encode_segments(
-            gathered(split.segment_features, batch.segments)
+            gather_rows(split.segment_features, batch.segments)
         )
     if batch.segment_level is not None:
-        features = gathered(split.text_features, batch.segment_level.texts)
+        features = gather_rows(split.text_features, batch.segment_level.texts)
         encoded["sentences"] = model.encode_sentences(features)
     return encoded
 
@@ -150,10 +152,10 @@ def _token_similarities(
     assert split.tokens is not None
     clips = torch.from_numpy(batch.clips).to(split.device)
     counts = torch.from_numpy(np.diff(tokens.frame_offsets)).to(split.device)
-    frames = gathered(split.tokens.frames, tokens.frames).float()
-    words = gathered(split.tokens.words, tokens.words).float()
+    frames = gather_rows(split.tokens.frames, tokens.frames).float()
+    words = gather_rows(split.tokens.words, tokens.words).float()
     cosines_VT = model.token_scores(
-        model.encode_frames(gathered(split.clip_features, clips), frames, counts),
+        model.encode_frames(gather_rows(split.clip_features, clips), frames, counts),
         model.encode_sentences(words),
         frame_offsets=tokens.frame_offsets,
         word_offsets=tokens.word_offsets,

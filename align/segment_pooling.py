@@ -1,4 +1,4 @@
-"""What a clip's segments say together about a text, when nobody said which of them it is about."""
+"""One cosine of a clip with a text from those of its segments, where texts have no spans."""
 
 from __future__ import annotations
 

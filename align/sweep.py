@@ -30,7 +30,7 @@ from .sweep_worker import (
 )
 
 ATTEMPTS: Final = 2
-"""Of a member whose process ended; with another that ends, who did it is not known."""
+"""Attempts at a member whose process died. The first may have died because of another member."""
 LOCK_FILE: Final = ".sweep.lock"
 FEATURES_FOLDER: Final = ".features"
 """Of files of features, which all runs of the sweep map."""
@@ -201,8 +201,8 @@ def _uses_gpu(members: Sequence[Member]) -> bool:
 
 def _print_result(result: MemberResult, *, done: int, total: int) -> None:
     if result.summary is None:
-        said = f"failed: {result.failure}"
+        outcome = f"failed: {result.failure}"
     else:
         numbers = [f"{n} {100 * value:.1f} %" for n, value in result.summary["metrics"].items()]
-        said = ", ".join([*numbers, f"{result.summary['wall_seconds']:.1f} s"])
-    print(f"{done} of {total}: {result.member.folder}: {said}", file=sys.stderr, flush=True)
+        outcome = ", ".join([*numbers, f"{result.summary['wall_seconds']:.1f} s"])
+    print(f"{done} of {total}: {result.member.folder}: {outcome}", file=sys.stderr, flush=True)

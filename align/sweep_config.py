@@ -127,8 +127,8 @@ def _rows(sweep: SweepConfig) -> dict[str, Mapping[str, Any]]:
 
 def _word(value: Any) -> str:
     """A value as part of a folder's name."""
-    said = "null" if value is None else str(value)
-    return re.sub(r"[^\w.-]+", "_", said.lower() if isinstance(value, bool) else said)
+    text = "null" if value is None else str(value)
+    return re.sub(r"[^\w.-]+", "_", text.lower() if isinstance(value, bool) else text)
 
 
 def _merged(base: Mapping[str, Any], dotted: Mapping[str, Any]) -> dict[str, Any]:

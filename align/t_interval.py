@@ -31,21 +31,21 @@ def mean_of_seeds(values: Sequence[float], *, confidence: float = 0.95) -> MeanO
     if num < 2:
         return MeanOfSeeds(mean=mean, low=math.nan, high=math.nan, p_value=math.nan)
     error = float(np.std(values, ddof=1)) / math.sqrt(num)
-    half = quantile(confidence, degrees=num - 1) * error
+    half = t_quantile(confidence, degrees=num - 1) * error
     if error > 0:
-        p_value = 1 - central_share(abs(mean) / error, degrees=num - 1)
+        p_value = 1 - central_probability(abs(mean) / error, degrees=num - 1)
     else:
         p_value = 1.0 if mean == 0 else 0.0
     return MeanOfSeeds(mean=mean, low=mean - half, high=mean + half, p_value=p_value)
 
 
-def central_share(t: float, *, degrees: int) -> float:
+def central_probability(t: float, *, degrees: int) -> float:
     """P(-t < T < t). With T = sqrt(degrees) tan(angle) the density is cos(angle)^(degrees - 1)."""
     angles, running = _running_integral(degrees)
     return float(np.interp(math.atan(t / math.sqrt(degrees)), angles, running))
 
 
-def quantile(share: float, *, degrees: int) -> float:
+def t_quantile(share: float, *, degrees: int) -> float:
     """The t with P(-t < T < t) = share."""
     angles, running = _running_integral(degrees)
     return math.sqrt(degrees) * math.tan(float(np.interp(share, running, angles)))

@@ -20,7 +20,7 @@ from .pairs import ragged_rows
 
 
 class TaskDataError(UserError):
-    """A split that a task cannot be trained or judged on."""
+    """A split that a task cannot be trained or validated on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,9 +33,9 @@ class ItemsOfClips:
     """(N + 1,) int64: clip i has items [offsets[i], offsets[i + 1])."""
 
     def draw(
-        self, clips: np.ndarray, *, most: int, rng: np.random.Generator
+        self, clips: np.ndarray, *, max_per_clip: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """At most so many items of each clip, and for each its clip's position in `clips`.
+        """Up to max_per_clip items of each clip, and for each its clip's position in `clips`.
 
         clips: (B,) int64.   Every item of a clip is as likely as its others.
         """
@@ -43,7 +43,7 @@ class ItemsOfClips:
         order = np.lexsort((rng.random(len(rows)), positions))
         counts = np.bincount(positions, minlength=len(clips))
         begins = np.repeat(np.cumsum(counts) - counts, counts)
-        kept = order[np.arange(len(rows)) - begins < most]
+        kept = order[np.arange(len(rows)) - begins < max_per_clip]
         return self.items[rows[kept]], positions[kept]
 
 
@@ -112,12 +112,12 @@ class TaskItems:
     @property
     def by_clip(self) -> dict[TaskName, ItemsOfClips]:
         """The items of each task that is there."""
-        found: dict[TaskName, ChoiceItems | AnswerItems | MomentItems | None] = {
+        of_task: dict[TaskName, ChoiceItems | AnswerItems | MomentItems | None] = {
             "choice": self.choice,
             "answer": self.answer,
             "moment": self.moment,
         }
-        return {name: items.by_clip for name, items in found.items() if items is not None}
+        return {name: items.by_clip for name, items in of_task.items() if items is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,12 +145,12 @@ def task_items(
 
 
 def draw_items(
-    items: TaskItems, clips: np.ndarray, *, most: int, rng: np.random.Generator
+    items: TaskItems, clips: np.ndarray, *, max_per_clip: int, rng: np.random.Generator
 ) -> dict[TaskName, DrawnItems]:
-    """At most so many items of each task from each of the clips, (B,) int64."""
+    """Up to max_per_clip items of each task from each of the clips, (B,) int64."""
     drawn = {}
     for name, by_clip in items.by_clip.items():
-        rows, positions = by_clip.draw(clips, most=most, rng=rng)
+        rows, positions = by_clip.draw(clips, max_per_clip=max_per_clip, rng=rng)
         drawn[name] = DrawnItems(items=rows, clips=positions)
     return drawn
 

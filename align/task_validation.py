@@ -25,7 +25,7 @@ from .task_items import (
     moment_items,
 )
 from .tasks import EncodedClips, answer_logits, choice_logits, moment_logs, padded_clips
-from .training_split import gathered, placed
+from .training_split import gather_rows, move_if_it_fits
 
 CLIPS_AT_ONCE = 256
 MOMENT_IOU = 0.5
@@ -77,7 +77,7 @@ def load_task_validation(
             items[task] = loaders[task]()
     if not items:
         return None
-    clip_features, segment_features, text_features = placed(
+    clip_features, segment_features, text_features = move_if_it_fits(
         split.clip_features, split.segment_features, split.text_features, device=device
     )
     return TaskValidation(
@@ -109,19 +109,19 @@ def task_metrics(
         clips = np.arange(first, min(first + CLIPS_AT_ONCE, num_clips))
         encoded = _encode(model, data, clips)
         for task, by_clip in items.by_clip.items():
-            own = _all_of(by_clip, clips)
+            drawn = _all_of(by_clip, clips)
             if task == "choice":
-                hits[task].append(_choices(model, encoded, items, own, config))
+                hits[task].append(_choices(model, encoded, items, drawn, config))
             elif task == "answer":
-                hits[task].append(_answers(model, encoded, items, own))
+                hits[task].append(_answers(model, encoded, items, drawn))
             else:
-                hits[task].append(_moments(model, encoded, data, own, clips))
+                hits[task].append(_moments(model, encoded, data, drawn, clips))
     model.train(was_training)
     metrics = {}
     for task, blocks in hits.items():
-        found = np.concatenate(blocks)
+        is_hit = np.concatenate(blocks)
         outside = items.answer.num_outside if task == "answer" and items.answer else 0
-        metrics[TASK_METRICS[task]] = float(found.sum()) / (len(found) + outside)
+        metrics[TASK_METRICS[task]] = float(is_hit.sum()) / (len(is_hit) + outside)
     return metrics
 
 
@@ -143,8 +143,8 @@ def _encode(model: AlignmentModel, data: TaskValidation, clips: np.ndarray) -> E
         for array in (np.diff(data.segment_offsets)[clips], clips, rows)
     )
     vectors = model.encode_videos(
-        gathered(data.clip_features, clip_rows),
-        gathered(data.segment_features, segment_rows),
+        gather_rows(data.clip_features, clip_rows),
+        gather_rows(data.segment_features, segment_rows),
         counts,
     )
     return padded_clips(*vectors, counts)
@@ -159,40 +159,40 @@ def _choices(
     model: AlignmentModel,
     encoded: EncodedClips,
     items: TaskItems,
-    own: DrawnItems,
+    drawn: DrawnItems,
     config: TaskConfig,
 ) -> np.ndarray:
     assert items.choice is not None
     weight = config.choice_global_weight
-    logits = choice_logits(model, encoded, items.choice, own, global_weight=weight)
-    answers = torch.from_numpy(items.choice.answers[own.items]).to(logits.device)
+    logits = choice_logits(model, encoded, items.choice, drawn, global_weight=weight)
+    answers = torch.from_numpy(items.choice.answers[drawn.items]).to(logits.device)
     right = logits.gather(1, answers[:, None])
-    found: np.ndarray = ((logits >= right).sum(dim=1) == 1).cpu().numpy()
-    return found
+    is_hit: np.ndarray = ((logits >= right).sum(dim=1) == 1).cpu().numpy()
+    return is_hit
 
 
 def _answers(
-    model: AlignmentModel, encoded: EncodedClips, items: TaskItems, own: DrawnItems
+    model: AlignmentModel, encoded: EncodedClips, items: TaskItems, drawn: DrawnItems
 ) -> np.ndarray:
     assert items.answer is not None
-    given = answer_logits(model, encoded, items.answer, own).argmax(dim=1).cpu().numpy()
-    right: np.ndarray = given == items.answer.classes[own.items]
-    return right
+    given = answer_logits(model, encoded, items.answer, drawn).argmax(dim=1).cpu().numpy()
+    is_hit: np.ndarray = given == items.answer.classes[drawn.items]
+    return is_hit
 
 
 def _moments(
     model: AlignmentModel,
     encoded: EncodedClips,
     data: TaskValidation,
-    own: DrawnItems,
+    drawn: DrawnItems,
     clips: np.ndarray,
 ) -> np.ndarray:
     assert data.items.moment is not None
-    logs = moment_logs(model, encoded, data.items.moment, own, text_features=data.text_features)
+    logs = moment_logs(model, encoded, data.items.moment, drawn, text_features=data.text_features)
     first, last = likeliest_spans(*logs)
-    begins = data.segment_offsets[clips[own.clips]]
+    begins = data.segment_offsets[clips[drawn.clips]]
     starts = data.segment_spans[begins + first, 0]
     ends = data.segment_spans[begins + last, 1]
-    truth = data.text_spans[data.items.moment.texts[own.items]]
-    found: np.ndarray = span_iou(np.stack([starts, ends], axis=1), truth) >= MOMENT_IOU
-    return found
+    truth = data.text_spans[data.items.moment.texts[drawn.items]]
+    is_hit: np.ndarray = span_iou(np.stack([starts, ends], axis=1), truth) >= MOMENT_IOU
+    return is_hit

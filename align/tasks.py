@@ -15,7 +15,7 @@ from .config import TaskConfig, TaskName
 from .model import AlignmentModel
 from .pairs import ragged_rows
 from .task_items import AnswerItems, ChoiceItems, DrawnItems, MomentItems
-from .training_split import TrainingSplit, gathered
+from .training_split import TrainingSplit, gather_rows
 
 # B = clips of the batch, L = segments of the longest, K = items, O = options, W = shared width
 
@@ -119,11 +119,11 @@ def answer_logits(
     device = encoded.clips_BW.device
     rows = torch.from_numpy(drawn.items).to(device)
     owners = torch.from_numpy(drawn.clips).to(device)
-    asked_KW = model.encode_texts(items.question_features[rows])
-    found_KW: Tensor = model.answer_head(
-        asked_KW, encoded.segments_BLW[owners], encoded.present_BL[owners]
+    questions_KW = model.encode_texts(items.question_features[rows])
+    answers_KW: Tensor = model.answer_head(
+        questions_KW, encoded.segments_BLW[owners], encoded.present_BL[owners]
     )
-    return model.logit_scale * found_KW @ model.encode_texts(model.answer_features).T
+    return model.logit_scale * answers_KW @ model.encode_texts(model.answer_features).T
 
 
 def moment_logs(
@@ -142,8 +142,8 @@ def moment_logs(
     device = encoded.clips_BW.device
     owners = torch.from_numpy(drawn.clips).to(device)
     texts = torch.from_numpy(items.texts[drawn.items]).to(device)
-    said_KW = model.encode_sentences(gathered(text_features, texts))
-    cosines_KL = torch.einsum("kw,klw->kl", said_KW, encoded.segments_BLW[owners])
+    texts_KW = model.encode_sentences(gather_rows(text_features, texts))
+    cosines_KL = torch.einsum("kw,klw->kl", texts_KW, encoded.segments_BLW[owners])
     logs: tuple[Tensor, Tensor] = model.moment_head(
         model.logit_scale * cosines_KL, encoded.present_BL[owners]
     )

@@ -14,7 +14,7 @@ from .encode_blocks import frames_in_blocks
 from .model import AlignmentModel
 from .pairs import ragged_rows
 from .token_batches import TokenFeatures, offsets_of_items
-from .training_split import placed
+from .training_split import move_if_it_fits
 
 BLOCK_SCORES: Final = 1 << 20
 """Held at a time, with the words of their queries."""
@@ -28,7 +28,9 @@ def query_tokens(
     if split.frames is None or split.tokens is None:
         return None
     rows, _ = ragged_rows(split.tokens.offsets, texts)
-    frames, words = placed(split.frames.features, split.tokens.features[rows], device=device)
+    frames, words = move_if_it_fits(
+        split.frames.features, split.tokens.features[rows], device=device
+    )
     return TokenFeatures(
         frames=frames,
         frame_offsets=split.frames.offsets,

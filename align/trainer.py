@@ -20,7 +20,7 @@ from .epoch_loop import FitResult, Training, load_training_data, untrained_model
 from .events import EventsWriter
 from .processes import is_first_process, wait_for_all
 from .split_memory import splits_of_run
-from .training_state import SavedState, drop_state, load_state, save_state
+from .training_state import SavedState, delete_state, load_state, save_state
 
 MATMUL_PRECISION: Final[Mapping[Precision, str]] = {"float32": "highest", "medium": "medium"}
 
@@ -96,7 +96,7 @@ def align_on(
     )
     if is_first_process():
         finish_run(out, model=result.model, last_weights=result.last_weights, summary=summary)
-        drop_state(out)
+        delete_state(out)
     return summary
 
 

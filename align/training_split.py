@@ -119,7 +119,7 @@ def load_training_split(
     of_tokens = []
     if losses.token_weight > 0 and split.frames is not None and split.tokens is not None:
         of_tokens = [split.frames.features, split.tokens.features]
-    clip_features, segment_features, text_features, *tokens = placed(
+    clip_features, segment_features, text_features, *tokens = move_if_it_fits(
         split.clip_features, split.segment_features, split.text_features, *of_tokens, device=device
     )
     return TrainingSplit(
@@ -140,7 +140,7 @@ def load_training_split(
     )
 
 
-def placed(*features: np.ndarray, device: torch.device) -> tuple[Tensor, ...]:
+def move_if_it_fits(*features: np.ndarray, device: torch.device) -> tuple[Tensor, ...]:
     """The arrays on the device; where they are, when they would fill too much of a GPU."""
     tensors = tuple(torch.from_numpy(array) for array in features)
     if device.type == "cuda":
@@ -150,7 +150,7 @@ def placed(*features: np.ndarray, device: torch.device) -> tuple[Tensor, ...]:
     return tuple(tensor.to(device) for tensor in tensors)
 
 
-def gathered(features: Tensor, rows: Tensor) -> Tensor:
+def gather_rows(features: Tensor, rows: Tensor) -> Tensor:
     """features[rows] on the device of the rows, wherever the features are."""
     return features[rows.to(features.device)].to(rows.device)
 

@@ -103,7 +103,7 @@ def load_state(run: Path, config: RunConfig, *, cache_key: str) -> SavedState | 
     return state
 
 
-def drop_state(run: Path) -> None:
+def delete_state(run: Path) -> None:
     """Remove the state of a run that is finished."""
     (run / STATE_FILE).unlink(missing_ok=True)
 

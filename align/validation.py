@@ -24,7 +24,7 @@ from .task_validation import (
 )
 from .token_batches import TokenFeatures
 from .token_validation import query_tokens, scores_of_queries
-from .training_split import TrainingDataError, check_finite, placed
+from .training_split import TrainingDataError, check_finite, move_if_it_fits
 
 # N = clips, S = segments, Q = queries, X = sentences of the segment level
 
@@ -82,7 +82,7 @@ def load_validation_split(
     def resident(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(device)
 
-    clip_features, segment_features = placed(
+    clip_features, segment_features = move_if_it_fits(
         split.clip_features, split.segment_features, device=device
     )
     return ValidationSplit(
@@ -122,7 +122,7 @@ def validated_metrics(measured: Collection[str], config: RunConfig) -> tuple[str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JudgedSplit:
+class ValidationData:
     """A validation split for the levels and for the tasks."""
 
     levels: ValidationSplit
@@ -131,14 +131,14 @@ class JudgedSplit:
     """None where no task is trained, or the split has nothing for those that are."""
 
 
-def load_judged_split(
+def load_validation_data(
     split: SplitFeatures, *, config: RunConfig, answers: Sequence[str], device: torch.device
-) -> JudgedSplit:
+) -> ValidationData:
     """Put a split on the device. answers: the vocabulary of open-ended questions.
 
     Raises TrainingDataError when its features are not finite.
     """
-    return JudgedSplit(
+    return ValidationData(
         levels=load_validation_split(
             split, device=device, with_tokens=config.losses.token_weight > 0
         ),
@@ -146,10 +146,10 @@ def load_judged_split(
     )
 
 
-class Judge:
+class Validator:
     """Validates, and keeps the first weights that reached the highest score."""
 
-    def __init__(self, config: RunConfig, split: JudgedSplit) -> None:
+    def __init__(self, config: RunConfig, split: ValidationData) -> None:
         """Raises TrainingDataError when the split cannot give the metric that was asked for."""
         self._split, self._tasks = split.levels, split.tasks
         tasks = {} if self._tasks is None else self._tasks.items.by_clip
@@ -244,14 +244,14 @@ def _global_recall(clips: Tensor, queries: Tensor, *, truth: Tensor) -> float:
     hits = 0
     for first in range(0, len(queries), block):
         some = slice(first, first + block)
-        hits += num_first(queries[some] @ clips.T, truth[some])
+        hits += count_top_1(queries[some] @ clips.T, truth[some])
     return hits / len(queries)
 
 
 def _token_recall(model: AlignmentModel, split: ValidationSplit, tokens: TokenFeatures) -> float:
     first = hits = 0
     for scores in scores_of_queries(model, tokens, clip_features=split.clip_features):
-        hits += num_first(scores, split.query_clips[first : first + len(scores)])
+        hits += count_top_1(scores, split.query_clips[first : first + len(scores)])
         first += len(scores)
     return hits / first
 
@@ -267,11 +267,11 @@ def _segment_recall(segments: Tensor, sentences: Tensor, split: ValidationSplit)
         scores_SX = segments @ sentences[begin:end].T
         best_NX = torch.segment_reduce(scores_SX, "max", lengths=split.segment_counts, axis=0)
         scores_QN = torch.segment_reduce(best_NX.T.contiguous(), "mean", lengths=counts, axis=0)
-        hits += num_first(scores_QN, split.sentence_clips[first : first + block])
+        hits += count_top_1(scores_QN, split.sentence_clips[first : first + block])
     return hits / len(ends)
 
 
-def num_first(scores: Tensor, truth: Tensor) -> int:
+def count_top_1(scores: Tensor, truth: Tensor) -> int:
     """Queries whose own item is strictly ahead of all others.
 
     scores: (queries, items), higher is closer.   truth: (queries,) item index.

@@ -6,9 +6,10 @@
 Features are random: clips of 12 segments, a caption for each clip and a sentence for each segment,
 512 wide. In turn each run has all cores: once as 16 commands, which each start Python and read the
 cache, and once in a single process that reads it once and has started already, which is the
-stricter measure. While the sweep
-works, the proportional set sizes (PSS) of all its processes are added up: a page that n processes
-map counts as an n-th in each, so that the sum has it once.
+stricter measure.
+
+While the sweep works, the proportional set sizes (PSS) of all its processes are added up: a page
+that n processes map counts as an n-th in each, so that the sum has it once.
 
 Threads that wait for each other are far slower where somebody else wants a core (a step took 60 ms
 with one thread and 375 to 495 ms with two, beside a busy process), so the CPU time of all other

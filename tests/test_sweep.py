@@ -29,7 +29,7 @@ from mlalign.align.shared_splits import share_splits, shared_splits
 from mlalign.align.sweep import FEATURES_FOLDER, run_sweep
 from mlalign.align.sweep_config import load_sweep
 from mlalign.align.sweep_worker import MemberResult
-from mlalign.align.t_interval import central_share, mean_of_seeds, quantile
+from mlalign.align.t_interval import central_probability, mean_of_seeds, t_quantile
 from mlalign.align.trainer import align
 from mlalign.data_manifests.errors import SettingsError, UserError
 from mlalign.extract.store import FeatureStore
@@ -362,10 +362,10 @@ def test_a_sweep_without_a_validation_split_is_done_without_a_board(small_cache,
 def test_students_quantiles_are_those_of_the_tables():
     """Published two-sided 95 and 99 % points."""
     for degrees, five, one in ((1, 12.706, 63.657), (2, 4.303, 9.925), (4, 2.776, 4.604)):
-        assert quantile(0.95, degrees=degrees) == pytest.approx(five, abs=2e-3 * five / 10)
-        assert quantile(0.99, degrees=degrees) == pytest.approx(one, rel=1e-3)
-    assert quantile(0.95, degrees=30) == pytest.approx(2.042, abs=5e-4)
-    assert central_share(2.776, degrees=4) == pytest.approx(0.95, abs=1e-4)
+        assert t_quantile(0.95, degrees=degrees) == pytest.approx(five, abs=2e-3 * five / 10)
+        assert t_quantile(0.99, degrees=degrees) == pytest.approx(one, rel=1e-3)
+    assert t_quantile(0.95, degrees=30) == pytest.approx(2.042, abs=5e-4)
+    assert central_probability(2.776, degrees=4) == pytest.approx(0.95, abs=1e-4)
 
 
 def test_one_seed_says_nothing_of_others_and_equal_ones_have_no_width():

@@ -17,7 +17,7 @@ from mlalign.align.config import (
 )
 from mlalign.align.model import AlignmentModel
 from mlalign.align.training_split import TrainingDataError
-from mlalign.align.validation import ValidationSplit, num_first, validate, validated_metrics
+from mlalign.align.validation import ValidationSplit, count_top_1, validate, validated_metrics
 
 DIM = 6
 
@@ -84,7 +84,7 @@ def test_recall_equals_loops(seed: int, block_scores: int, monkeypatch: pytest.M
 
 def test_ties_and_nan_count_as_misses() -> None:
     scores = torch.tensor([[1.0, 1.0], [2.0, 1.0], [torch.nan, 0.0]])
-    assert num_first(scores, torch.tensor([0, 0, 0])) == 1
+    assert count_top_1(scores, torch.tensor([0, 0, 0])) == 1
 
 
 def test_the_metric_is_the_mean_over_what_is_trained() -> None:

@@ -10,17 +10,17 @@ from torch import Tensor
 # V = rows of a table, T = its columns, P = listed pairs
 
 
-def log_sums(logits_VT: Tensor, mask_VT: Tensor) -> tuple[Tensor, Tensor]:
+def masked_logsumexp(logits_VT: Tensor, mask_VT: Tensor) -> tuple[Tensor, Tensor]:
     """(V,) and (T,): log of the sum of exp(logit) over the pairs in a mask, of rows and columns.
 
     A row or column without any has a large negative number.
     """
-    of_rows_V, of_columns_T, *_ = _LogSums.apply(logits_VT, mask_VT)
+    of_rows_V, of_columns_T, *_ = _MaskedLogSumExp.apply(logits_VT, mask_VT)
     return of_rows_V, of_columns_T
 
 
-class _LogSums(torch.autograd.Function):
-    """`log_sums`, and what its gradient needs.
+class _MaskedLogSumExp(torch.autograd.Function):
+    """`masked_logsumexp`, and what its gradient needs.
 
     The same as two masked logsumexps, in half the time: the table is masked once, exp is kept for
     the gradient, and both directions share one table of gradients. Measured on 3,072 x 3,072 pairs
@@ -29,7 +29,7 @@ class _LogSums(torch.autograd.Function):
 
     @staticmethod
     def forward(logits_VT: Tensor, mask_VT: Tensor) -> tuple[Tensor, ...]:
-        masked_VT = logits_VT.masked_fill(~mask_VT, nothing(logits_VT))
+        masked_VT = logits_VT.masked_fill(~mask_VT, large_negative(logits_VT))
         logs, kept = [], []
         for dim in (1, 0):
             top = masked_VT.amax(dim=dim, keepdim=True)
@@ -57,18 +57,18 @@ class _LogSums(torch.autograd.Function):
         return total_VT, None
 
 
-def grouped_log_sums(logits_P: Tensor, group_P: Tensor, num_groups: int) -> Tensor:
+def grouped_logsumexp(logits_P: Tensor, group_P: Tensor, num_groups: int) -> Tensor:
     """(num_groups,): log of the sum of exp(logit) over the members of each group."""
-    top = logits_P.new_full((num_groups,), nothing(logits_P))
+    top = logits_P.new_full((num_groups,), large_negative(logits_P))
     top = top.scatter_reduce(0, group_P, logits_P.detach(), "amax")
     shares = torch.zeros_like(top).index_add(0, group_P, (logits_P - top[group_P]).exp())
-    return shares.clamp(min=least(logits_P)).log() + top
+    return shares.clamp(min=smallest_positive(logits_P)).log() + top
 
 
-def least(logits: Tensor) -> float:
+def smallest_positive(logits: Tensor) -> float:
     return float(torch.finfo(logits.dtype).tiny)
 
 
-def nothing(logits: Tensor) -> float:
+def large_negative(logits: Tensor) -> float:
     """In place of minus infinity, which has no finite gradient; its differences do not overflow."""
     return float(torch.finfo(logits.dtype).min / 4)

@@ -25,7 +25,7 @@ from mlalign.align.split_memory import (
     write_splits,
 )
 from mlalign.align.sweep import FEATURES_FOLDER
-from mlalign.align.training_split import TrainingDataError, check_finite, gathered
+from mlalign.align.training_split import TrainingDataError, check_finite, gather_rows
 from mlalign.align.validation import load_validation_split, validate
 from mlalign.data_manifests.errors import SettingsError
 from mlalign.extract.store import FeatureStore
@@ -160,7 +160,7 @@ def test_validation_in_blocks_gives_the_same_recall(head: HeadName, monkeypatch)
 
 def test_rows_are_gathered_to_where_their_indices_are():
     features, rows = torch.arange(12.0).reshape(4, 3), torch.tensor([3, 0, 3])
-    assert torch.equal(gathered(features, rows), features[rows])
+    assert torch.equal(gather_rows(features, rows), features[rows])
 
 
 def test_features_that_are_not_finite_are_found_in_every_block(monkeypatch):

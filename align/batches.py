@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..extract.ragged import Ragged, ragged_rows
 from .config import TaskName
-from .pairs import pair_masks, ragged_rows
-from .task_items import DrawnItems, ItemsOfClips, draw_items
+from .pairs import pair_masks
+from .task_items import DrawnItems, draw_items, draw_of_each
 from .token_batches import TokenBatch, token_batch
-from .training_split import ClipTexts, TrainingSplit
+from .training_split import TrainingSplit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,21 +134,20 @@ def _global_pairs(
         in_clip_rows=rows,
         in_clip_columns=np.arange(len(rows)),
         in_clip_positive=np.ones(len(rows), dtype=bool),
-        related=(known_rows, split.text_words[captions.texts[known]]),
+        related=(known_rows, split.text_words[captions.values[known]]),
     )
 
 
 def _draw_texts(
-    captions: ClipTexts, clips: np.ndarray, *, max_per_clip: int, rng: np.random.Generator
+    captions: Ragged, clips: np.ndarray, *, max_per_clip: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Up to max_per_clip texts of each clip, and for each its clip's position in `clips`."""
     if max_per_clip == 1:
         counts = captions.offsets[clips + 1] - captions.offsets[clips]
         drawn = captions.offsets[clips] + (rng.random(len(clips)) * counts).astype(np.int64)
         rows = np.flatnonzero(counts)
-        return captions.texts[drawn[rows]], rows
-    several = ItemsOfClips(items=captions.texts, offsets=captions.offsets)
-    return several.draw(clips, max_per_clip=max_per_clip, rng=rng)
+        return captions.values[drawn[rows]], rows
+    return draw_of_each(captions, clips, max_per_clip=max_per_clip, rng=rng)
 
 
 def _segment_pairs(split: TrainingSplit, clips: np.ndarray) -> _LevelPairs | None:
@@ -157,7 +157,7 @@ def _segment_pairs(split: TrainingSplit, clips: np.ndarray) -> _LevelPairs | Non
         return None
     segments, segment_clip = ragged_rows(split.segment_offsets, clips)
     places, text_clip = ragged_rows(sentences.offsets, clips)
-    texts = sentences.texts[places]
+    texts = sentences.values[places]
     inside, columns = ragged_rows(pairs.text_offsets, places)
     # Segments of a clip are neighbours in the split and in the batch: rows follow by a shift.
     first_row = np.searchsorted(segment_clip, np.arange(len(clips)))

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data_manifests.spans import span_iou
+from ..extract.ragged import ragged_rows
+
 # V = rows (clips or segments), T = texts, N = clips, S = segments, P = pairs inside the clips
 
 
@@ -57,28 +60,6 @@ def word_ids(texts: Sequence[str]) -> np.ndarray:
     """(T,) int64, equal for two texts exactly when their normalised words are equal."""
     ids: dict[str, int] = {}
     return np.array([ids.setdefault(normalised_words(t), len(ids)) for t in texts], dtype=np.int64)
-
-
-def span_iou(spans_a: np.ndarray, spans_b: np.ndarray) -> np.ndarray:
-    """Intersection over union of spans [start, end), row by row: (n, 2), (n, 2) -> (n,)."""
-    start = np.maximum(spans_a[:, 0], spans_b[:, 0])
-    end = np.minimum(spans_a[:, 1], spans_b[:, 1])
-    shared = np.maximum(end - start, 0)
-    union = (spans_a[:, 1] - spans_a[:, 0]) + (spans_b[:, 1] - spans_b[:, 0]) - shared
-    iou: np.ndarray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return iou
-
-
-def ragged_rows(offsets: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the given items of a ragged array, and each row's position in `items`.
-
-    offsets: (n + 1,), item i has rows [offsets[i], offsets[i + 1]).   items: (m,) indices.
-    offsets 0 2 3 6, items 2 0  ->  rows 3 4 5 0 1, positions 0 0 0 1 1
-    """
-    counts = offsets[items + 1] - offsets[items]
-    positions = np.repeat(np.arange(len(items)), counts)
-    begins = np.cumsum(counts) - counts
-    return np.arange(counts.sum()) + (offsets[items] - begins)[positions], positions
 
 
 def span_pairs(

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data_manifests.cards import Vocabulary
 from ..data_manifests.errors import UserError
+from ..data_manifests.scoring_rules import Vocabulary
+from ..extract.ragged import Ragged, ragged_rows
 from ..extract.store import SplitFeatures
 from .config import TaskConfig, TaskName
-from .pairs import ragged_rows
 
 # N = clips of the split, K = items (questions or moments), B = clips of a batch
 
@@ -23,44 +23,26 @@ class TaskDataError(UserError):
     """A split that a task cannot be trained or validated on."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ItemsOfClips:
-    """Items grouped by clip."""
+def draw_of_each(
+    by_clip: Ragged, clips: np.ndarray, *, max_per_clip: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Up to max_per_clip items of each clip, and for each its clip's position in `clips`.
 
-    items: np.ndarray
-    """(K,) int64, clips end to end."""
-    offsets: np.ndarray
-    """(N + 1,) int64: clip i has items [offsets[i], offsets[i + 1])."""
-
-    def draw(
-        self, clips: np.ndarray, *, max_per_clip: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Up to max_per_clip items of each clip, and for each its clip's position in `clips`.
-
-        clips: (B,) int64.   Every item of a clip is as likely as its others.
-        """
-        rows, positions = ragged_rows(self.offsets, clips)
-        order = np.lexsort((rng.random(len(rows)), positions))
-        counts = np.bincount(positions, minlength=len(clips))
-        begins = np.repeat(np.cumsum(counts) - counts, counts)
-        kept = order[np.arange(len(rows)) - begins < max_per_clip]
-        return self.items[rows[kept]], positions[kept]
-
-
-def items_of_clips(clip_of_item: np.ndarray, *, num_clips: int) -> ItemsOfClips:
-    """Items 0 .. K - 1 by their clips, (K,) int64."""
-    counts = np.bincount(clip_of_item, minlength=num_clips)
-    return ItemsOfClips(
-        items=np.argsort(clip_of_item, kind="stable"),
-        offsets=np.concatenate([[0], np.cumsum(counts)]),
-    )
+    clips: (B,) int64.   Every item of a clip is as likely as its others.
+    """
+    rows, positions = ragged_rows(by_clip.offsets, clips)
+    order = np.lexsort((rng.random(len(rows)), positions))
+    counts = np.bincount(positions, minlength=len(clips))
+    begins = np.repeat(np.cumsum(counts) - counts, counts)
+    kept = order[np.arange(len(rows)) - begins < max_per_clip]
+    return by_clip.values[rows[kept]], positions[kept]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChoiceItems:
     """K labelled multiple-choice questions."""
 
-    by_clip: ItemsOfClips
+    by_clip: Ragged
     """The questions of each clip."""
     option_features: Tensor
     """(O, D) float32, "question option" through the text tower, questions end to end."""
@@ -74,7 +56,7 @@ class ChoiceItems:
 class AnswerItems:
     """K open-ended questions whose answers are in the vocabulary."""
 
-    by_clip: ItemsOfClips
+    by_clip: Ragged
     """The questions of each clip."""
     question_features: Tensor
     """(K, D) float32."""
@@ -88,7 +70,7 @@ class AnswerItems:
 class MomentItems:
     """K texts with the segments of their clip where they start and end."""
 
-    by_clip: ItemsOfClips
+    by_clip: Ragged
     """The texts of each clip."""
     texts: np.ndarray
     """(K,) int64, rows of the split's texts."""
@@ -110,7 +92,7 @@ class TaskItems:
     """Where texts start and end."""
 
     @property
-    def by_clip(self) -> dict[TaskName, ItemsOfClips]:
+    def by_clip(self) -> dict[TaskName, Ragged]:
         """The items of each task that is there."""
         of_task: dict[TaskName, ChoiceItems | AnswerItems | MomentItems | None] = {
             "choice": self.choice,
@@ -150,7 +132,7 @@ def draw_items(
     """Up to max_per_clip items of each task from each of the clips, (B,) int64."""
     drawn = {}
     for name, by_clip in items.by_clip.items():
-        rows, positions = by_clip.draw(clips, max_per_clip=max_per_clip, rng=rng)
+        rows, positions = draw_of_each(by_clip, clips, max_per_clip=max_per_clip, rng=rng)
         drawn[name] = DrawnItems(items=rows, clips=positions)
     return drawn
 
@@ -165,7 +147,7 @@ def choice_items(split: SplitFeatures, *, device: torch.device) -> ChoiceItems:
     options, _ = ragged_rows(asked.option_offsets, rows)
     counts = np.diff(asked.option_offsets)[rows]
     return ChoiceItems(
-        by_clip=items_of_clips(asked.clips[rows], num_clips=len(split.clip_ids)),
+        by_clip=Ragged.grouped(asked.clips[rows], num_groups=len(split.clip_ids)),
         option_features=torch.from_numpy(asked.option_features[options]).to(device),
         option_offsets=np.concatenate([[0], np.cumsum(counts)]),
         answers=asked.answer_indices[rows],
@@ -200,7 +182,7 @@ def answer_items(
     kept = rows[inside]
     features = split.questions.question_features[kept]
     return AnswerItems(
-        by_clip=items_of_clips(split.questions.clips[kept], num_clips=len(split.clip_ids)),
+        by_clip=Ragged.grouped(split.questions.clips[kept], num_groups=len(split.clip_ids)),
         question_features=torch.from_numpy(features).to(device),
         classes=classes[inside],
         num_outside=int((~inside).sum()),
@@ -264,7 +246,7 @@ def moment_items(split: SplitFeatures) -> MomentItems:
         first[place] = min(np.searchsorted(ends, start, side="right"), len(ends) - 1)
         last[place] = max(np.searchsorted(starts, end, side="left") - 1, first[place])
     return MomentItems(
-        by_clip=items_of_clips(split.text_clips[texts], num_clips=len(split.clip_ids)),
+        by_clip=Ragged.grouped(split.text_clips[texts], num_groups=len(split.clip_ids)),
         texts=texts,
         first=first,
         last=last,

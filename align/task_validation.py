@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data_manifests.spans import span_iou
+from ..extract.ragged import Ragged, ragged_rows
 from ..extract.store import SplitFeatures
 from .config import TaskConfig, TaskName
 from .model import AlignmentModel
-from .pairs import ragged_rows, span_iou
 from .task_items import (
     DrawnItems,
-    ItemsOfClips,
     TaskDataError,
     TaskItems,
     answer_items,
@@ -150,9 +150,9 @@ def _encode(model: AlignmentModel, data: TaskValidation, clips: np.ndarray) -> E
     return padded_clips(*vectors, counts)
 
 
-def _all_of(by_clip: ItemsOfClips, clips: np.ndarray) -> DrawnItems:
+def _all_of(by_clip: Ragged, clips: np.ndarray) -> DrawnItems:
     rows, positions = ragged_rows(by_clip.offsets, clips)
-    return DrawnItems(items=by_clip.items[rows], clips=positions)
+    return DrawnItems(items=by_clip.values[rows], clips=positions)
 
 
 def _choices(

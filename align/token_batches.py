@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..extract.ragged import ragged_rows
 from ..extract.store import SplitFeatures
-from .pairs import ragged_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

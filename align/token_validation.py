@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..extract.ragged import ragged_rows
 from ..extract.store import SplitFeatures
 from .encode_blocks import frames_in_blocks
 from .model import AlignmentModel
-from .pairs import ragged_rows
 from .token_batches import TokenFeatures, offsets_of_items
 from .training_split import move_if_it_fits
 
@@ -29,7 +29,7 @@ def query_tokens(
         return None
     rows, _ = ragged_rows(split.tokens.offsets, texts)
     frames, words = move_if_it_fits(
-        split.frames.features, split.tokens.features[rows], device=device
+        split.frames.values, split.tokens.values[rows], device=device
     )
     return TokenFeatures(
         frames=frames,

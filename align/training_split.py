@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data_manifests.errors import UserError
+from ..extract.ragged import Ragged
 from ..extract.store import SplitFeatures
 from .config import RunConfig
 from .pairs import SpanPairs, span_pairs, word_ids
@@ -25,16 +26,6 @@ SHARE_OF_GPU: Final = 0.7
 
 class TrainingDataError(UserError):
     """Features that cannot be trained on."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClipTexts:
-    """The texts of one level, grouped by clip."""
-
-    texts: np.ndarray
-    """(t,) int64, index of the text in the split, clips end to end."""
-    offsets: np.ndarray
-    """(N + 1,) int64: clip i has texts [offsets[i], offsets[i + 1])."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,12 +44,12 @@ class TrainingSplit:
     """(N + 1,) int64."""
     text_words: np.ndarray
     """(T,) int64, equal for texts with the same normalised words."""
-    global_texts: ClipTexts | None
+    global_texts: Ragged | None
     """None where the level is not trained."""
-    segment_texts: ClipTexts | None
+    segment_texts: Ragged | None
     """None where the level is not trained."""
     segment_pairs: SpanPairs | None
-    """Of segment_texts.texts, in that order."""
+    """Of segment_texts.values, in that order."""
     tokens: TokenFeatures | None = None
     """None where the token level is not trained."""
     clips: np.ndarray
@@ -96,8 +87,8 @@ def load_training_split(
     if getattr(losses, annotated) > 0:
         segment_texts = _texts_by_clip(split, np.flatnonzero(is_segment))
         pairs = span_pairs(
-            text_spans=split.text_spans[segment_texts.texts],
-            text_clips=split.text_clips[segment_texts.texts],
+            text_spans=split.text_spans[segment_texts.values],
+            text_clips=split.text_clips[segment_texts.values],
             segment_spans=split.segment_spans,
             segment_offsets=split.segment_offsets,
             overlap_iou=losses.overlap_iou,
@@ -118,7 +109,7 @@ def load_training_split(
     takes_part = np.any([np.diff(own) > 0 for own in offsets], axis=0)
     of_tokens = []
     if losses.token_weight > 0 and split.frames is not None and split.tokens is not None:
-        of_tokens = [split.frames.features, split.tokens.features]
+        of_tokens = [split.frames.values, split.tokens.values]
     clip_features, segment_features, text_features, *tokens = move_if_it_fits(
         split.clip_features, split.segment_features, split.text_features, *of_tokens, device=device
     )
@@ -169,7 +160,7 @@ def check_finite(split: SplitFeatures) -> None:
     ):
         if ragged is not None:
             clips_of_rows = np.repeat(owners, np.diff(ragged.offsets))
-            kinds.append((kind, ragged.features, clips_of_rows))
+            kinds.append((kind, ragged.values, clips_of_rows))
     for kind, features, clips in kinds:
         # In blocks: of a split that is mapped only some rows are in memory.
         starts = range(0, len(features), BLOCK_ROWS)
@@ -184,10 +175,9 @@ def check_finite(split: SplitFeatures) -> None:
             )
 
 
-def _texts_by_clip(split: SplitFeatures, texts: np.ndarray) -> ClipTexts:
-    by_clip = texts[np.argsort(split.text_clips[texts], kind="stable")]
-    counts = np.bincount(split.text_clips[texts], minlength=len(split.clip_ids))
-    return ClipTexts(texts=by_clip, offsets=np.concatenate([[0], np.cumsum(counts)]))
+def _texts_by_clip(split: SplitFeatures, texts: np.ndarray) -> Ragged:
+    by_clip = Ragged.grouped(split.text_clips[texts], num_groups=len(split.clip_ids))
+    return Ragged(values=texts[by_clip.values], offsets=by_clip.offsets)
 
 
 def _check_segments(split: SplitFeatures) -> None:

@@ -28,10 +28,10 @@ import numpy as np
 import torch
 
 from mlalign.evaluate.config import SegmentScoreConfig
-from mlalign.evaluate.index_lists import IndexLists
 from mlalign.evaluate.ranks import ranks_of_correct
 from mlalign.evaluate.score_blocks import BLOCK_BYTES, retrieval_ranks
 from mlalign.evaluate.scoring import TwoLevelVectors
+from mlalign.extract.ragged import Ragged
 
 SIZES = {"MSVD": (27_763, 670), "square": (10_000, 10_000)}
 MOST_CAPTIONS = 81
@@ -118,7 +118,7 @@ def by_row(scores_QI: np.ndarray, truth_Q: np.ndarray) -> np.ndarray:
 
 
 def by_counting(scores_QI: np.ndarray, truth_Q: np.ndarray) -> np.ndarray:
-    return ranks_of_correct(scores_QI, IndexLists.singles(truth_Q), resolution=0.0).ranks
+    return ranks_of_correct(scores_QI, Ragged.singles(truth_Q), resolution=0.0).ranks
 
 
 def in_blocks(queries_QW: np.ndarray, items_IW: np.ndarray, truth_Q: np.ndarray) -> np.ndarray:
@@ -143,7 +143,7 @@ def huge() -> None:
     found = retrieval_ranks(
         texts,
         clips,
-        IndexLists.singles(np.arange(HUGE)),
+        Ragged.singles(np.arange(HUGE)),
         direction="text_to_clip",
         weights=[1.0, 0.0, 0.5],
         segment_score=SegmentScoreConfig(),

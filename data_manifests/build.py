@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .cards import SPANS, Card, Queries, SplitSize
+from .cards import Card, Queries, SplitSize
 from .errors import ManifestError
 from .importers.dataset_rows import DatasetRows
 from .importers.ledger import Counted, Ledger
@@ -16,6 +16,7 @@ from .importers.official_files import OfficialFiles
 from .importers.registry import find_importer
 from .reader import write_manifest
 from .schema import Manifest, SplitCounts
+from .scoring_rules import SPANS
 from .video_matching import default_path, match_videos
 from .whole_files import write_whole
 

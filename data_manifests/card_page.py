@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from .cards import Card, MomentProtocol, QuestionProtocol, RetrievalProtocol, SplitSize
+from .cards import Card, SplitSize
+from .scoring_rules import MomentProtocol, QuestionProtocol, RetrievalProtocol
 
 WIDTH: Final = 100
 CAPTIONS: Final = {
@@ -124,8 +125,8 @@ def _moments(protocol: MomentProtocol) -> Iterator[str]:
         yield "no suppression of overlapping predictions"
     else:
         yield f"of predictions that overlap by more than {protocol.nms_iou:g} the best one stays"
-    if protocol.max_predictions is not None:
-        yield f"the best {protocol.max_predictions} predictions of a query count"
+    if protocol.chunks is None:
+        yield f"the best {protocol.num_predictions} predictions of a query count"
     yield f"clips are cut by {protocol.segments}, and not by the moments themselves"
 
 

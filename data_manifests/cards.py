@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from .errors import SettingsError
+from .scoring_rules import MomentProtocol, QuestionProtocol, RetrievalProtocol
 from .settings import load_settings
 
 CARDS: Final = Path(__file__).parent / "datasets"
 """Where the cards that come with mlalign lie: NAME.yaml."""
-SPANS: Final = "spans"
-"""The segment rule that cuts clips by the spans of their texts."""
-RETRIEVAL_METRICS: Final = re.compile(r"R@\d+|MdR|MnR|MRR|mAP|nDCG@10|Rsum|geometric mean")
-MOMENT_METRICS: Final = re.compile(r"R@\d+|Rank@\d+|mIoU|mAP|HL mAP|HIT@1")
-QUESTION_METRICS: Final = re.compile(r"accuracy|temporal mIoU|ASA|grounding mAP")
-"""What each kind of task is measured by."""
 
 Task = Literal["retrieval", "moments", "multiple_choice", "open_ended"]
 Queries = Literal["each_caption", "given_caption", "paragraph", "each_sentence", "questions"]
@@ -82,139 +75,6 @@ class SplitSize:
     """Texts that are queries of the card's task: captions, paragraphs or sentences."""
     questions: int | None = None
     """Questions."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RetrievalProtocol:
-    """How retrieval is scored."""
-
-    directions: tuple[Literal["text_to_clip", "clip_to_text"], ...] = (
-        "text_to_clip",
-        "clip_to_text",
-    )
-    """Which way to search."""
-    metrics: tuple[str, ...] = ("R@1", "R@5", "R@10", "MdR", "MnR")
-    """What is usually reported."""
-    recall_ks: tuple[int, ...] = (1, 5, 10)
-    """The K of R@K."""
-    several_captions: Literal["captions", "clips"] = "captions"
-    """clip_to_text: the best own caption among all captions, or clips ranked by their best one."""
-    median: Literal["mean", "lower"] = "mean"
-    """Of an even number of ranks: the mean of the middle two, or the lower one, but of clip_to_text
-    the mean (CLIP4Clip)."""
-    ties: Literal["against", "mean", "first"] = "against"
-    """Where equal scores rank: all before the right one, at their mean, or in the given order."""
-
-    def __post_init__(self) -> None:
-        _check_metrics(self.metrics, RETRIEVAL_METRICS)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Chunks:
-    """Moments that are whole runs of chunks, each placed by several people (DiDeMo)."""
-
-    seconds: float = 5.0
-    """Of a chunk."""
-    number: int = 6
-    """Of the chunks from a clip's start; every run of them is a candidate (21 of 6)."""
-    best_annotators: int = 3
-    """People whose choices agree best with a prediction, over whom ranks and IoUs are averaged."""
-
-    def __post_init__(self) -> None:
-        if self.seconds <= 0 or self.number < 1 or self.best_annotators < 1:
-            raise ValueError(
-                f"expected seconds > 0, number and best_annotators of at least 1, got "
-                f"{self.seconds}, {self.number} and {self.best_annotators}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MomentProtocol:
-    """How the retrieval of moments is scored."""
-
-    metrics: tuple[str, ...] = ("R@1", "R@5", "mIoU")
-    """What is usually reported."""
-    recall_ks: tuple[int, ...] = (1, 5)
-    """The K of R@K."""
-    iou_thresholds: tuple[float, ...] = (0.3, 0.5, 0.7)
-    """Overlaps that make a hit."""
-    iou_comparison: Literal[">", ">="] = ">"
-    """Whether an overlap that equals the threshold is a hit (>=)."""
-    iou_denominator: Literal["union", "hull"] = "union"
-    """hull: from the earlier start to the later end, larger than the union of spans apart."""
-    nms_iou: float | None = None
-    """Of two predictions that overlap more, the lower one is dropped before scoring; null: none."""
-    max_predictions: int | None = None
-    """How many of a query's predictions count; null: all."""
-    corpus: bool = False
-    """Whether the clip must be found, too."""
-    average_precision: bool = False
-    """Whether mAP over the windows of a query is a metric, by their length, too (QVHighlights)."""
-    chunks: Chunks | None = None
-    """The candidates, where they are chunks; null: spans of segments."""
-    segments: str = "uniform:16"
-    """The rule that cuts clips where an extraction is told none. Moments begin and end where
-    segments do, so the rule must not know the true ones."""
-
-    def __post_init__(self) -> None:
-        _check_metrics(self.metrics, MOMENT_METRICS)
-        if self.segments == SPANS:
-            raise ValueError(
-                f"segments is {SPANS}, the true moments themselves: choose a rule that does not "
-                f"know them, such as uniform:16"
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TypeGroup:
-    """Question types that are reported together."""
-
-    name: str
-    """Of the group."""
-    types: tuple[str, ...]
-    """As in the questions table."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Vocabulary:
-    """Which answers of the training split an open-ended question may have."""
-
-    most_frequent: int | None = None
-    """That many of them; null: no bound."""
-    min_count: int = 1
-    """Only those that occur as often in training."""
-
-    def of(self, answers: Sequence[str]) -> list[str]:
-        """The answers that may be given, most frequent first. answers: of all training questions;
-        equally frequent ones stay in their order."""
-        counted = Counter(answers).most_common(self.most_frequent)
-        return [answer for answer, count in counted if count >= self.min_count]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class QuestionProtocol:
-    """How questions are scored; questions without a known answer are never counted."""
-
-    metrics: tuple[str, ...] = ("accuracy",)
-    """What is usually reported."""
-    groups: tuple[TypeGroup, ...] = ()
-    """Reported beside each type."""
-    vocabulary: Vocabulary | None = None
-    """Of open-ended questions; an answer outside counts as wrong."""
-    moments: bool = False
-    """Whether the moment of the answer is scored, too: mIoU over the hull, and ASA, the right
-    answers whose moment reaches IoU 0.5 (TVQA+)."""
-
-    def __post_init__(self) -> None:
-        _check_metrics(self.metrics, QUESTION_METRICS)
-
-
-def _check_metrics(metrics: Sequence[str], known: re.Pattern[str]) -> None:
-    """Raise ValueError for metrics of another task."""
-    others = [name for name in metrics if not known.fullmatch(name)]
-    if others:
-        there = known.pattern.replace(r"\d+", "K").replace("|", ", ")
-        raise ValueError(f"metrics has {', '.join(others)}, which this task has not: {there}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

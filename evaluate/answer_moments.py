@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from ..align.model import AlignmentModel
+from ..data_manifests.scoring_rules import ANSWER_MOMENT_IOU
+from ..data_manifests.spans import span_iou
 from ..extract.store import SplitFeatures
 from .moments import start_and_end
 from .scoring import Embeddings
-from .spans import overlaps
-
-THRESHOLD: Final = 0.5
-"""IoU from which on a moment is found."""
 
 
 def answer_moment_values(
@@ -33,8 +29,8 @@ def answer_moment_values(
     found = answer_moments(features, embeddings, encoder, chosen=chosen, rows=rows)
     truth = features.questions.spans[rows]
     is_told = ~np.isnan(truth[:, 0])
-    ious = overlaps(found, np.where(is_told[:, None], truth, -1.0), denominator="hull")
-    return {"mIoU": 100.0 * ious, "ASA": 100.0 * (right & (ious >= THRESHOLD))}
+    ious = span_iou(found, np.where(is_told[:, None], truth, -1.0), denominator="hull")
+    return {"mIoU": 100.0 * ious, "ASA": 100.0 * (right & (ious >= ANSWER_MOMENT_IOU))}
 
 
 def answer_moments(

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..align.model import AlignmentModel
-from ..data_manifests.cards import TypeGroup
+from ..data_manifests.scoring_rules import TypeGroup
+from ..extract.ragged import Ragged
 from ..extract.store import SplitFeatures
 from .metrics import recall_at
 from .queries import Scored, TaskQueries, type_subsets
-from .ranks import SCORE_RESOLUTION, Ranks
+from .ranks import Ranks, ranks_of_correct
 from .scoring import Embeddings
 
 SCORE: Final = "task"
@@ -102,10 +103,8 @@ def score_answers(
     ):
         first = block.start
         inside = np.flatnonzero(truth[block] >= 0)
-        own = scores_KA[inside, truth[block][inside]][:, None]
-        above = (scores_KA[inside] > own + SCORE_RESOLUTION).sum(axis=1)
-        at_least = (scores_KA[inside] >= own - SCORE_RESOLUTION).sum(axis=1) - 1
-        ranks[first + inside], tied[first + inside] = at_least, above < at_least
+        found = ranks_of_correct(scores_KA[inside], Ragged.singles(truth[block][inside]))
+        ranks[first + inside], tied[first + inside] = found.ranks, found.tied
     values = {"accuracy": recall_at(ranks, 1)}
     return {SCORE: Scored(ranks=Ranks(ranks=ranks, tied=tied), values=values)}
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..data_manifests.cards import SPANS, Card
+from ..data_manifests.cards import Card
 from ..data_manifests.errors import UserError
+from ..data_manifests.scoring_rules import SPANS
 from ..extract.store import SplitFeatures
 from .protocols import scored_tasks
 

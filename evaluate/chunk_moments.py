@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..align.model import AlignmentModel
-from ..data_manifests.cards import Chunks
 from ..data_manifests.errors import UserError
+from ..data_manifests.scoring_rules import Chunks
 from ..extract.store import SplitFeatures
 from .config import MomentConfig
 from .highlights import mean_in_bins
@@ -65,7 +65,7 @@ def chunk_task(
         kind="moments",
         query_ids=ids,
         clips=task.queries.clips,
-        chance=100.0 / len(candidate_runs(chunks)),
+        chance=100.0 / len(chunks.candidates()),
         main_metric="Rank@1",
     )
     return ChunkTask(queries=queries, texts=task.first_texts, choices=choices)
@@ -100,11 +100,6 @@ def score_chunks(
     }
 
 
-def candidate_runs(chunks: Chunks) -> list[Run]:
-    """Every run of chunks, in order: 21 of 6."""
-    return [(i, j) for i in range(chunks.number) for j in range(i, chunks.number)]
-
-
 def rank_runs(
     features: SplitFeatures,
     embeddings: Embeddings,
@@ -125,7 +120,7 @@ def rank_runs(
     shared = np.minimum(bounds + chunks.seconds, segments[:, 1]) - np.maximum(
         bounds, segments[:, 0]
     )
-    runs = candidate_runs(chunks)
+    runs = chunks.candidates()
     if encoder is not None and encoder.moment_head is not None:
         starts, ends = start_and_end(cosines, encoder)
         nearest = shared.argmax(axis=1)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..extract.ragged import offsets_of, ragged_rows
 from .config import SegmentScoreConfig
 from .index import nearest
-from .index_lists import expand, offsets_of
 from .scoring import TwoLevelVectors, fuse, pool_segments
 
 CANDIDATE_CLIPS = 100
@@ -93,7 +93,7 @@ class ClipSearch:
         clips = self._clips
         counts = clips.part_counts[pair_clip]
         offsets = offsets_of(counts)
-        rows = expand(clips.offsets[pair_clip], counts)
+        rows, _ = ragged_rows(clips.offsets, pair_clip)
         similarities = _products(clips.parts, rows, sentences, np.repeat(pair_query, counts))
         pooled = pool_segments(similarities[None], offsets, config=self._segment_score)[0]
         whole = _products(clips.wholes, pair_clip, queries, pair_query)

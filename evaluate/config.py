@@ -6,13 +6,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..data_manifests.cards import Chunks, TypeGroup
+from ..data_manifests.scoring_rules import MomentRules, RetrievalRules, TypeGroup
 
-Direction = Literal["text_to_clip", "clip_to_text"]
 Pooling = Literal["max", "top_mean", "softmax"]
 NormalisationName = Literal["qb_norm", "dual_softmax"]
-TiePolicy = Literal["against", "mean", "first"]
-CaptionRule = Literal["clips", "captions"]
 
 EXACT: Final = "Flat"
 """The factory string of the index that compares with everything."""
@@ -37,50 +34,20 @@ class SegmentScoreConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MomentConfig:
-    """How moments are scored; the card of a benchmark says what is usual there."""
+class MomentConfig(MomentRules):
+    """How moments are scored: the rules, which a card may give, and how a corpus is searched."""
 
-    recall_ks: tuple[int, ...] = (1, 5)
-    """The K of R@K."""
-    iou_thresholds: tuple[float, ...] = (0.3, 0.5, 0.7)
-    """Overlaps that make a hit."""
-    iou_comparison: Literal[">", ">="] = ">="
-    """Whether an overlap that equals the threshold is a hit."""
-    iou_denominator: Literal["union", "hull"] = "union"
-    """hull: from the earlier start to the later end, larger than the union of spans apart."""
-    nms_iou: float | None = None
-    """Of two predictions that overlap more, the lower one is dropped before scoring; null: none."""
-    max_predictions: int | None = None
-    """How many of a query's predictions count; null: the largest of recall_ks."""
-    average_precision: bool = False
-    """Whether mAP over the windows of a query is a metric, by their length, too (QVHighlights)."""
-    chunks: Chunks | None = None
-    """The candidates, where they are chunks (DiDeMo); null: spans of segments."""
-    corpus: bool = False
-    """Whether moments are searched in all clips of the split, too."""
     corpus_clips: int = 100
     """Clips per query, the best by the fused score, whose moments are searched."""
     corpus_clip_factor: float = 20.0
     """With a moment head, a moment's score is exp(this times the clip's) times its probability."""
 
     def __post_init__(self) -> None:
-        if self.nms_iou is not None and not 0 <= self.nms_iou <= 1:
-            raise ValueError(f"nms_iou must be between 0 and 1, got {self.nms_iou}")
-        if self.max_predictions is not None and self.max_predictions < 1:
-            raise ValueError(f"max_predictions must be at least 1, got {self.max_predictions}")
+        faults = self.rule_faults()
         if self.corpus_clips < 1:
-            raise ValueError(f"corpus_clips must be at least 1, got {self.corpus_clips}")
-        if not self.recall_ks or min(self.recall_ks) < 1 or 1 not in self.recall_ks:
-            raise ValueError(
-                f"recall_ks must be numbers from 1 on, 1 among them, got {self.recall_ks}"
-            )
-        if not self.iou_thresholds or not all(0 < value <= 1 for value in self.iou_thresholds):
-            raise ValueError(f"iou_thresholds must be in (0, 1], got {self.iou_thresholds}")
-
-    @property
-    def num_predictions(self) -> int:
-        """How many predictions of a query count."""
-        return max(self.recall_ks) if self.max_predictions is None else self.max_predictions
+            faults.append(f"corpus_clips must be at least 1, got {self.corpus_clips}")
+        if faults:
+            raise ValueError("; ".join(faults))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,8 +72,8 @@ class IndexConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluationConfig:
-    """Settings of `mlalign-evaluate`."""
+class EvaluationConfig(RetrievalRules):
+    """Settings of `mlalign-evaluate`. A card sets the inherited rules of retrieval."""
 
     card: str | None = None
     """Whose rules hold where nothing else is said: a card's name, or its file; null: none."""
@@ -120,8 +87,6 @@ class EvaluationConfig:
     segment_rule: str | None = None
     """Which of the cache's segment rules; null: the one that the runs were trained on, without runs
     the cache's first."""
-    directions: tuple[Direction, ...] = ("text_to_clip", "clip_to_text")
-    """Which way to search."""
     segment_score: SegmentScoreConfig = field(default_factory=SegmentScoreConfig)
     """The segment score of a text with a clip."""
     token_score: bool | None = None
@@ -137,8 +102,6 @@ class EvaluationConfig:
     """Whether the moment of the answer is scored, too: mIoU over the hull, and ASA (TVQA+)."""
     fused_weight: float = 0.5
     """a in a * global + (1 - a) * segment where no validation split can choose it."""
-    recall_ks: tuple[int, ...] = (1, 5, 10)
-    """The K of R@K."""
     normalisations: tuple[NormalisationName, ...] = ()
     """Retrieval rows more: each row once again with its scores relative to a bank of training
     queries (qb_norm) or to all test queries (dual_softmax)."""
@@ -148,13 +111,6 @@ class EvaluationConfig:
     """Scale of the cosines in qb_norm; the paper's 20."""
     dual_softmax_temperature: float = 0.01
     """Of the softmax over the test queries; 0.01 is CLIP's largest logit scale, 100."""
-    several_captions: CaptionRule = "captions"
-    """clip_to_text: the best own caption among all captions, or clips ranked by their best one."""
-    median: Literal["mean", "lower"] = "mean"
-    """Of an even number of ranks: the mean of the middle two, or the lower one, but of clip_to_text
-    the mean (CLIP4Clip)."""
-    ties: TiePolicy = "against"
-    """Where equal scores rank: all before the right one, at their mean, or in the given order."""
     bootstrap_samples: int = 2000
     """Resamples behind every interval and p-value."""
     confidence: float = 0.95
@@ -170,13 +126,7 @@ class EvaluationConfig:
     """Name of the row that the others are compared with."""
 
     def __post_init__(self) -> None:
-        faults = []
-        if not self.directions or len(set(self.directions)) < len(self.directions):
-            faults.append(f"directions must name each direction once, got {self.directions}")
-        if not self.recall_ks or min(self.recall_ks) < 1:
-            faults.append(f"recall_ks must be numbers of at least 1, got {self.recall_ks}")
-        elif 1 not in self.recall_ks:
-            faults.append(f"recall_ks must have 1, the K of comparisons, got {self.recall_ks}")
+        faults = self.rule_faults()
         if self.frames_per_clip < 1:
             faults.append(f"frames_per_clip must be at least 1, got {self.frames_per_clip}")
         if not 0 <= self.fused_weight <= 1:

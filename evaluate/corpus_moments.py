@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from ..align.model import AlignmentModel
+from ..data_manifests.spans import reaches, suppress
+from ..extract.ragged import Ragged, offsets_of, ragged_rows
 from ..extract.store import SplitFeatures
 from .config import EvaluationConfig, MomentConfig
-from .index_lists import IndexLists, expand, offsets_of
 from .moments import (
     SCORE,
     MomentTask,
@@ -29,7 +30,6 @@ from .queries import Scored, TaskQueries
 from .ranks import ranks_of_hits
 from .score_blocks import BLOCK_BYTES, blocks
 from .scoring import Embeddings, TwoLevelVectors, clip_vectors, fuse, level_scores, text_vectors
-from .spans import reaches, suppress
 
 BEFORE_SUPPRESSION: Final = 2
 """Times the predictions that count, so many are suppressed among (TVR: 200 for 100)."""
@@ -141,7 +141,7 @@ def predict_in_corpus(
     best first), then of time.
     """
     clips = clip_vectors(features, embeddings)
-    queries = text_vectors(embeddings, texts=texts, sentences=IndexLists.singles(texts))
+    queries = text_vectors(embeddings, texts=texts, sentences=Ragged.singles(texts))
     for start, stop in blocks(queries, clips, block_bytes=block_bytes):
         block = queries.slice(start, stop)
         global_QN, segment_QN = level_scores(block, clips, config=config.segment_score)
@@ -172,12 +172,11 @@ def _searched(
     fused_N: np.ndarray,
 ) -> _Searched:
     """A text (W,) with the chosen of the N clips."""
-    counts = clips.part_counts[chosen]
-    segments = clips.parts[expand(clips.offsets[chosen], counts)]
+    rows, _ = ragged_rows(clips.offsets, chosen)
     return _Searched(
         clips=chosen,
-        cosines=segments @ text,
-        offsets=offsets_of(counts),
+        cosines=clips.parts[rows] @ text,
+        offsets=offsets_of(clips.part_counts[chosen]),
         global_scores=global_N[chosen],
         fused_scores=fused_N[chosen],
     )

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data_manifests.spans import span_iou
+from ..extract.ragged import offsets_of, ragged_rows
 from ..extract.store import SplitFeatures
-from .index_lists import expand, offsets_of
 from .metrics import recall_at
 from .queries import Scored, TaskQueries
-from .ranks import SCORE_RESOLUTION, Ranks
+from .ranks import SCORE_RESOLUTION, ranks_in_lists
 from .scoring import Embeddings, own_clip_similarities
-from .spans import overlaps
 
 IOU_RESOLUTION = 1e-9
 """IoUs nearer than this are equal; spans are float64 seconds."""
@@ -82,21 +82,14 @@ def score_grounding(
         segment_offsets=features.segment_offsets,
     )
     starts, counts = offsets[:-1], np.diff(offsets)
-    best_right = np.maximum.reduceat(np.where(task.right, similarities, -np.inf), starts)
-
-    def wrong_segments(threshold: np.ndarray) -> np.ndarray:
-        wrong = ~task.right & (similarities >= np.repeat(threshold, counts))
-        return np.add.reduceat(wrong.astype(np.int64), starts)
-
-    ranks = wrong_segments(best_right - SCORE_RESOLUTION)
-    tied = wrong_segments(best_right + SCORE_RESOLUTION) < ranks
+    ranks = ranks_in_lists(similarities, task.right, offsets)
     best = np.repeat(np.maximum.reduceat(similarities, starts), counts)
     ious_of_best = np.where(similarities >= best - SCORE_RESOLUTION, task.ious, np.inf)
     values = {
-        "accuracy": recall_at(ranks, 1),
+        "accuracy": recall_at(ranks.ranks, 1),
         "mIoU": 100.0 * np.minimum.reduceat(ious_of_best, starts),
     }
-    return {"segment": Scored(ranks=Ranks(ranks=ranks, tied=tied), values=values)}
+    return {"segment": Scored(ranks=ranks, values=values)}
 
 
 def _ious_with_own_segments(
@@ -105,6 +98,6 @@ def _ious_with_own_segments(
     """(P,) IoUs of each text's span with its clip's segments, end to end, and (n,) their counts."""
     clips = features.text_clips[texts]
     counts = np.diff(features.segment_offsets)[clips]
-    segments = features.segment_spans[expand(features.segment_offsets[clips], counts)]
-    own = np.repeat(features.text_spans[texts], counts, axis=0)
-    return overlaps(own, segments, denominator="union"), counts
+    rows, of_text = ragged_rows(features.segment_offsets, clips)
+    own, segments = features.text_spans[texts][of_text], features.segment_spans[rows]
+    return span_iou(own, segments), counts

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..extract.ragged import Ragged
 from .clip_search import ClipSearch
 from .config import EvaluationConfig, IndexConfig
 from .index import build_index, nearest
-from .index_lists import IndexLists
 from .kept_indexes import KeptIndex, keep_index
 from .scoring import TwoLevelVectors
 
@@ -48,7 +48,7 @@ class IndexEffect:
 def index_effect(
     texts: TwoLevelVectors,
     clips: TwoLevelVectors,
-    correct: IndexLists,
+    correct: Ragged,
     *,
     weight: float,
     config: EvaluationConfig,
@@ -108,10 +108,10 @@ def _search(
     return search, segments
 
 
-def _recalls(found_QK: np.ndarray, correct: IndexLists, ks: tuple[int, ...]) -> dict[str, float]:
+def _recalls(found_QK: np.ndarray, correct: Ragged, ks: tuple[int, ...]) -> dict[str, float]:
     """{"R@1": percent, ...}: queries with a right clip among their K best."""
     query = np.repeat(np.arange(len(correct)), correct.counts)
-    hit = found_QK[query] == correct.indices[:, None]
+    hit = found_QK[query] == correct.values[:, None]
     first = np.where(hit.any(axis=1), hit.argmax(axis=1), found_QK.shape[1])
     best = np.full(len(correct), found_QK.shape[1])
     np.minimum.at(best, query, first)

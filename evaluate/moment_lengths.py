@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 
 from ..extract.store import SplitFeatures
+from .average_precision import window_metrics, window_precisions_of, windows_in_range
 from .moments import SCORE, MomentTask
 from .queries import Scored, TaskQueries
 from .ranks import ranks_of_hits
-from .window_precision import window_metrics, window_precisions_of, windows_in_range
 
 LENGTHS: Final = ("long", "middle", "short")
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from ..align.model import AlignmentModel
+from ..data_manifests.spans import reaches, span_iou, suppress
+from ..extract.ragged import Ragged
 from ..extract.store import SplitFeatures
+from .average_precision import window_metrics, window_precisions_of
 from .config import MomentConfig
-from .index_lists import IndexLists
 from .queries import Scored, TaskQueries
 from .ranks import ranks_of_hits
 from .scoring import Embeddings
-from .spans import overlaps, reaches, suppress
-from .window_precision import window_metrics, window_precisions_of
 
 SCORE: Final = "task"
 """Name of the score: the run's moment head, or without one the similarity with each segment."""
@@ -32,18 +32,17 @@ class MomentTask:
 
     queries: TaskQueries
     """Q queries."""
-    texts: IndexLists
+    texts: Ragged
     """Rows of the split's texts of each query: one for each of its moments, all with its words."""
 
     @property
     def first_texts(self) -> np.ndarray:
         """(Q,) int64, a text of each query."""
-        return np.asarray(self.texts.indices[self.texts.offsets[:-1]])
+        return self.texts.firsts
 
     def spans(self, features: SplitFeatures, query: int) -> np.ndarray:
         """(m, 2) seconds, the moments of a query."""
-        rows = self.texts.indices[slice(*self.texts.offsets[query : query + 2])]
-        return np.asarray(features.text_spans[rows])
+        return np.asarray(features.text_spans[self.texts[query]])
 
 
 def moment_task(features: SplitFeatures, config: MomentConfig) -> MomentTask | None:
@@ -57,7 +56,7 @@ def moment_task(features: SplitFeatures, config: MomentConfig) -> MomentTask | N
         return None
     query_ids, texts = moment_queries(features, rows)
     threshold = main_threshold(config)
-    firsts = texts.indices[texts.offsets[:-1]]
+    firsts = texts.firsts
     queries = TaskQueries(
         name="moments",
         kind="moments",
@@ -75,7 +74,7 @@ def moment_task(features: SplitFeatures, config: MomentConfig) -> MomentTask | N
     return MomentTask(queries=queries.with_chance(chance), texts=texts)
 
 
-def moment_queries(features: SplitFeatures, rows: np.ndarray) -> tuple[list[str], IndexLists]:
+def moment_queries(features: SplitFeatures, rows: np.ndarray) -> tuple[list[str], Ragged]:
     """Ids of the queries, and the texts of each: those of a clip with the ids QUERY/K are one."""
     found: dict[tuple[int, str, str], list[int]] = {}
     for row in rows.tolist():
@@ -83,7 +82,7 @@ def moment_queries(features: SplitFeatures, rows: np.ndarray) -> tuple[list[str]
         match = WINDOW_ID.fullmatch(name)
         query_id = match.group(1) if match else name
         found.setdefault((features.text_clips[row], features.texts[row], query_id), []).append(row)
-    return [query_id for _, _, query_id in found], IndexLists.of(list(found.values()))
+    return [query_id for _, _, query_id in found], Ragged.of(list(found.values()))
 
 
 def predictions_of(
@@ -169,7 +168,9 @@ def predict_moments(
         spans, scores = segments, cosines
     order = np.argsort(-scores, kind="stable")
     if config.nms_iou is not None:
-        order = order[suppress(spans[order], threshold=config.nms_iou, most=config.num_predictions)]
+        order = order[
+            suppress(spans[order], threshold=config.nms_iou, max_spans=config.num_predictions)
+        ]
     order = order[: config.num_predictions]
     return np.column_stack([spans[order], scores[order]]).astype(np.float64)
 
@@ -187,7 +188,7 @@ def nearest_overlaps(found: np.ndarray, truth: np.ndarray, config: MomentConfig)
     """(n,) IoU of each span (n, 2) with the nearest of the true ones (m, 2); 0 without any."""
     if not len(truth):
         return np.zeros(len(found))
-    ious = overlaps(found[:, None], truth[None], denominator=config.iou_denominator)
+    ious = span_iou(found[:, None], truth[None], denominator=config.iou_denominator)
     return np.asarray(ious.max(axis=1))
 
 

@@ -22,7 +22,8 @@ from typing import Final, assert_never
 
 import numpy as np
 
-from .config import Direction, EvaluationConfig, NormalisationName
+from ..data_manifests.scoring_rules import Direction
+from .config import EvaluationConfig, NormalisationName
 from .ranks import SCORE_RESOLUTION
 from .score_blocks import BLOCK_BYTES, Normalise, score_blocks
 from .scoring import TwoLevelVectors

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..data_manifests.errors import UserError
+from ..extract.ragged import offsets_of, ragged_rows
 from .answer_moments import answer_moments
 from .answers import scores_of_answers
-from .index_lists import expand, offsets_of
 from .prediction_formats import NUM_OPTIONS, answer_content, answer_moment_content
 from .predictor import Predictor
 from .questions import chosen_options, option_scores
@@ -51,7 +51,8 @@ def _choices(predictor: Predictor) -> tuple[np.ndarray, dict[str, int | str], np
             f"questions of {predictor.card.name} have {most} options, and those of split "
             f"{predictor.features.split!r} up to {counts.max()}: give the card that they are of"
         )
-    options, offsets = expand(questions.option_offsets[rows], counts), offsets_of(counts)
+    options, _ = ragged_rows(questions.option_offsets, rows)
+    offsets = offsets_of(counts)
     scores_O = option_scores(
         predictor.features,
         predictor.embeddings,

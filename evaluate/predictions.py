@@ -14,11 +14,11 @@ import numpy as np
 
 from ..data_manifests.cards import load_card
 from ..data_manifests.errors import UserError
+from ..extract.ragged import Ragged
 from .chunk_moments import rank_runs
 from .config import EvaluationConfig
 from .corpus_moments import predict_in_corpus
 from .highlights import clip_saliency
-from .index_lists import IndexLists
 from .moments import moment_queries, predict_moments
 from .predicted_answers import question_content
 from .prediction_formats import (
@@ -82,7 +82,7 @@ def _queries(predictor: Predictor) -> list[tuple[str, int]]:
     ids, texts = moment_queries(
         predictor.features, np.arange(len(predictor.features.text_ids), dtype=np.int64)
     )
-    return list(zip(ids, texts.indices[texts.offsets[:-1]].tolist(), strict=True))
+    return list(zip(ids, texts.firsts.tolist(), strict=True))
 
 
 def _moments(predictor: Predictor, text: int) -> np.ndarray:
@@ -162,7 +162,7 @@ def _as_moments(scores: np.ndarray) -> np.ndarray:
 def _best_clips(predictor: Predictor, texts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Of each text the best clips, best first, and the scores of all."""
     clips = clip_vectors(predictor.features, predictor.embeddings)
-    singles = IndexLists.singles(texts)
+    singles = Ragged.singles(texts)
     vectors = text_vectors(predictor.embeddings, texts=texts, sentences=singles)
     for scores_QN in _score_blocks(predictor, vectors, clips):
         for scores in scores_QN:

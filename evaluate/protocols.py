@@ -7,26 +7,17 @@ and those that are other than the card's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from ..data_manifests.cards import SPANS, Card, card_names, load_card
+from ..data_manifests.cards import Card, card_names, load_card
+from ..data_manifests.scoring_rules import ANSWER_MOMENT_IOU, SPANS, MomentRules, RetrievalRules
 from ..data_manifests.settings import given_settings, load_settings, settings_dict
 from .config import EvaluationConfig
 
-MOMENT_RULES = (
-    "recall_ks",
-    "iou_thresholds",
-    "iou_comparison",
-    "iou_denominator",
-    "nms_iou",
-    "max_predictions",
-    "average_precision",
-    "chunks",
-    "corpus",
-)
-RETRIEVAL_RULES = ("directions", "recall_ks", "several_captions", "median", "ties")
+MOMENT_RULES: Final = tuple(field.name for field in fields(MomentRules))
+RETRIEVAL_RULES: Final = tuple(field.name for field in fields(RetrievalRules))
 
 
 def load_protocol(
@@ -130,7 +121,10 @@ def rule_lines(config: EvaluationConfig, tasks: Sequence[str]) -> Iterator[str]:
     if "moments" in tasks:
         yield from _moment_rules(config)
     if config.answer_moments and "multiple_choice" in tasks:
-        yield "questions: mIoU over the hull; ASA, the answer right and its moment at IoU >= 0.5"
+        yield (
+            f"questions: mIoU over the hull; ASA, the answer right and its moment at IoU >= "
+            f"{ANSWER_MOMENT_IOU:g}"
+        )
     for group in config.groups:
         if {"multiple_choice", "answers"} & set(tasks):
             yield f"questions: {group.name} is {', '.join(group.types)}"

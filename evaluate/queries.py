@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..data_manifests.cards import TypeGroup
+from ..data_manifests.scoring_rules import TypeGroup
 from .ranks import Ranks
 from .shown import Shown
 

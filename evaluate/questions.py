@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..align.model import AlignmentModel
-from ..data_manifests.cards import TypeGroup
+from ..data_manifests.scoring_rules import TypeGroup
+from ..extract.ragged import offsets_of, ragged_rows
 from ..extract.store import SplitFeatures
 from .answer_moments import answer_moment_values
 from .config import EvaluationConfig
-from .index_lists import expand, offsets_of
 from .metrics import recall_at
 from .queries import Scored, TaskQueries, type_subsets
-from .ranks import SCORE_RESOLUTION, Ranks
+from .ranks import SCORE_RESOLUTION, ranks_in_lists
 from .scoring import Embeddings, fuse, own_clip_similarities, pool_segments
 
 
@@ -62,7 +62,7 @@ def choice_task(features: SplitFeatures, groups: Sequence[TypeGroup] = ()) -> Ch
     )
     return ChoiceTask(
         queries=queries,
-        options=expand(questions.option_offsets[rows], counts),
+        options=ragged_rows(questions.option_offsets, rows)[0],
         offsets=offsets,
         answers=offsets[:-1] + questions.answer_indices[rows],
         rows=rows,
@@ -82,27 +82,25 @@ def score_choices(
 
     With config.answer_moments also mIoU and ASA of the moment of the chosen option.
     """
-    starts, counts = task.offsets[:-1], np.diff(task.offsets)
+    is_answer = np.zeros(len(task.options), dtype=bool)
+    is_answer[task.answers] = True
     scored = {}
     for name, scores_O in option_scores(
         features,
         embeddings,
         options=task.options,
-        clips=np.repeat(task.queries.clips, counts),
+        clips=np.repeat(task.queries.clips, np.diff(task.offsets)),
         weight=weight,
         config=config,
     ).items():
-        right = np.repeat(scores_O[task.answers], counts)
-        at_least = np.add.reduceat((scores_O >= right - SCORE_RESOLUTION).astype(np.int64), starts)
-        above = np.add.reduceat((scores_O > right + SCORE_RESOLUTION).astype(np.int64), starts)
-        ranks = at_least - 1  # the right option itself
-        values = {"accuracy": recall_at(ranks, 1)}
+        ranks = ranks_in_lists(scores_O, is_answer, task.offsets)
+        values = {"accuracy": recall_at(ranks.ranks, 1)}
         if config.answer_moments:
             chosen = task.options[chosen_options(scores_O, task.offsets)]
             values |= answer_moment_values(
-                features, embeddings, encoder, chosen=chosen, rows=task.rows, right=ranks == 0
+                features, embeddings, encoder, chosen=chosen, rows=task.rows, right=ranks.ranks == 0
             )
-        scored[name] = Scored(ranks=Ranks(ranks=ranks, tied=above < ranks), values=values)
+        scored[name] = Scored(ranks=ranks, values=values)
     return scored
 
 

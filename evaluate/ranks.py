@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, Final, Literal, assert_never
 
 import numpy as np
 
-from .config import TiePolicy
-from .index_lists import IndexLists
+from ..data_manifests.scoring_rules import TiePolicy
+from ..extract.ragged import Ragged
 
 SCORE_RESOLUTION: Final = 1e-6
-"""Scores nearer than this are one score, a tie. A float32 matrix product gives the very same pair
-of unit vectors values up to 3e-7 apart (measured, width 64 and 512), by where in the matrix it
+"""Scores that are no farther apart are one score, a tie. A float32 matrix product gives the same
+pair of unit vectors values up to 3e-7 apart (measured, width 64 and 512), by where in the matrix it
 stands; without the tolerance a duplicated caption would win or lose by luck."""
 
+Threshold = tuple[np.ufunc, np.ndarray]
+"""A comparison, and what the scores of each query are compared with."""
 CACHED_SCORES: Final = 2**18
 """Scores that are counted at once, 1 MiB: they are read from memory once for both thresholds."""
 
@@ -41,7 +43,7 @@ def ranks_of_hits(is_hit: np.ndarray) -> Ranks:
 
 def ranks_of_correct(
     scores_QI: np.ndarray,
-    correct: IndexLists,
+    correct: Ragged,
     *,
     ties: TiePolicy = "against",
     resolution: float = SCORE_RESOLUTION,
@@ -51,21 +53,21 @@ def ranks_of_correct(
     scores_QI: (queries, items), higher is closer.   correct: each query's right items; where there
     are several, the rank is the best one's, and the others neither help nor harm it, but for those
     level with it under `mean`.
+    resolution: scores that are no farther apart are equal.
     ties: whether equal items rank before the right one, at their mean, or in the items' order.
     """
-    rows = np.repeat(np.arange(len(correct)), correct.counts)
-    starts = correct.offsets[:-1]
-    correct_scores = scores_QI[rows, correct.indices]
-    best_Q = np.maximum.reduceat(correct_scores, starts) if len(correct) else np.zeros(0)
-
+    correct.refuse_empty()
     if len(correct) == 0:
         return Ranks(ranks=np.zeros(0, dtype=np.int64), tied=np.zeros(0, dtype=bool))
-    resolution_32 = scores_QI.dtype.type(resolution)
-    thresholds_2Q = np.stack([best_Q - resolution_32, best_Q + resolution_32])
-    right_2Q = np.add.reduceat(
-        (correct_scores >= thresholds_2Q[:, rows]).astype(np.int64), starts, axis=1
-    )
-    ranks, above = num_at_least(scores_QI, thresholds_2Q) - right_2Q
+    rows = np.repeat(np.arange(len(correct)), correct.counts)
+    starts = correct.offsets[:-1]
+    correct_scores = scores_QI[rows, correct.values]
+    best_Q = np.maximum.reduceat(correct_scores, starts)
+    step = scores_QI.dtype.type(resolution)
+    at_least_Q, above_Q = best_Q - step, best_Q + step
+    is_right = np.stack([correct_scores >= at_least_Q[rows], correct_scores > above_Q[rows]])
+    right_2Q = np.add.reduceat(is_right.astype(np.int64), starts, axis=1)
+    ranks, above = num_reaching(scores_QI, at_least_Q, above_Q) - right_2Q
     several = int(correct.counts.max()) > 1
     return Ranks(
         ranks=_by_policy(
@@ -75,40 +77,60 @@ def ranks_of_correct(
             ranks,
             own_level_Q=right_2Q[0] - right_2Q[1],
             ties=ties,
-            resolution=resolution_32,
+            resolution=step,
         ),
         tied=above < ranks,
-        places=_places(scores_QI, correct, ties=ties, resolution=resolution_32)
-        if several
-        else None,
+        places=_places(scores_QI, correct, ties=ties, resolution=step) if several else None,
     )
 
 
 def ranks_of_groups(
-    scores_QI: np.ndarray, correct: IndexLists, *, groups: IndexLists | None, ties: TiePolicy
+    scores_QI: np.ndarray,
+    correct: Ragged,
+    *,
+    groups: Ragged | None,
+    ties: TiePolicy,
+    resolution: float = SCORE_RESOLUTION,
 ) -> Ranks:
     """`ranks_of_correct` where the items of a group are one, by the best of their scores; `correct`
     then counts the groups. None: every item is its own."""
     if groups is not None:
-        scores_QI = np.maximum.reduceat(scores_QI[:, groups.indices], groups.offsets[:-1], axis=1)
-    return ranks_of_correct(scores_QI, correct, ties=ties)
+        groups.refuse_empty()
+        scores_QI = np.maximum.reduceat(scores_QI[:, groups.values], groups.offsets[:-1], axis=1)
+    return ranks_of_correct(scores_QI, correct, ties=ties, resolution=resolution)
 
 
-def num_at_least(scores_QI: np.ndarray, thresholds_KQ: np.ndarray) -> np.ndarray:
-    """(K, Q) int64: for each threshold of each query, how many of its items reach it.
+def ranks_in_lists(scores_P: np.ndarray, is_right_P: np.ndarray, offsets: np.ndarray) -> Ranks:
+    """`ranks_of_correct` where each query has items of its own, end to end; ties count against us.
 
-    scores_QI: (queries, items), in either order in memory.   thresholds_KQ: (K, queries).
+    scores_P, is_right_P: (P,).   offsets: (Q + 1,): query q has items [offsets[q], offsets[q + 1]),
+    a right one among them.
     """
-    counts_KQ = np.zeros(thresholds_KQ.shape, dtype=np.int64)
+    starts, counts = offsets[:-1], np.diff(offsets)
+    best_Q = np.maximum.reduceat(np.where(is_right_P, scores_P, -np.inf), starts)
+    step = scores_P.dtype.type(SCORE_RESOLUTION)
+    at_least_P, above_P = np.repeat(best_Q - step, counts), np.repeat(best_Q + step, counts)
+    wrong_2P = ~is_right_P & np.stack([scores_P >= at_least_P, scores_P > above_P])
+    ranks, above = np.add.reduceat(wrong_2P.astype(np.int64), starts, axis=1)
+    return Ranks(ranks=ranks, tied=above < ranks)
+
+
+def num_reaching(scores_QI: np.ndarray, at_least_Q: np.ndarray, above_Q: np.ndarray) -> np.ndarray:
+    """(2, Q) int64: how many items of each query reach one threshold, and exceed the other.
+
+    scores_QI: (queries, items), in either order in memory.
+    """
+    counts_2Q = np.zeros((2, len(scores_QI)), dtype=np.int64)
+    thresholds = ((np.greater_equal, at_least_Q), (np.greater, above_Q))
     if scores_QI.strides[0] < scores_QI.strides[1]:
-        _count_by_item(scores_QI.T, thresholds_KQ, counts_KQ)
+        _count_by_item(scores_QI.T, thresholds, counts_2Q)
     else:
-        _count_by_query(scores_QI, thresholds_KQ, counts_KQ)
-    return counts_KQ
+        _count_by_query(scores_QI, thresholds, counts_2Q)
+    return counts_2Q
 
 
 def _count_by_query(
-    scores_QI: np.ndarray, thresholds_KQ: np.ndarray, counts_KQ: np.ndarray
+    scores_QI: np.ndarray, thresholds: Sequence[Threshold], counts_2Q: np.ndarray
 ) -> None:
     num_queries, num_items = scores_QI.shape
     at_once = max(1, CACHED_SCORES // max(1, num_items))
@@ -117,25 +139,27 @@ def _count_by_query(
     for start in range(0, num_queries, at_once):
         rows = slice(start, min(start + at_once, num_queries))
         padded = reached[: rows.stop - start]
-        for k, thresholds_Q in enumerate(thresholds_KQ):
-            np.greater_equal(scores_QI[rows], thresholds_Q[rows, None], out=padded[:, :num_items])
+        for k, (compare, threshold_Q) in enumerate(thresholds):
+            compare(scores_QI[rows], threshold_Q[rows, None], out=padded[:, :num_items])
             words = np.packbits(padded).view(np.uint64).reshape(len(padded), -1)
-            counts_KQ[k, rows] = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+            counts_2Q[k, rows] = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
 
 
-def _count_by_item(scores_IQ: np.ndarray, thresholds_KQ: np.ndarray, counts_KQ: np.ndarray) -> None:
+def _count_by_item(
+    scores_IQ: np.ndarray, thresholds: Sequence[Threshold], counts_2Q: np.ndarray
+) -> None:
     """The same where the scores of an item lie side by side: bytes of several items are added."""
     num_items, num_queries = scores_IQ.shape
     at_once = min(np.iinfo(np.uint8).max, max(1, CACHED_SCORES // max(1, num_queries)))
     for start in range(0, num_items, at_once):
-        for k, thresholds_Q in enumerate(thresholds_KQ):
-            reached = scores_IQ[start : start + at_once] >= thresholds_Q
-            counts_KQ[k] += np.add.reduce(reached.view(np.uint8), axis=0, dtype=np.uint8)
+        for k, (compare, threshold_Q) in enumerate(thresholds):
+            reached = compare(scores_IQ[start : start + at_once], threshold_Q)
+            counts_2Q[k] += np.add.reduce(reached.view(np.uint8), axis=0, dtype=np.uint8)
 
 
 def _by_policy(
     scores_QI: np.ndarray,
-    correct: IndexLists,
+    correct: Ragged,
     above_Q: np.ndarray,
     at_least_Q: np.ndarray,
     *,
@@ -153,8 +177,8 @@ def _by_policy(
             return np.asarray((above_Q + at_least_Q + own_level_Q - 1) / 2.0)
         case "first":
             ranks: np.ndarray = above_Q.copy()
-            for query in np.flatnonzero(above_Q < at_least_Q):
-                right = correct.indices[slice(*correct.offsets[query : query + 2])]
+            for query in np.flatnonzero(above_Q < at_least_Q).tolist():
+                right = correct[query]
                 own = scores_QI[query, right]
                 first = right[own >= own.max() - resolution].min()
                 level = np.abs(scores_QI[query, :first] - own.max()) <= resolution
@@ -166,7 +190,7 @@ def _by_policy(
 
 def _places(
     scores_QI: np.ndarray,
-    correct: IndexLists,
+    correct: Ragged,
     *,
     ties: TiePolicy,
     resolution: np.floating[Any],
@@ -175,11 +199,11 @@ def _places(
     items' order."""
     places = []
     for query, row in enumerate(scores_QI):
-        right = np.sort(correct.indices[slice(*correct.offsets[query : query + 2])])
+        right = np.sort(correct[query])
         right = right[np.argsort(-row[right], kind="stable")]
         own, wrong = row[right], np.delete(row, right)
-        at_least = _num_reaching(wrong, own - resolution)
-        above = _num_reaching(wrong, own + resolution)
+        at_least = _num_before(wrong, own - resolution, side="right")
+        above = _num_before(wrong, own + resolution, side="left")
         match ties:
             case "against":
                 wrong_before = at_least
@@ -200,10 +224,12 @@ def _places(
     return np.concatenate(places).astype(np.float64)
 
 
-def _num_reaching(scores: np.ndarray, thresholds_falling: np.ndarray) -> np.ndarray:
-    """For each threshold, largest first, how many of the scores reach it."""
+def _num_before(
+    scores: np.ndarray, thresholds_falling: np.ndarray, *, side: Literal["left", "right"]
+) -> np.ndarray:
+    """For each threshold, largest first, how many scores reach it (right) or exceed it (left)."""
     rising = thresholds_falling[::-1]
-    reached = np.bincount(np.searchsorted(rising, scores, side="right"), minlength=len(rising) + 1)
+    reached = np.bincount(np.searchsorted(rising, scores, side=side), minlength=len(rising) + 1)
     return np.asarray(reached[:0:-1].cumsum())
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data_manifests.scoring_rules import Direction
+from ..extract.ragged import Ragged
 from ..extract.store import SplitFeatures
-from .config import Direction, EvaluationConfig
+from .config import EvaluationConfig
 from .index_effect import IndexEffect, index_effect
-from .index_lists import IndexLists
 from .metrics import (
     average_precisions,
     discounted_gain,
@@ -45,13 +46,13 @@ class RetrievalTask:
     """Says which side the queries are."""
     texts: np.ndarray
     """(n,) int64, rows of the split's texts."""
-    sentences: IndexLists
+    sentences: Ragged
     """The sentences of each text, as rows of the split's texts."""
     clips: np.ndarray
     """(m,) int64, rows of the split's clips."""
-    correct: IndexLists
+    correct: Ragged
     """The right items of each query, as positions in `clips`, in `texts`, or in `groups`."""
-    groups: IndexLists | None = None
+    groups: Ragged | None = None
     """Of clip_to_text, positions in `texts` of each clip's texts, where these are ranked as one."""
 
 
@@ -65,7 +66,7 @@ def retrieval_tasks(features: SplitFeatures, config: EvaluationConfig) -> list[R
             sentences = sentences_of(features, whole)
             tasks.append(_text_to_clip("text_to_clip", features, whole, sentences))
         if len(of_spans):
-            singles = IndexLists.singles(of_spans)
+            singles = Ragged.singles(of_spans)
             tasks.append(_text_to_clip("sentence_to_clip", features, of_spans, singles))
     if "clip_to_text" in config.directions and len(whole):
         sentences = sentences_of(features, whole)
@@ -74,7 +75,7 @@ def retrieval_tasks(features: SplitFeatures, config: EvaluationConfig) -> list[R
     return tasks
 
 
-def sentences_of(features: SplitFeatures, texts: np.ndarray) -> IndexLists:
+def sentences_of(features: SplitFeatures, texts: np.ndarray) -> Ragged:
     """For each of these rows of texts the rows of its sentences; its own row where it has none."""
     of_clip: dict[int, list[int]] = {}
     for row in np.flatnonzero(features.text_is_segment):
@@ -86,7 +87,7 @@ def sentences_of(features: SplitFeatures, texts: np.ndarray) -> IndexLists:
         candidates = of_clip.get(int(features.text_clips[text]), [])
         found = [row for row in candidates if words[row].strip() and words[row] in paragraph]
         lists.append(found or [int(text)])
-    return IndexLists.of(lists)
+    return Ragged.of(lists)
 
 
 def score_retrieval(
@@ -183,7 +184,7 @@ def effect_of_index(
 
 
 def _text_to_clip(
-    name: str, features: SplitFeatures, texts: np.ndarray, sentences: IndexLists
+    name: str, features: SplitFeatures, texts: np.ndarray, sentences: Ragged
 ) -> RetrievalTask:
     num_clips = len(features.clip_ids)
     queries = TaskQueries(
@@ -201,12 +202,12 @@ def _text_to_clip(
         texts=texts,
         sentences=sentences,
         clips=np.arange(num_clips),
-        correct=IndexLists.singles(features.text_clips[texts]),
+        correct=Ragged.singles(features.text_clips[texts]),
     )
 
 
 def _clip_to_text(
-    features: SplitFeatures, texts: np.ndarray, sentences: IndexLists, *, by_clip: bool
+    features: SplitFeatures, texts: np.ndarray, sentences: Ragged, *, by_clip: bool
 ) -> RetrievalTask:
     """The queries are the clips that have a global text; every global text is an item.
 
@@ -214,8 +215,8 @@ def _clip_to_text(
     """
     clips, owner = np.unique(features.text_clips[texts], return_inverse=True)
     own = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
-    texts_of_clip = IndexLists.of(own)
-    correct = IndexLists.singles(np.arange(len(clips))) if by_clip else texts_of_clip
+    texts_of_clip = Ragged.of(own)
+    correct = Ragged.singles(np.arange(len(clips))) if by_clip else texts_of_clip
     num_items = len(clips) if by_clip else len(texts)
     queries = TaskQueries(
         name="clip_to_text",
@@ -253,7 +254,7 @@ def sides(
 
 
 def retrieval_values(
-    found: Ranks, correct: IndexLists, config: EvaluationConfig
+    found: Ranks, correct: Ragged, config: EvaluationConfig
 ) -> dict[str, np.ndarray]:
     """The metrics of each query; mAP only where queries have several right items, for one it is
     MRR."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from ..data_manifests.cards import RetrievalProtocol, card_names, load_card
+from ..data_manifests.cards import card_names, load_card
 from ..data_manifests.errors import UserError
+from ..data_manifests.scoring_rules import CaptionRule, MomentRules, RetrievalRules, TiePolicy
 from ..data_manifests.whole_files import write_whole
-from .config import CaptionRule, TiePolicy
 from .prediction_files import PredictionError
 from .score_answers import (
     score_activitynet_qa,
@@ -24,13 +24,14 @@ from .score_answers import (
     score_vlep,
 )
 from .score_didemo import score_didemo
-from .score_matrix import KS, RetrievalRules, score_matrix
+from .score_matrix import score_matrix
 from .score_moments import score_moments
 from .score_qvhighlights import score_qvhighlights
 from .score_tvqa_plus import score_tvqa_plus
 from .score_tvr import score_tvr
 
 Scorer = Callable[[Path, Path], dict[str, Any]]
+MomentScorer = Callable[[Path, Path, MomentRules], dict[str, Any]]
 DEFAULT_SPLIT: Final = "val"
 VIOLIN_FILES: Final = (
     "violin_{split}.jsonl",
@@ -76,48 +77,51 @@ def dataset_scorers(
     def violin(predictions: Path, annotations: Path) -> dict[str, Any]:
         return score_violin(predictions, annotations, split=split or DEFAULT_SPLIT)
 
-    def moments(predictions: Path, annotations: Path) -> dict[str, Any]:
-        return score_moments(predictions, annotations, nms=nms)
+    def moments_of(card: str) -> Scorer:
+        return lambda predictions, annotations: score_moments(
+            predictions, annotations, moment_rules(card), nms=nms
+        )
+
+    def by_rules(scorer: MomentScorer, card: str) -> Scorer:
+        return lambda predictions, annotations: scorer(predictions, annotations, moment_rules(card))
 
     def open_ended(predictions: Path, annotations: Path) -> dict[str, Any]:
         return score_open_ended(predictions, annotations, vocabulary=vocabulary)
 
-    found: dict[str, tuple[Scorer, str | tuple[str, ...]]] = {
-        "activitynet-moments": (moments, "{split}.json"),
-        "activitynet-qa": (score_activitynet_qa, "{split}_a.json"),
-        "charades-sta": (moments, "charades_sta_{split}.txt"),
-        "didemo": (score_didemo, "{split}_data.json"),
-        "didemo-moments": (score_didemo, "{split}_data.json"),
-        "msrvtt": (matrix, "MSRVTT_JSFUSION_{split}.csv"),
-        # Files other than ClipBERT's name the video, and give questions no id.
-        "msrvtt-mc": (
-            score_choices_of("answer", "msrvtt_choice", numbered_with="video"),
-            MSRVTT_MC_FILES,
-        ),
-        "msrvtt-qa": (open_ended, "{split}_qa.json"),
-        "msvd": (matrix, "captions_msvd.json"),
-        "msvd-qa": (open_ended, "{split}_qa.json"),
-        "next-qa": (score_next_qa, "{split}.csv"),
-        "qvhighlights": (score_qvhighlights, "highlight_{split}_release.jsonl"),
-        "tacos": (moments, "{split}.json"),
-        "tvqa": (score_choices_of("answer_idx", "tvqa"), "tvqa_{split}.jsonl"),
-        "tvqa-plus": (score_tvqa_plus, "tvqa_plus_{split}.json"),
-        "tvr": (score_tvr, "tvr_{split}_release.jsonl"),
-        "violin": (violin, VIOLIN_FILES),
-        "vlep": (score_vlep, "vlep_{split}_release.jsonl"),
-    }
-    options: dict[Scorer, tuple[str, ...]] = {
-        matrix: RETRIEVAL_OPTIONS,
-        moments: ("nms",),
-        open_ended: ("vocabulary",),
+    no_options: tuple[str, ...] = ()
+    didemo = by_rules(score_didemo, "didemo-moments")
+    qvhighlights = by_rules(score_qvhighlights, "qvhighlights")
+    # Files other than ClipBERT's name the video, and give questions no id.
+    msrvtt_mc = score_choices_of("answer", "msrvtt_choice", numbered_with="video")
+    tvqa = score_choices_of("answer_idx", "tvqa")
+    of_moments, of_words = ("nms",), ("vocabulary",)
+    found: dict[str, tuple[Scorer, str | tuple[str, ...], tuple[str, ...]]] = {
+        "activitynet-moments": (moments_of("activitynet-moments"), "{split}.json", of_moments),
+        "activitynet-qa": (score_activitynet_qa, "{split}_a.json", no_options),
+        "charades-sta": (moments_of("charades-sta"), "charades_sta_{split}.txt", of_moments),
+        "didemo": (didemo, "{split}_data.json", no_options),
+        "didemo-moments": (didemo, "{split}_data.json", no_options),
+        "msrvtt": (matrix, "MSRVTT_JSFUSION_{split}.csv", RETRIEVAL_OPTIONS),
+        "msrvtt-mc": (msrvtt_mc, MSRVTT_MC_FILES, no_options),
+        "msrvtt-qa": (open_ended, "{split}_qa.json", of_words),
+        "msvd": (matrix, "captions_msvd.json", RETRIEVAL_OPTIONS),
+        "msvd-qa": (open_ended, "{split}_qa.json", of_words),
+        "next-qa": (score_next_qa, "{split}.csv", no_options),
+        "qvhighlights": (qvhighlights, "highlight_{split}_release.jsonl", no_options),
+        "tacos": (moments_of("tacos"), "{split}.json", of_moments),
+        "tvqa": (tvqa, "tvqa_{split}.jsonl", no_options),
+        "tvqa-plus": (score_tvqa_plus, "tvqa_plus_{split}.json", no_options),
+        "tvr": (by_rules(score_tvr, "tvr"), "tvr_{split}_release.jsonl", no_options),
+        "violin": (violin, VIOLIN_FILES, no_options),
+        "vlep": (score_vlep, "vlep_{split}_release.jsonl", no_options),
     }
     scorers = {
         name: DatasetScorer(
             score=score,
             annotations=(files,) if isinstance(files, str) else files,
-            options=options.get(score, ()),
+            options=options,
         )
-        for name, (score, files) in found.items()
+        for name, (score, files, options) in found.items()
     }
     own = _card_scorer(dataset, rules, split) if dataset in card_names() else None
     return scorers if own is None else {**scorers, dataset: own}
@@ -130,15 +134,20 @@ def retrieval_rules(
     captions: CaptionRule | None,
     lower_median: bool | None,
 ) -> RetrievalRules:
-    """What is given, else what the card of that name has, else the usual."""
+    """The rules of the card with that name, or the default ones, with what is given in place."""
     card = load_card(dataset) if dataset in card_names() else None
-    own = RetrievalProtocol() if card is None or card.retrieval is None else card.retrieval
-    return RetrievalRules(
-        ties=ties or own.ties,
-        captions=captions or own.several_captions,
-        lower_median=own.median == "lower" if lower_median is None else lower_median,
-        recall_ks=tuple(sorted({*KS, *own.recall_ks})),
-    )
+    rules = RetrievalRules() if card is None or card.retrieval is None else card.retrieval
+    given: dict[str, Any] = {"ties": ties, "several_captions": captions}
+    if lower_median is not None:
+        given["median"] = "lower" if lower_median else "mean"
+    return replace(rules, **{name: value for name, value in given.items() if value is not None})
+
+
+def moment_rules(card: str) -> MomentRules:
+    """The rules of a card of moments."""
+    rules = load_card(card).moments
+    assert rules is not None
+    return rules
 
 
 def _card_scorer(name: str, rules: RetrievalRules, split: str | None) -> DatasetScorer | None:

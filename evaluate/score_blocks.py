@@ -8,8 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from .config import Direction, SegmentScoreConfig, TiePolicy
-from .index_lists import IndexLists
+from ..data_manifests.scoring_rules import Direction, TiePolicy
+from ..extract.ragged import Ragged
+from .config import SegmentScoreConfig
 from .ranks import Ranks, join_ranks, ranks_of_groups
 from .scoring import TwoLevelVectors, fuse, level_scores
 
@@ -36,13 +37,13 @@ class ScoreBlock:
 def retrieval_ranks(
     texts: TwoLevelVectors,
     clips: TwoLevelVectors,
-    correct: IndexLists,
+    correct: Ragged,
     *,
     direction: Direction,
     weights: Sequence[float],
     segment_score: SegmentScoreConfig,
     normalise: Sequence[Normalise] | None = None,
-    groups: IndexLists | None = None,
+    groups: Ragged | None = None,
     ties: TiePolicy = "against",
     watch: Callable[[ScoreBlock], None] = lambda block: None,
     block_bytes: int = BLOCK_BYTES,

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from ..data_manifests.faults import shown
+from ..data_manifests.scoring_rules import MomentRules
+from ..data_manifests.spans import span_iou
 from .prediction_files import FileFaults, read_annotations, read_json, records_of
 
-NUM_CHUNKS: Final = 6
-"""Of five seconds each; moments are inclusive pairs of them."""
-BEST: Final = 3
-"""Annotators that agree best, who count."""
-CANDIDATES: Final = [(i, j) for i in range(NUM_CHUNKS) for j in range(i, NUM_CHUNKS)]
 
-
-def score_didemo(predictions: Path, annotations: Path) -> dict[str, float]:
+def score_didemo(predictions: Path, annotations: Path, rules: MomentRules) -> dict[str, float]:
     """Shares with six digits; a list of rankings in the annotations' order, or records
     {annotation_id, predictions: [[0, 1], ..]}."""
+    assert rules.chunks is not None
+    candidates, best = rules.chunks.candidates(), rules.chunks.best_annotators
+    wanted = f"expected each of the {len(candidates)} moments once"
     faults = FileFaults(predictions)
     truth = read_annotations(annotations, "annotation_id")
     truth_faults = FileFaults(annotations)
@@ -43,25 +42,23 @@ def score_didemo(predictions: Path, annotations: Path) -> dict[str, float]:
     for name, ranking in rankings.items():
         pairs = faults.numbers(ranking, where=f"annotation_id {name}", width=2)
         ordered = [(i, j) for i, j in pairs.tolist()]
-        if len(pairs) and sorted(ordered) != CANDIDATES:
-            faults.add(f"annotation_id {name}: expected each of the 21 moments once")
+        if len(pairs) and sorted(ordered) != candidates:
+            faults.add(f"annotation_id {name}: {wanted}")
         elif len(pairs) and name in truth:
-            values.append(annotator_values(ordered, truth[name]["times"]))
+            values.append(annotator_values(ordered, truth[name]["times"], best=best))
         elif ranking == []:
-            faults.add(f"annotation_id {name}: expected each of the 21 moments once, got none")
+            faults.add(f"annotation_id {name}: {wanted}, got none")
     faults.raise_if_any()
     ranks, ious = np.array(values).T
-    numbers = {"rank@1": np.mean(ranks <= 1), "rank@5": np.mean(ranks <= 5), "mIoU": ious.mean()}
+    numbers = {f"rank@{k}": np.mean(ranks <= k) for k in rules.recall_ks} | {"mIoU": ious.mean()}
     return {name: round(float(number), 6) for name, number in numbers.items()}
 
 
 def annotator_values(
-    ranking: Sequence[tuple[float, float]], times: list[Any], *, best: int = BEST
+    ranking: Sequence[tuple[float, float]], times: list[Any], *, best: int
 ) -> tuple[float, float]:
     """The means of the best annotators' 1-based ranks, and of the first moment's best IoUs."""
     ranks = sorted(ranking.index((int(i), int(j))) + 1 for i, j in times)
-    first, ious = ranking[0], []
-    for i, j in times:
-        inner = max(0, min(first[1], j) + 1 - max(first[0], i))
-        ious.append(inner / (max(first[1], j) + 1 - min(first[0], i)))
-    return float(np.mean(ranks[:best])), float(np.mean(sorted(ious)[-best:]))
+    whole = np.array([0.0, 1.0])  # chunks are inclusive: [i, j] is the span from i to j + 1
+    ious = span_iou(np.array(times) + whole, np.array(ranking[0]) + whole, denominator="hull")
+    return float(np.mean(ranks[:best])), float(np.mean(np.sort(ious)[-best:]))

@@ -6,7 +6,6 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,32 +15,20 @@ from ..data_manifests.build import QUERY_KINDS, read_official_files
 from ..data_manifests.cards import Card
 from ..data_manifests.faults import shown
 from ..data_manifests.importers.ledger import Ledger
-from .config import CaptionRule, TiePolicy
-from .matrix_ranks import MatrixRanks, item_ranks, video_to_text_ranks
+from ..data_manifests.scoring_rules import CaptionRule, RetrievalRules, TiePolicy
+from ..extract.ragged import Ragged
 from .metrics import discounted_gain, geometric_mean, median_rank, recall_at, reciprocal_rank
 from .prediction_files import NUM_SHOWN, FileFaults, PredictionError, read_csv, read_json
+from .ranks import Ranks, ranks_of_correct, ranks_of_groups
 
 KS: Final = (1, 5, 10, 50)
+"""The K of R@K that are always printed, beside the rules' own."""
 UNREADABLE: Final = (
     *(ValueError, EOFError, OSError, LookupError, TypeError, SyntaxError, MemoryError),
     *(ArithmeticError, RuntimeError, zlib.error, zipfile.BadZipFile, struct.error),
     tokenize.TokenError,
 )
 """What numpy and zipfile raise for bytes that are no arrays."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RetrievalRules:
-    """The choices that change the numbers."""
-
-    ties: TiePolicy = "against"
-    """Where equal scores rank."""
-    captions: CaptionRule = "captions"
-    """What a video's several captions are ranked among."""
-    lower_median: bool = False
-    """Of text to video the lower of the middle two (CLIP4Clip, by torch), not their mean."""
-    recall_ks: tuple[int, ...] = KS
-    """The K of R@K; R@1, R@5 and R@10 are always there."""
 
 
 def score_matrix(
@@ -68,22 +55,45 @@ def score_matrix(
     scores_TV, resolution = _read_scores(predictions, list(owners), videos)
     position = {video: number for number, video in enumerate(videos)}
     video_of_T = np.array([position[video] for video in owners.values()])
+    given: dict[str, Any] = {"ties": rules.ties, "resolution": resolution}
     found = {
-        "t2v": item_ranks(scores_TV, video_of_T, ties=rules.ties, resolution=resolution),
-        "v2t": video_to_text_ranks(
-            scores_TV[:, : video_of_T.max() + 1],
-            video_of_T,
-            captions=rules.captions,
-            ties=rules.ties,
-            resolution=resolution,
-        ),
+        "t2v": ranks_of_correct(scores_TV, Ragged.singles(video_of_T), **given),
+        "v2t": video_to_text_ranks(scores_TV, video_of_T, rules.several_captions, **given),
     }
     scores: dict[str, Any] = {
-        name: _numbers(ranks, rules, lower_median=rules.lower_median and name == "t2v")
+        name: _numbers(ranks, rules, lower_median=rules.median == "lower" and name == "t2v")
         for name, ranks in found.items()
     }
     recalls = [recall_at(ranks.ranks, k).mean() for ranks in found.values() for k in (1, 5, 10)]
     return scores | {"Rsum": round(float(sum(recalls)), 2)}
+
+
+def video_to_text_ranks(
+    scores_TV: np.ndarray,
+    video_of_T: np.ndarray,
+    captions: CaptionRule,
+    *,
+    ties: TiePolicy,
+    resolution: float = 0.0,
+) -> Ranks:
+    """Ranks of the captions of the V videos that have any, the first ones.
+
+    scores_TV: (texts, videos).   video_of_T: (texts,) index of each text's video.
+    clips: a video's captions count by their best score, and videos are ranked (CLIP4Clip, X-Pool).
+    captions: the best own caption's rank among all captions; the other own captions level with it
+    do not count (LAVIS), but with the policy `mean`, where they are ties like others (CE,
+    frozen-in-time).
+    """
+    num_videos = int(video_of_T.max()) + 1
+    texts_of_V = Ragged.grouped(video_of_T, num_groups=num_videos)
+    by_clip = captions == "clips"
+    return ranks_of_groups(
+        scores_TV[:, :num_videos].T,
+        Ragged.singles(np.arange(num_videos)) if by_clip else texts_of_V,
+        groups=texts_of_V if by_clip else None,
+        ties=ties,
+        resolution=resolution,
+    )
 
 
 def read_owners(path: Path) -> dict[str, str]:
@@ -213,9 +223,9 @@ def _resolution(value: np.ndarray, faults: FileFaults) -> float:
     return 0.0
 
 
-def _numbers(found: MatrixRanks, rules: RetrievalRules, *, lower_median: bool) -> dict[str, float]:
+def _numbers(found: Ranks, rules: RetrievalRules, *, lower_median: bool) -> dict[str, float]:
     ranks = found.ranks
-    ks = sorted({1, 5, 10, *rules.recall_ks})
+    ks = sorted({*KS, *rules.recall_ks})
     recalls = {f"R@{k}": float(recall_at(ranks, k).mean()) for k in ks}
     mean = float(geometric_mean(np.array([recalls["R@1"], recalls["R@5"], recalls["R@10"]])))
     numbers = recalls | {
@@ -228,4 +238,4 @@ def _numbers(found: MatrixRanks, rules: RetrievalRules, *, lower_median: bool) -
         "MRR": round(float(reciprocal_rank(ranks).mean()), 4),
         "nDCG@10": round(float(discounted_gain(ranks).mean()), 4),
     }
-    return rounded | {"queries": len(ranks), "tied queries": found.num_tied}
+    return rounded | {"queries": len(ranks), "tied queries": int(found.tied.sum())}

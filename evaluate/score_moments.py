@@ -16,6 +16,8 @@ from typing import Any, Final
 import numpy as np
 
 from ..data_manifests.faults import shown
+from ..data_manifests.scoring_rules import MomentRules
+from ..data_manifests.spans import reaches, span_iou, suppress
 from .prediction_files import (
     FileFaults,
     PredictionError,
@@ -25,10 +27,7 @@ from .prediction_files import (
     read_lines,
     records_of,
 )
-from .spans import overlaps, reaches, suppress
 
-THRESHOLDS: Final = (0.3, 0.5, 0.7)
-KS: Final = (1, 5)
 SIZES: Final = ("fps", "num_frames", "duration")
 """What the JSON files say of a video."""
 LENGTHS: Final = ("id", "length")
@@ -48,11 +47,12 @@ class TrueMoments:
 
 
 def score_moments(
-    predictions: Path, annotations: Path, *, nms: float | None = None
+    predictions: Path, annotations: Path, rules: MomentRules, *, nms: float | None = None
 ) -> dict[str, Any]:
-    """Percent with two digits: R@K at IoU > threshold over the hull, and mIoU of the first.
+    """Percent with two digits: R@K at each IoU of the rules, and mIoU of the first.
 
-    nms: spans that overlap a better one more than this are left out before R@5; 2D-TAN always does.
+    nms: spans that overlap a better one more than this are left out before R@5. None: the file is
+    scored as it is, since whoever wrote it has applied the rules' nms_iou (2D-TAN does so here).
     """
     moments = read_moments(annotations)
     truth = moments.spans
@@ -70,21 +70,25 @@ def score_moments(
         if record.get("pred_relevant_windows") == []:
             faults.add(f"{where}: empty")
     faults.raise_if_any()
-    best = np.array([best_overlaps(windows[qid], span, nms=nms) for qid, span in truth.items()])
+    best = np.array(
+        [best_overlaps(windows[qid], span, rules, nms=nms) for qid, span in truth.items()]
+    )
     scores = {
-        f"R@{k},IoU={threshold}": np.mean(reaches(best[:, column], threshold, ">"))
-        for column, k in enumerate(KS)
-        for threshold in THRESHOLDS
-    } | {"mIoU": best[:, 0].mean()}
+        f"R@{k},IoU={threshold}": np.mean(reaches(best[:, column], threshold, rules.iou_comparison))
+        for column, k in enumerate(rules.recall_ks)
+        for threshold in rules.iou_thresholds
+    } | {"mIoU": best[:, rules.recall_ks.index(1)].mean()}
     numbers = {name: float(f"{100 * value:.2f}") for name, value in scores.items()}
     return numbers | ({"notes": list(moments.notes)} if moments.notes else {})
 
 
-def best_overlaps(windows: np.ndarray, span: np.ndarray, *, nms: float | None) -> list[float]:
+def best_overlaps(
+    windows: np.ndarray, span: np.ndarray, rules: MomentRules, *, nms: float | None
+) -> list[float]:
     """The largest IoU of the first K windows (n, 2) with the span (2,), for each K."""
     kept = windows if nms is None else windows[suppress(windows, threshold=nms)]
-    ious = overlaps(kept, span, denominator="hull")
-    return [float(ious[:k].max()) for k in KS]
+    ious = span_iou(kept, span, denominator=rules.iou_denominator)
+    return [float(ious[:k].max()) for k in rules.recall_ks]
 
 
 def _by_line(record: Any, lines: dict[str, str]) -> Any:

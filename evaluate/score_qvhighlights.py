@@ -11,10 +11,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from .average_precision import highlight_precision
+from ..data_manifests.scoring_rules import MomentRules
+from ..data_manifests.spans import reaches, span_iou
+from .average_precision import (
+    RANGES,
+    THRESHOLDS,
+    highlight_precision,
+    window_precisions_of,
+    windows_in_range,
+)
 from .prediction_files import FileFaults, read_annotations, read_json, records_of
-from .spans import overlaps
-from .window_precision import RANGES, THRESHOLDS, window_precisions_of, windows_in_range
 
 CLIP_SECONDS: Final = 2
 MENDED_CLIPS: Final = 2
@@ -22,7 +28,7 @@ MENDED_CLIPS: Final = 2
 LEVELS: Final = {"Fair": 2, "Good": 3, "VeryGood": 4}
 
 
-def score_qvhighlights(predictions: Path, annotations: Path) -> dict[str, Any]:
+def score_qvhighlights(predictions: Path, annotations: Path, rules: MomentRules) -> dict[str, Any]:
     """Percent with two digits, in the structure that the official scorer prints."""
     faults = FileFaults(predictions)
     truth = read_annotations(annotations, "qid")
@@ -49,11 +55,11 @@ def score_qvhighlights(predictions: Path, annotations: Path) -> dict[str, Any]:
     faults.raise_if_any()
     scores: dict[str, Any] = {}
     if parts[0] in values:
-        scores |= _moment_scores(values[parts[0]], _true_windows(truth, annotations))
+        scores |= _moment_scores(values[parts[0]], _true_windows(truth, annotations), rules)
     if parts[1] in values:
         scores |= _highlight_scores(values[parts[1]], truth)
     scores |= _mended(values.get(parts[1], {}), truth)
-    return {"brief": _brief(scores)} | dict(sorted(scores.items()))
+    return {"brief": _brief(scores, rules)} | dict(sorted(scores.items()))
 
 
 def saliency(record: dict[str, Any]) -> np.ndarray:
@@ -74,20 +80,22 @@ def _true_windows(truth: dict[str, Any], path: Path) -> dict[str, np.ndarray]:
     return windows
 
 
-def _moment_scores(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> dict[str, Any]:
+def _moment_scores(
+    found: dict[str, np.ndarray], truth: dict[str, np.ndarray], rules: MomentRules
+) -> dict[str, Any]:
     scores = {}
     for name in RANGES:
         predictions, truths, firsts = [], [], []
         for qid, predicted in found.items():
             windows = windows_in_range(truth[qid], name)
             if len(windows):
-                predictions.append(predicted)
+                predictions.append(predicted[: rules.num_predictions])
                 truths.append(windows)
                 firsts.append(_first_overlap(predicted[0, :2], windows))
         if not predictions:
             continue
         by_threshold = window_precisions_of(predictions, truths).mean(axis=0)
-        reached = np.array(firsts)[:, None] >= THRESHOLDS
+        reached = reaches(np.array(firsts)[:, None], THRESHOLDS, rules.iou_comparison)
         names = [str(float(value)) for value in THRESHOLDS]
         mean_ap = {key: _percent(ap) for key, ap in zip(names, by_threshold, strict=True)}
         scores[name] = {
@@ -100,8 +108,8 @@ def _moment_scores(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -
 def _first_overlap(window: np.ndarray, truth: np.ndarray) -> float:
     """IoU of a window (2,) with the nearest true one; over the hull, which is the same but for the
     last bit, as the official scorer counts here."""
-    nearest = truth[int(overlaps(window, truth, denominator="union").argmax())]
-    return float(overlaps(window, nearest, denominator="hull"))
+    nearest = truth[int(span_iou(window, truth).argmax())]
+    return float(span_iou(window, nearest, denominator="hull"))
 
 
 def _highlight_scores(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, Any]:
@@ -137,14 +145,16 @@ def _mended(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, li
     return {"notes": [f"{said}cut, or 0: {', '.join(odd[:5])}"]} if odd else {}
 
 
-def _brief(scores: dict[str, Any]) -> dict[str, float]:
+def _brief(scores: dict[str, Any], rules: MomentRules) -> dict[str, float]:
     brief = {
         f"MR-{name}-mAP": scores[name]["MR-mAP"]["average"] for name in RANGES if name in scores
     }
     if "full" in scores:
         full = scores["full"]
         brief |= {f"MR-full-mAP@{value}": full["MR-mAP"][value] for value in ("0.5", "0.75")}
-        brief |= {f"MR-full-R1@{value}": full["MR-R1"][value] for value in ("0.5", "0.7")}
+        brief |= {
+            f"MR-full-R1@{value}": full["MR-R1"][str(value)] for value in rules.iou_thresholds
+        }
     brief = dict(sorted(brief.items()))
     for level in LEVELS:
         for key, value in scores.get(f"HL-min-{level}", {}).items():

@@ -8,6 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from ..data_manifests.faults import shown
+from ..data_manifests.scoring_rules import ANSWER_MOMENT_IOU
+from ..data_manifests.spans import span_iou
 from .average_precision import box_precision
 from .prediction_files import (
     FileFaults,
@@ -17,9 +19,9 @@ from .prediction_files import (
     read_json,
 )
 from .prediction_formats import NUM_OPTIONS
-from .spans import overlaps
 
-THRESHOLD: Final = 0.5
+BOX_IOU: Final = 0.5
+"""From which on a box is found."""
 ANSWERED_AND_FOUND: Final = "ans_span_joint_acc@.5"
 VOCABULARY: Final = "word2idx.json"
 UNKNOWN: Final = "<unk>"
@@ -55,11 +57,11 @@ def score_tvqa_plus(predictions: Path, annotations: Path) -> dict[str, float]:
         right.append(pair[1] == int(truth[qid]["answer_idx"]))
     boxes = _predicted_boxes(content.get("bbox", {}), faults)
     faults.raise_if_any()
-    ious = overlaps(np.concatenate(spans), gold, denominator="hull")
+    ious = span_iou(np.concatenate(spans), gold, denominator="hull")
     scores = {
         "qa_acc": float(np.mean(right)),
         "miou": float(ious.mean()),
-        ANSWERED_AND_FOUND: float(np.mean(np.array(right) & (ious >= THRESHOLD))),
+        ANSWERED_AND_FOUND: float(np.mean(np.array(right) & (ious >= ANSWER_MOMENT_IOU))),
     }
     if "bbox" in content:
         scores["overall_map"] = grounding_map(boxes, *_true_boxes(truth, _known(annotations)))
@@ -78,7 +80,7 @@ def grounding_map(predicted: Boxes, truth: Boxes, pictures: list[str]) -> float:
             box_precision(
                 {picture: np.array(own[picture]) for picture in pictures if picture in own},
                 {picture: np.array(several) for picture, several in boxes.items()},
-                threshold=THRESHOLD,
+                threshold=BOX_IOU,
             )
         )
     return float(np.mean(precisions))

@@ -1,7 +1,7 @@
 """TVR's scores: moments in a corpus (VCMR), in one video (SVMR), and videos (VR); How2R's too.
 
-A query's score is the rank of its first right prediction. IoU is over the hull and `>=`; only the
-first 100 predictions count, in the order of the file (Lei et al. 2020, standalone_eval).
+A query's score is the rank of its first right prediction, in the order of the file (Lei et al.
+2020, standalone_eval). IoU and how many predictions count are the card's.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from typing import Any, Final
 import numpy as np
 
 from ..data_manifests.faults import shown
+from ..data_manifests.scoring_rules import MomentRules
+from ..data_manifests.spans import reaches, span_iou
 from .prediction_files import FileFaults, PredictionError, is_finite, read_annotations, read_json
-from .spans import overlaps
 
 TASKS: Final = ("VCMR", "SVMR", "VR")
-THRESHOLDS: Final = (0.5, 0.7)
-KS: Final = (1, 5, 10, 100)
-MAX_PREDICTIONS: Final = 100
 ANNOTATORS: Final = 2
 """Of DiDeMo's four or more, those whose span has to be met."""
 NEVER: Final = 10**9
@@ -26,7 +24,7 @@ NEVER: Final = 10**9
 TYPES: Final = ("v", "t", "vt")
 
 
-def score_tvr(predictions: Path, annotations: Path) -> dict[str, Any]:
+def score_tvr(predictions: Path, annotations: Path, rules: MomentRules) -> dict[str, Any]:
     """Percent with two digits: {task: {"0.5-r1": ..}, task_by_type: {"v-0.5-r1": ..}}."""
     faults = FileFaults(predictions)
     content = read_json(predictions, faults=faults)
@@ -47,21 +45,28 @@ def score_tvr(predictions: Path, annotations: Path) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     by_type: dict[str, Any] = {}
     for task in tasks:
-        ranks = _ranks(task, moments[task], spans, right)
-        scores[task] = _recalls(ranks, "")
+        ranks = _ranks(task, moments[task], spans, right, rules=rules)
+        scores[task] = _recalls(ranks, "", ks=rules.recall_ks)
         if set(types) <= set(TYPES):
             found: dict[str, Any] = {}
             for name in TYPES:
                 rows = types == name
                 if rows.any():
-                    found |= _recalls({key: rank[rows] for key, rank in ranks.items()}, f"{name}-")
+                    own = {key: rank[rows] for key, rank in ranks.items()}
+                    found |= _recalls(own, f"{name}-", ks=rules.recall_ks)
             shares = " ".join(f"{name} {_percent(np.mean(types == name))}" for name in TYPES)
             by_type[f"{task}_by_type"] = found | {"desc_type_ratio": shares}
     return scores | by_type
 
 
 def first_right(
-    moments: np.ndarray, spans: np.ndarray, video: int, *, task: str, threshold: float
+    moments: np.ndarray,
+    spans: np.ndarray,
+    video: int,
+    *,
+    task: str,
+    threshold: float,
+    rules: MomentRules,
 ) -> int:
     """0-based rank of the first right prediction of one query, or NEVER.
 
@@ -71,9 +76,10 @@ def first_right(
     if task == "VR":
         right = own
     else:
-        ious = overlaps(moments[:, None, 1:3], spans[None], denominator="hull")
-        least = ANNOTATORS if len(spans) >= 4 else 1
-        right = ((ious >= np.float32(threshold)).sum(axis=1) >= least) & own
+        ious = span_iou(moments[:, None, 1:3], spans[None], denominator=rules.iou_denominator)
+        is_met = reaches(ious, np.float32(threshold), rules.iou_comparison)
+        num_needed = ANNOTATORS if len(spans) >= 4 else 1
+        right = (is_met.sum(axis=1) >= num_needed) & own
         right = right[own] if task == "SVMR" else right
     return int(right.argmax()) if right.any() else NEVER
 
@@ -126,23 +132,25 @@ def _ranks(
     moments: dict[str, np.ndarray],
     spans: dict[str, np.ndarray],
     videos: dict[str, int],
+    *,
+    rules: MomentRules,
 ) -> dict[str, np.ndarray]:
     """By threshold the rank of every query; spans and videos: the right ones by query."""
-    kinds = {"r": 0.0} if task == "VR" else {f"{value}-r": value for value in THRESHOLDS}
+    kinds = {"r": 0.0} if task == "VR" else {f"{value}-r": value for value in rules.iou_thresholds}
     found: dict[str, list[int]] = {kind: [] for kind in kinds}
     for name, video in videos.items():
-        cut = moments[name][:MAX_PREDICTIONS].astype(np.float32)
+        cut = moments[name][: rules.num_predictions].astype(np.float32)
         for kind, threshold in kinds.items():
-            rank = first_right(cut, spans[name], video, task=task, threshold=threshold)
+            rank = first_right(cut, spans[name], video, task=task, threshold=threshold, rules=rules)
             found[kind].append(rank)
     return {kind: np.array(ranks) for kind, ranks in found.items()}
 
 
-def _recalls(ranks: dict[str, np.ndarray], prefix: str) -> dict[str, float]:
+def _recalls(ranks: dict[str, np.ndarray], prefix: str, *, ks: tuple[int, ...]) -> dict[str, float]:
     return {
         f"{prefix}{kind}{k}": _percent(np.mean(rank < k))
         for kind, rank in ranks.items()
-        for k in KS
+        for k in ks
     }
 
 

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data_manifests.errors import UserError
+from ..extract.ragged import Ragged, offsets_of, ragged_rows
 from ..extract.store import SplitFeatures
 from .config import SegmentScoreConfig
-from .index_lists import IndexLists, expand, offsets_of
 
 ENCODE_ROWS = 16384
 """Features that go through the heads at once."""
@@ -89,11 +89,11 @@ class TwoLevelVectors:
 
     def take(self, rows: np.ndarray) -> Self:
         """The items of these rows, in their order."""
-        counts = self.part_counts[rows]
+        parts, _ = ragged_rows(self.offsets, rows)
         return type(self)(
             wholes=self.wholes[rows],
-            parts=self.parts[expand(self.offsets[rows], counts)],
-            offsets=offsets_of(counts),
+            parts=self.parts[parts],
+            offsets=offsets_of(self.part_counts[rows]),
         )
 
 
@@ -130,12 +130,12 @@ def clip_vectors(features: SplitFeatures, embeddings: Embeddings) -> TwoLevelVec
 
 
 def text_vectors(
-    embeddings: Embeddings, *, texts: np.ndarray, sentences: IndexLists
+    embeddings: Embeddings, *, texts: np.ndarray, sentences: Ragged
 ) -> TwoLevelVectors:
     """Some texts with their sentences. texts: (n,) rows; sentences: n lists of rows."""
     return TwoLevelVectors(
         wholes=embeddings.texts[texts],
-        parts=embeddings.sentences[sentences.indices],
+        parts=embeddings.sentences[sentences.values],
         offsets=sentences.offsets,
     )
 
@@ -197,14 +197,14 @@ def own_clip_similarities(
 
     texts: (n, W).   clips: (n,) int64.   segments, segment_offsets: as in SplitFeatures.
     """
-    starts, counts = segment_offsets[clips], np.diff(segment_offsets)[clips]
+    counts = np.diff(segment_offsets)[clips]
     offsets = offsets_of(counts)
     similarities = np.empty(int(offsets[-1]), dtype=np.float32)
     for first in range(0, len(texts), PAIRED_TEXTS):
         last = min(first + PAIRED_TEXTS, len(texts))
         pairs = slice(int(offsets[first]), int(offsets[last]))
-        left = np.repeat(texts[first:last], counts[first:last], axis=0)
-        right = segments[expand(starts[first:last], counts[first:last])]
+        rows, of_text = ragged_rows(segment_offsets, clips[first:last])
+        left, right = texts[first:last][of_text], segments[rows]
         similarities[pairs] = np.einsum("pw,pw->p", left, right)
     return similarities, offsets
 

@@ -14,10 +14,9 @@ from torch import Tensor
 from ..align.checkpoint import Run
 from ..align.model import AlignmentModel
 from ..align.token_interaction import token_scores
-from ..extract.ragged_features import RaggedFeatures
+from ..extract.ragged import Ragged, offsets_of, ragged_rows
 from ..extract.store import FeatureStore, SplitFeatures
 from .config import EvaluationConfig
-from .index_lists import expand, offsets_of
 from .queries import Scored
 from .ranks import Ranks, join_ranks, ranks_of_groups
 from .retrieval import RetrievalTask, retrieval_values
@@ -38,9 +37,10 @@ class ManyVectors:
 
     def take(self, items: np.ndarray) -> Self:
         """The items of these rows, in their order."""
-        counts = np.diff(self.offsets)[items]
-        rows = torch.from_numpy(expand(self.offsets[items], counts))
-        return type(self)(vectors=self.vectors[rows], offsets=offsets_of(counts))
+        rows = torch.from_numpy(ragged_rows(self.offsets, items)[0])
+        return type(self)(
+            vectors=self.vectors[rows], offsets=offsets_of(np.diff(self.offsets)[items])
+        )
 
 
 def scores_tokens(store: FeatureStore, runs: Sequence[Run], config: EvaluationConfig) -> bool:
@@ -105,13 +105,11 @@ def _scores(frames: ManyVectors, words: ManyVectors, encoder: AlignmentModel | N
     )
 
 
-def _frames(
-    features: SplitFeatures, frames: RaggedFeatures, encoder: AlignmentModel | None
-) -> ManyVectors:
+def _frames(features: SplitFeatures, frames: Ragged, encoder: AlignmentModel | None) -> ManyVectors:
     """In blocks of whole clips of about ENCODE_ROWS frames."""
     offsets, blocks = frames.offsets, []
     for first, last in clip_blocks(offsets):
-        own = tensor_rows(frames.features[offsets[first] : offsets[last]])
+        own = tensor_rows(frames.values[offsets[first] : offsets[last]])
         if encoder is None:
             blocks.append(F.normalize(own, dim=-1))
         else:
@@ -121,10 +119,10 @@ def _frames(
     return _whole(blocks, offsets, what="frames")
 
 
-def _words(tokens: RaggedFeatures, encoder: AlignmentModel | None) -> ManyVectors:
+def _words(tokens: Ragged, encoder: AlignmentModel | None) -> ManyVectors:
     blocks = []
-    for start in range(0, len(tokens.features), ENCODE_ROWS):
-        own = tensor_rows(tokens.features[start : start + ENCODE_ROWS])
+    for start in range(0, len(tokens.values), ENCODE_ROWS):
+        own = tensor_rows(tokens.values[start : start + ENCODE_ROWS])
         blocks.append(
             F.normalize(own, dim=-1) if encoder is None else encoder.encode_sentences(own)
         )

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from ..data_manifests.cards import SPANS
 from ..data_manifests.errors import ManifestError
 from ..data_manifests.reader import CARD
 from ..data_manifests.schema import Manifest
+from ..data_manifests.scoring_rules import SPANS
 from .config import ExtractConfig
 from .engine import EngineFacts
 from .segments import SHOTS, parse_rule

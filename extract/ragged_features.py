@@ -1,9 +1,8 @@
-"""Features that an item has many of: frames of clips, tokens of texts, end to end in one array."""
+"""Features that an item has many of, read from a cache: frames of clips, tokens of texts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .contract import CacheError
+from .ragged import Ragged, offsets_of
 from .shards import ShardReader
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RaggedFeatures:
-    """R features of n items, items end to end."""
-
-    features: np.ndarray
-    """(R, D) of the type that the cache stores (float16 by default), not normalised."""
-    offsets: np.ndarray
-    """(n + 1,) int64: item i has features [offsets[i], offsets[i + 1]), at least one."""
-
-    def __post_init__(self) -> None:
-        if self.offsets[0] != 0 or self.offsets[-1] != len(self.features):
-            raise CacheError(
-                f"expected offsets from 0 to {len(self.features)}, got {self.offsets[0]} to "
-                f"{self.offsets[-1]}"
-            )
 
 
 def spread_rows(first: np.ndarray, counts: np.ndarray, *, most: int) -> np.ndarray:
@@ -47,16 +30,16 @@ def spread_rows(first: np.ndarray, counts: np.ndarray, *, most: int) -> np.ndarr
     return rows
 
 
-def read_frames(clips: pa.Table, reader: ShardReader, *, most: int) -> RaggedFeatures:
-    """Frames of the rows of a clips table, at most so many of each."""
+def read_frames(clips: pa.Table, reader: ShardReader, *, most: int) -> Ragged:
+    """Frames of the rows of a clips table, at most so many of each, in the type that is stored."""
     counts = counts_in(clips, "num_frames")
     rows = spread_rows(clips["first_frame_row"].to_numpy(), counts, most=most)
     kept = np.minimum(counts, most)
     found = reader.ragged("frames/features", clips, rows=rows, counts=kept)
-    return RaggedFeatures(features=found, offsets=offsets_of(kept))
+    return Ragged(values=found, offsets=offsets_of(kept))
 
 
-def read_tokens(texts: pa.Table, reader: ShardReader) -> RaggedFeatures:
+def read_tokens(texts: pa.Table, reader: ShardReader) -> Ragged:
     """Tokens of the rows of a texts table."""
     counts = counts_in(texts, "num_tokens")
     if not counts.all():
@@ -67,7 +50,7 @@ def read_tokens(texts: pa.Table, reader: ShardReader) -> RaggedFeatures:
     first = counts_in(texts, "first_token_row")
     rows = spread_rows(first, counts, most=int(counts.max(initial=1)))
     found = reader.ragged("tokens/features", texts, rows=rows, counts=counts)
-    return RaggedFeatures(features=found, offsets=offsets_of(counts))
+    return Ragged(values=found, offsets=offsets_of(counts))
 
 
 def check_kept(cache: Path, record: Mapping[str, Any], *, frames: bool, tokens: bool) -> None:
@@ -93,8 +76,3 @@ def check_kept(cache: Path, record: Mapping[str, Any], *, frames: bool, tokens: 
 def counts_in(table: pa.Table, column: str) -> np.ndarray:
     """(rows,) int64 of a column, 0 for null."""
     return np.asarray(pc.fill_null(table[column], 0).to_numpy(), dtype=np.int64)
-
-
-def offsets_of(counts: np.ndarray) -> np.ndarray:
-    """(n + 1,) int64: 0 and the running sums of n counts."""
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .contract import ID_COLUMNS, CacheError, feature_width, option_counts, read_settings
+from .ragged import Ragged, offsets_of
 from .ragged_features import (
-    RaggedFeatures,
     check_kept,
     counts_in,
-    offsets_of,
     read_frames,
     read_tokens,
 )
@@ -92,9 +91,10 @@ class SplitFeatures:
     """The questions about these clips; may be empty."""
     num_partial_clips: int = 0
     """Clips of the split whose video was cut short, whether they are among these or left out."""
-    frames: RaggedFeatures | None = None
-    """Of the clips, by time; None where they were not asked for."""
-    tokens: RaggedFeatures | None = None
+    frames: Ragged | None = None
+    """Of the clips, by time, as stored and not normalised, one or more each. None where they were
+    not asked for."""
+    tokens: Ragged | None = None
     """Of the texts; None where they were not asked for."""
 
     @property

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from mlalign.extract.ragged_features import RaggedFeatures
+from mlalign.extract.ragged import Ragged
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 
 DIM = 4
@@ -72,11 +72,11 @@ def with_tokens(split: SplitFeatures, seed: int = 0) -> SplitFeatures:
     """The same split, with random ragged frames and tokens, as a cache has them: float16."""
     rng = np.random.default_rng(seed)
 
-    def ragged(num_items: int, width: int) -> RaggedFeatures:
+    def ragged(num_items: int, width: int) -> Ragged:
         counts = rng.integers(1, 9, size=num_items)
         features = rng.normal(size=(counts.sum(), width)).astype(np.float16)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return RaggedFeatures(features=features, offsets=offsets)
+        return Ragged(values=features, offsets=offsets)
 
     return dataclasses.replace(
         split,

@@ -67,7 +67,7 @@ def test_a_metric_that_does_not_fit_the_task_is_refused_with_those_that_do(tmp_p
     (tmp_path / "mine.yaml").write_text(own)
     with pytest.raises(SettingsError) as error:
         load_card(str(tmp_path / "mine.yaml"))
-    said = "moments: metrics has accuracy, MdR, which this task has not: R@K, Rank@K, mIoU, mAP"
+    said = "moments: unknown metrics for this task: accuracy, MdR; valid: R@K, Rank@K, mIoU, mAP"
     assert said in str(error.value)
 
 

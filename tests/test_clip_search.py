@@ -10,9 +10,9 @@ from mlalign.evaluate.clip_search import ClipSearch
 from mlalign.evaluate.config import EvaluationConfig, IndexConfig, SegmentScoreConfig
 from mlalign.evaluate.index import build_index, nearest, ready_to_search
 from mlalign.evaluate.index_effect import index_effect, segment_recall
-from mlalign.evaluate.index_lists import IndexLists
 from mlalign.evaluate.kept_indexes import KeptIndex, index_digest, keep_index
 from mlalign.evaluate.scoring import TwoLevelVectors, fuse, level_scores
+from mlalign.extract.ragged import Ragged
 
 
 def vectors(seed: int, num: int, *, width: int = 16) -> np.ndarray:
@@ -184,7 +184,7 @@ def test_duplicates_stand_in_for_each_other_in_the_recall() -> None:
 
 def test_the_effect_on_recall_is_that_of_brute_force(tmp_path) -> None:
     clips, texts = corpus(11, 80), single_texts(vectors(12, 40))
-    correct = IndexLists.of([[i, i + 1] for i in range(40)])
+    correct = Ragged.of([[i, i + 1] for i in range(40)])
     config = EvaluationConfig(index=IndexConfig(factory="IVF4,Flat", search="nprobe=4"))
     effect = index_effect(texts, clips, correct, weight=0.0, config=config, cache=tmp_path)
     scores = level_scores(texts, clips, config=config.segment_score)[1]

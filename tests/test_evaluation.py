@@ -194,7 +194,7 @@ def test_the_sentences_of_a_paragraph_are_those_that_stand_in_it() -> None:
     )
     lists = sentences_of(features, np.array([0, 4]))
     assert lists.offsets.tolist() == [0, 2, 3]
-    assert lists.indices.tolist() == [1, 2, 4]
+    assert lists.values.tolist() == [1, 2, 4]
 
 
 def test_a_paragraph_is_scored_by_the_mean_of_its_sentences_best_segments() -> None:

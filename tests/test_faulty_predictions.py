@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from mlalign.data_manifests.scoring_rules import Chunks
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.prediction_files import PredictionError
 from mlalign.evaluate.score import dataset_scorers, score_predictions
-from mlalign.evaluate.score_didemo import CANDIDATES
 from mlalign.evaluate.score_matrix import RetrievalRules
 
 
@@ -51,7 +51,9 @@ ASKED = [{"qid": n, "vid_name": "s", "answer_idx": str(n), "ts": [1, 5 + n]} for
 BOX = {"label": "cup", "left": 1, "top": 2, "width": 30, "height": 20}
 FOUND = [{"desc_id": n, "predictions": [[n, 0, 5, 0.9], [1 - n, 0, 5, 0.5]]} for n in range(2)]
 ANSWERED = [{"id": n, "answer": "man", "question": "who?"} for n in range(2)]
-RANKED = [{"annotation_id": n, "predictions": [list(c) for c in CANDIDATES]} for n in range(2)]
+RANKED = [
+    {"annotation_id": n, "predictions": [list(c) for c in Chunks().candidates()]} for n in range(2)
+]
 HEADER = "video,question,answer,qid,type,a0,a1,a2,a3,a4\n"
 
 FILES = {

@@ -7,17 +7,17 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mlalign.data_manifests.scoring_rules import Direction
 from mlalign.evaluate.config import (
-    Direction,
     EvaluationConfig,
     NormalisationName,
     SegmentScoreConfig,
 )
-from mlalign.evaluate.index_lists import IndexLists
 from mlalign.evaluate.normalisation import SMALLEST_FACTOR, assumption, nearness, normalisers
 from mlalign.evaluate.ranks import Ranks
 from mlalign.evaluate.score_blocks import retrieval_ranks
 from mlalign.evaluate.scoring import TwoLevelVectors
+from mlalign.extract.ragged import Ragged
 
 CONFIG = EvaluationConfig(qb_norm_beta=20, dual_softmax_temperature=0.05)
 WEIGHTS = [1.0, 0.0, 0.3]
@@ -67,7 +67,7 @@ def by_blocks(
     texts: TwoLevelVectors,
     clips: TwoLevelVectors,
     bank: TwoLevelVectors,
-    correct: IndexLists,
+    correct: Ragged,
     *,
     direction: Direction,
     block_bytes: int,
@@ -105,9 +105,9 @@ def test_blocks_agree_with_the_definition_on_whole_matrices(
     owner = np.concatenate([np.arange(25), rng.integers(0, 25, 15)])
     forward = direction == "text_to_clip"
     queries = texts if forward else clips
-    correct = IndexLists.singles(owner)
+    correct = Ragged.singles(owner)
     if not forward:
-        correct = IndexLists.of([np.flatnonzero(owner == clip) for clip in range(25)])
+        correct = Ragged.of([np.flatnonzero(owner == clip) for clip in range(25)])
     bank = queries if name == "dual_softmax" else two_level(rng, 6)
     found = by_blocks(
         name, texts, clips, bank, correct, direction=direction, block_bytes=block_bytes
@@ -118,7 +118,7 @@ def test_blocks_agree_with_the_definition_on_whole_matrices(
         of_bank = matrix(bank, clips, weight) if forward else matrix(texts, bank, weight).T
         asked = asked if forward else asked.T
         normalised = by_definition(name, asked, of_bank)
-        right = np.split(correct.indices, correct.offsets[1:-1])
+        right = np.split(correct.values, correct.offsets[1:-1])
         expected = [_rank(row, own) for row, own in zip(normalised, right, strict=True)]
         assert ranks.ranks.tolist() == expected
         changed += sum(
@@ -137,7 +137,7 @@ def test_a_hub_is_found_less_often() -> None:
     items = unit(np.concatenate([np.ones((1, 12)), np.eye(12) + 0.05]))
     asked = from_wholes(unit(np.eye(12) * 0.4 + 0.3 + 0.02 * rng.normal(size=(12, 12))))
     bank = from_wholes(unit(np.eye(12) * 0.4 + 0.3 + 0.02 * rng.normal(size=(12, 12))))
-    clips, correct = from_wholes(items), IndexLists.singles(np.arange(1, 13))
+    clips, correct = from_wholes(items), Ragged.singles(np.arange(1, 13))
     plain = retrieval_ranks(
         asked,
         clips,
@@ -195,7 +195,7 @@ def test_duplicates_still_tie() -> None:
             asked,
             items,
             asked,
-            IndexLists.singles(np.arange(40) * 13),
+            Ragged.singles(np.arange(40) * 13),
             direction="text_to_clip",
             block_bytes=50_000,
         ):

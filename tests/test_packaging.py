@@ -17,7 +17,7 @@ COMMANDS = {
     "mlalign-evaluate": "mlalign.evaluate.cli",
     "mlalign-search": "mlalign.evaluate.search_cli",
 }
-READ_SIDE = {"contract", "store", "ragged_features"}
+READ_SIDE = {"contract", "store", "ragged"}
 ALLOWED = {  # stage -> earlier stage -> its modules that may be used
     "data_manifests": {},
     "extract": {"data_manifests": None},

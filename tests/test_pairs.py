@@ -8,11 +8,11 @@ import pytest
 from mlalign.align.pairs import (
     normalised_words,
     pair_masks,
-    ragged_rows,
-    span_iou,
     span_pairs,
     word_ids,
 )
+from mlalign.data_manifests.spans import span_iou
+from mlalign.extract.ragged import ragged_rows
 
 
 @pytest.mark.parametrize(

@@ -21,15 +21,15 @@ from test_predictions import (
     tvr_files,
 )
 
-from mlalign.data_manifests.cards import Vocabulary, card_names, load_card
+from mlalign.data_manifests.cards import card_names, load_card
 from mlalign.data_manifests.errors import SettingsError, UserError
+from mlalign.data_manifests.scoring_rules import Vocabulary
 from mlalign.evaluate.aggregates import aggregate_intervals
-from mlalign.evaluate.chunk_moments import candidate_runs, rank_runs
+from mlalign.evaluate.chunk_moments import rank_runs
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.config import EvaluationConfig, MomentConfig
 from mlalign.evaluate.corpus_moments import predict_in_corpus
 from mlalign.evaluate.highlights import mean_in_bins
-from mlalign.evaluate.index_lists import IndexLists
 from mlalign.evaluate.metrics import average_precisions, discounted_gains
 from mlalign.evaluate.moments import moment_task, predict_moments
 from mlalign.evaluate.protocols import (
@@ -42,6 +42,7 @@ from mlalign.evaluate.protocols import (
 from mlalign.evaluate.ranks import ranks_of_correct
 from mlalign.evaluate.scoring import embed
 from mlalign.evaluate.significance import Bootstrap, Sample, mean_intervals
+from mlalign.extract.ragged import Ragged
 
 RECORD = {"dataset": "msvd", "official": {"test": {"clips": 670}}}
 
@@ -220,7 +221,7 @@ def test_ranks_under_each_tie_rule_agree_with_a_loop(ties: Any) -> None:
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 5, size=(40, 12)).astype(np.float32)
     truth = rng.integers(0, 12, size=40)
-    found = ranks_of_correct(scores, IndexLists.singles(truth), ties=ties)
+    found = ranks_of_correct(scores, Ragged.singles(truth), ties=ties)
     expected = [
         loop_place(row, np.array([item]), item, ties)
         for row, item in zip(scores, truth, strict=True)
@@ -236,7 +237,7 @@ def test_every_right_item_has_its_place(ties: Any) -> None:
     rng = np.random.default_rng(1)
     scores = rng.integers(0, 9, size=(30, 15)).astype(np.float32)
     lists = [rng.choice(15, size=rng.integers(1, 5), replace=False) for _ in range(30)]
-    found = ranks_of_correct(scores, IndexLists.of(lists), ties=ties)
+    found = ranks_of_correct(scores, Ragged.of(lists), ties=ties)
     assert found.places is not None
     offsets = np.concatenate([[0], np.cumsum([len(own) for own in lists])])
     for query, right in enumerate(lists):
@@ -378,11 +379,11 @@ def test_chunks_beyond_the_clip_come_last_and_ties_in_order(tmp_path):
         "didemo-moments", tmp_path, files=files, split="test", seconds=5.0, duration=25.0
     )
     chunks = load_card("didemo-moments").moments.chunks
-    assert chunks is not None and len(candidate_runs(chunks)) == 21
+    assert chunks is not None and len(chunks.candidates()) == 21
     embeddings = embed(features, None)
     for text in range(3):
         ranking = rank_runs(features, embeddings, None, text=text, chunks=chunks)
-        assert sorted(ranking) == candidate_runs(chunks)
+        assert sorted(ranking) == chunks.candidates()
         assert ranking[-6:] == [(i, 5) for i in range(6)]
         clip = features.text_clips[text]
         own = slice(*features.segment_offsets[clip : clip + 2])

@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mlalign.data_manifests.scoring_rules import Direction
 from mlalign.evaluate import ranks as ranks_module
-from mlalign.evaluate.config import Direction, SegmentScoreConfig
-from mlalign.evaluate.index_lists import IndexLists
+from mlalign.evaluate.config import SegmentScoreConfig
 from mlalign.evaluate.ranks import (
     SCORE_RESOLUTION,
-    num_at_least,
+    num_reaching,
+    ranks_in_lists,
     ranks_of_correct,
 )
 from mlalign.evaluate.score_blocks import retrieval_ranks
 from mlalign.evaluate.scoring import TwoLevelVectors
+from mlalign.extract.ragged import Ragged, offsets_of
 
 MAX = SegmentScoreConfig()
 
@@ -58,21 +60,21 @@ def loop_scores(texts: TwoLevelVectors, clips: TwoLevelVectors, weight: float) -
 
 def test_rank_is_the_number_of_better_or_equal_others() -> None:
     scores = np.array([[0.9, 0.5, 0.7], [0.1, 0.1, 0.3], [0.2, 0.2, 0.2]], dtype=np.float32)
-    found = ranks_of_correct(scores, IndexLists.of([[2], [0], [1]]))
+    found = ranks_of_correct(scores, Ragged.of([[2], [0], [1]]))
     assert found.ranks.tolist() == [1, 2, 2]
     assert found.tied.tolist() == [False, True, True]
 
 
 def test_the_best_of_several_right_items_counts_and_the_others_do_not() -> None:
     scores = np.array([[0.9, 0.8, 0.8, 0.1]], dtype=np.float32)
-    assert ranks_of_correct(scores, IndexLists.of([[1, 2]])).ranks.tolist() == [1]
-    assert ranks_of_correct(scores, IndexLists.of([[0, 1, 3]])).ranks.tolist() == [0]
-    assert not ranks_of_correct(scores, IndexLists.of([[1, 2]])).tied.any()
+    assert ranks_of_correct(scores, Ragged.of([[1, 2]])).ranks.tolist() == [1]
+    assert ranks_of_correct(scores, Ragged.of([[0, 1, 3]])).ranks.tolist() == [0]
+    assert not ranks_of_correct(scores, Ragged.of([[1, 2]])).tied.any()
 
 
 def test_equal_scores_rank_last() -> None:
     scores = np.full((4, 7), 0.25, dtype=np.float32)
-    found = ranks_of_correct(scores, IndexLists.singles(np.arange(4)))
+    found = ranks_of_correct(scores, Ragged.singles(np.arange(4)))
     assert found.ranks.tolist() == [6] * 4
     assert found.tied.all()
 
@@ -81,8 +83,8 @@ def test_ranks_do_not_depend_on_the_order_of_items() -> None:
     rng = np.random.default_rng(0)
     scores, truth = rng.normal(size=(30, 20)), rng.integers(0, 20, 30)
     order = rng.permutation(20)
-    mixed = ranks_of_correct(scores[:, order], IndexLists.singles(np.argsort(order)[truth]))
-    assert np.array_equal(mixed.ranks, ranks_of_correct(scores, IndexLists.singles(truth)).ranks)
+    mixed = ranks_of_correct(scores[:, order], Ragged.singles(np.argsort(order)[truth]))
+    assert np.array_equal(mixed.ranks, ranks_of_correct(scores, Ragged.singles(truth)).ranks)
 
 
 @pytest.mark.parametrize("cached_scores", [1, 1000, 2**18])
@@ -96,11 +98,13 @@ def test_counts_are_those_of_whole_rows_whatever_lies_side_by_side(
     rng = np.random.default_rng(4)
     scores = rng.integers(0, 9, shape).astype(np.float32)
     scores = np.asarray(scores, order="F" if by_item else "C")
-    thresholds = np.stack([np.zeros(len(scores)), rng.integers(0, 9, len(scores))]).astype("f4")
-    expected = np.stack([(scores >= of_each[:, None]).sum(axis=1) for of_each in thresholds])
-    assert np.array_equal(num_at_least(scores, thresholds), expected)
+    low, high = rng.integers(0, 9, (2, len(scores))).astype(np.float32)
+    expected = np.stack(
+        [(scores >= low[:, None]).sum(axis=1), (scores > high[:, None]).sum(axis=1)]
+    )
+    assert np.array_equal(num_reaching(scores, low, high), expected)
     half = len(scores) // 2 + 1
-    assert np.array_equal(num_at_least(scores[:half], thresholds[:, :half]), expected[:, :half])
+    assert np.array_equal(num_reaching(scores[:half], low[:half], high[:half]), expected[:, :half])
 
 
 @pytest.mark.parametrize("direction", ["text_to_clip", "clip_to_text"])
@@ -108,10 +112,10 @@ def test_blockwise_ranks_agree_with_loops(direction: Direction) -> None:
     rng = np.random.default_rng(1)
     texts, clips = two_level(rng, 23), two_level(rng, 9)
     owner = np.concatenate([np.arange(9), rng.integers(0, 9, 14)])
-    correct = IndexLists.singles(owner)
+    correct = Ragged.singles(owner)
     if direction == "clip_to_text":
-        correct = IndexLists.of([np.flatnonzero(owner == clip) for clip in range(9)])
-    lists = np.split(correct.indices, correct.offsets[1:-1])
+        correct = Ragged.of([np.flatnonzero(owner == clip) for clip in range(9)])
+    lists = np.split(correct.values, correct.offsets[1:-1])
     weights = [1.0, 0.0, 0.3]
     found = retrieval_ranks(
         texts, clips, correct, direction=direction, weights=weights, segment_score=MAX
@@ -126,7 +130,7 @@ def test_blockwise_ranks_agree_with_loops(direction: Direction) -> None:
 def test_blocks_of_any_size_give_the_same_ranks(direction: Direction) -> None:
     rng = np.random.default_rng(2)
     texts, clips = two_level(rng, 40), two_level(rng, 40)
-    correct = IndexLists.singles(np.arange(40))
+    correct = Ragged.singles(np.arange(40))
     expected = None
     for block_bytes in (1, 3000, 20_000, 10**9):
         found = retrieval_ranks(
@@ -153,7 +157,7 @@ def test_duplicates_tie_wherever_they_stand_in_the_matrix() -> None:
     for ranks in retrieval_ranks(
         queries,
         items,
-        IndexLists.singles(np.arange(50) * 20),
+        Ragged.singles(np.arange(50) * 20),
         direction="text_to_clip",
         weights=[1.0, 0.0, 0.7],
         segment_score=MAX,
@@ -163,4 +167,28 @@ def test_duplicates_tie_wherever_they_stand_in_the_matrix() -> None:
 
 def test_an_empty_list_of_right_items_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one element"):
-        IndexLists.of([[0], [], [1]])
+        ranks_of_correct(np.zeros((3, 4)), Ragged.of([[0], [], [1]]))
+
+
+@pytest.mark.parametrize("resolution", [0.0, 0.25])
+def test_scores_at_the_resolution_are_level_and_those_beyond_it_are_not(resolution: float) -> None:
+    scores = np.array([[0.5 + resolution, 0.5, 0.5 - resolution, 0.9, 0.1]])
+    expected = {"against": 3.0, "mean": 2.0, "first": 2.0}
+    for ties, rank in expected.items():
+        found = ranks_of_correct(
+            scores, Ragged.singles(np.array([1])), ties=ties, resolution=resolution
+        )
+        assert found.ranks.tolist() == [rank] and found.tied.tolist() == [True]
+
+
+def test_ranks_in_lists_agree_with_ranks_of_correct() -> None:
+    rng = np.random.default_rng(5)
+    counts = rng.integers(1, 7, 50)
+    lists = Ragged(values=rng.integers(0, 4, counts.sum()).astype("f4"), offsets=offsets_of(counts))
+    is_right = rng.random(counts.sum()) < 0.4
+    is_right[lists.offsets[:-1]] = True
+    found = ranks_in_lists(lists.values, is_right, lists.offsets)
+    for query, scores in enumerate(map(lists.__getitem__, range(50))):
+        right = np.flatnonzero(is_right[slice(*lists.offsets[query : query + 2])])
+        alone = ranks_of_correct(scores[None], Ragged.of([right]))
+        assert found.ranks[query] == alone.ranks[0] and found.tied[query] == alone.tied[0]

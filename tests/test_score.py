@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from mlalign.data_manifests.scoring_rules import Chunks
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.score_answers import next_qa_type, vocabulary_coverage
-from mlalign.evaluate.score_didemo import CANDIDATES, annotator_values
+from mlalign.evaluate.score_didemo import annotator_values
 
 
 def write(path: Path, content: Any) -> Path:
@@ -122,9 +123,9 @@ def test_too_few_saliency_scores_are_a_fault(tmp_path: Path) -> None:
 
 
 def test_didemo_takes_the_best_three_annotators(tmp_path: Path) -> None:
-    ranking = [(0, 0), *(moment for moment in CANDIDATES if moment != (0, 0))]
-    assert annotator_values(ranking, [[0, 0]] * 3 + [[5, 5]]) == (1.0, 1.0)
-    assert annotator_values(ranking, [[0, 0], [0, 0], [0, 1], [5, 5]]) == (4 / 3, 2.5 / 3)
+    ranking = [(0, 0), *(moment for moment in Chunks().candidates() if moment != (0, 0))]
+    assert annotator_values(ranking, [[0, 0]] * 3 + [[5, 5]], best=3) == (1.0, 1.0)
+    assert annotator_values(ranking, [[0, 0], [0, 0], [0, 1], [5, 5]], best=3) == (4 / 3, 2.5 / 3)
     truth = [{"annotation_id": 7, "times": [[0, 0], [0, 0], [0, 1], [5, 5]]}]
     files = write(tmp_path / "p.json", [ranking]), write(tmp_path / "a.json", truth)
     assert scored("didemo", *files) == {"rank@1": 0, "rank@5": 1, "mIoU": 0.833333}

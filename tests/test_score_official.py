@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from test_score import highlight, run, scored, write
 
+from mlalign.data_manifests.spans import suppress
 from mlalign.evaluate.average_precision import interpolated_area
-from mlalign.evaluate.index_lists import IndexLists
-from mlalign.evaluate.matrix_ranks import video_to_text_ranks
 from mlalign.evaluate.ranks import ranks_of_correct
-from mlalign.evaluate.spans import suppress
+from mlalign.evaluate.score_matrix import video_to_text_ranks
+from mlalign.extract.ragged import Ragged
 
 
 def charades(folder: Path, lines: list[str], lengths: dict[str, float] | None = None) -> Path:
@@ -126,11 +126,11 @@ def test_the_lower_median_is_of_text_to_video_only(tmp_path: Path) -> None:
 def test_at_their_mean_ties_with_own_captions_count_and_half_a_rank_is_not_first() -> None:
     """CE: a caption that a video has twice ranks at 0.5, and R@1 wants 0."""
     owner, scores = np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.9, 0.2], [0.3, 0.8]])
-    found = video_to_text_ranks(scores, owner, captions="captions", ties="mean")
-    assert found.ranks.tolist() == [0.5, 0] and found.num_tied == 0
-    blockwise = ranks_of_correct(scores.T, IndexLists.of([[0, 1], [2]]), ties="mean")
+    found = video_to_text_ranks(scores, owner, "captions", ties="mean")
+    assert found.ranks.tolist() == [0.5, 0] and not found.tied.any()
+    blockwise = ranks_of_correct(scores.T, Ragged.of([[0, 1], [2]]), ties="mean")
     assert blockwise.ranks.tolist() == [0.5, 0] and not blockwise.tied.any()
-    against = video_to_text_ranks(scores, owner, captions="captions", ties="against")
+    against = video_to_text_ranks(scores, owner, "captions", ties="against")
     assert against.ranks.tolist() == [0, 0]
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlalign.data_manifests.spans import reaches, span_iou, suppress
 from mlalign.evaluate.average_precision import (
     box_precision,
     highlight_precision,
     window_precisions,
 )
-from mlalign.evaluate.spans import overlaps, reaches, suppress
 
 
 def test_hull_and_union_are_one_for_spans_that_meet_and_zero_for_others() -> None:
     rng = np.random.default_rng(0)
     spans, truth = np.sort(rng.uniform(0, 9, (2, 200, 2)), axis=2)
-    union = overlaps(spans, truth, denominator="union")
-    assert np.allclose(union, overlaps(spans, truth, denominator="hull"))
+    union = span_iou(spans, truth)
+    assert np.allclose(union, span_iou(spans, truth, denominator="hull"))
     for (a, b), (c, d), iou in zip(spans, truth, union, strict=True):
         inner = max(0.0, min(b, d) - max(a, c))
         assert np.isclose(iou, inner / (b - a + d - c - inner))
@@ -24,12 +24,12 @@ def test_hull_and_union_are_one_for_spans_that_meet_and_zero_for_others() -> Non
 
 def test_a_span_of_no_length_overlaps_nothing() -> None:
     empty = np.array([2.0, 2.0])
-    assert overlaps(empty, empty, denominator="hull") == 0
-    assert overlaps(empty, empty, denominator="union") == 0
+    assert span_iou(empty, empty, denominator="hull") == 0
+    assert span_iou(empty, empty) == 0
 
 
 def test_exactly_the_threshold_counts_with_at_least_and_not_with_above() -> None:
-    iou = overlaps(np.array([0.0, 5.0]), np.array([0.0, 10.0]), denominator="union")
+    iou = span_iou(np.array([0.0, 5.0]), np.array([0.0, 10.0]))
     assert reaches(iou, 0.5, ">=") and not reaches(iou, 0.5, ">")
 
 

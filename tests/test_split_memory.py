@@ -71,7 +71,7 @@ def test_frames_and_tokens_are_counted_and_mapped_as_they_are_stored(token_cache
     store, data = FeatureStore.open(token_cache), DataConfig(frames_per_clip=3)
     expected = read_splits(store, data, with_tokens=True)
     needed = sum(
-        ragged.features.nbytes for split in expected for ragged in (split.frames, split.tokens)
+        ragged.values.nbytes for split in expected for ragged in (split.frames, split.tokens)
     )
     assert feature_bytes(store, data, with_tokens=True) == feature_bytes(store, data) + needed
     write_splits(store, data, tmp_path / "splits", with_tokens=True, in_memory=False)

@@ -139,7 +139,7 @@ def test_open_ended_questions_need_a_run_that_answers_them():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"recall_ks": (5,)}, "1 among them"), ({"iou_thresholds": (0.0,)}, r"in \(0, 1\]")],
+    [({"recall_ks": (5,)}, "must have 1"), ({"iou_thresholds": (0.0,)}, r"in \(0, 1\]")],
 )
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):

@@ -245,11 +245,11 @@ def test_at_most_so_many_items_of_a_clip_are_drawn_and_all_in_turn():
             drawn = batch.drawn["choice"]
             assert len(set(drawn.clips.tolist())) == len(drawn.clips)
             owners = np.searchsorted(
-                by_clip.offsets, np.argsort(by_clip.items)[drawn.items], "right"
+                by_clip.offsets, np.argsort(by_clip.values)[drawn.items], "right"
             )
             np.testing.assert_array_equal(batch.clips[drawn.clips], owners - 1)
             seen |= set(drawn.items.tolist())
-    assert seen == set(by_clip.items.tolist())
+    assert seen == set(by_clip.values.tolist())
 
 
 def test_clips_with_questions_alone_take_part():

@@ -144,7 +144,7 @@ def test_a_cache_keeps_the_tokens_of_all_texts_and_all_else_as_without(
     assert np.array_equal(found.text_features, expected.text_features)
     assert np.array_equal(found.questions.option_features, expected.questions.option_features)
     tokens = found.tokens
-    assert tokens.features.dtype == np.float16
+    assert tokens.values.dtype == np.float16
     exact = load_backbone(
         "tiny",
         tag=None,
@@ -154,7 +154,7 @@ def test_a_cache_keeps_the_tokens_of_all_texts_and_all_else_as_without(
     ).encode_tokens(found.texts, dtype="float16")[1]
     for number, own in enumerate(exact):
         rows = slice(tokens.offsets[number], tokens.offsets[number + 1])
-        assert np.array_equal(tokens.features[rows], own)
+        assert np.array_equal(tokens.values[rows], own)
 
 
 def test_what_tokens_take_is_said_to_the_byte_before(
@@ -204,7 +204,7 @@ def test_tokens_are_added_to_a_cache_and_nothing_else_is_done_again(
     found = FeatureStore.open(copied_cache).split(None, with_tokens=True)
     expected = FeatureStore.open(token_cache).split(None, with_tokens=True)
     assert np.array_equal(found.text_features, expected.text_features)
-    assert np.array_equal(found.tokens.features, expected.tokens.features)
+    assert np.array_equal(found.tokens.values, expected.tokens.values)
     again = mlalign_extract(*options, "--keep-tokens")
     assert "0 texts" in again.output
     recipe = ["--recipe", copied_cache, "-o", copied_cache, small_scenes]
@@ -233,7 +233,7 @@ def test_a_recipe_has_tokens_kept_too(mlalign_extract, small_scenes, token_cache
     one, two = (FeatureStore.open(path) for path in (token_cache, tmp_path / "cache"))
     assert one.record["layout"] == two.record["layout"]
     ours, theirs = one.split(None, with_tokens=True), two.split(None, with_tokens=True)
-    assert np.array_equal(ours.tokens.features, theirs.tokens.features)
+    assert np.array_equal(ours.tokens.values, theirs.tokens.values)
 
 
 def test_a_lost_text_shard_is_made_again_with_its_tokens(
@@ -264,7 +264,7 @@ def test_merged_and_resegmented_caches_have_the_same_tokens(
     expected = FeatureStore.open(token_cache).split(None, with_tokens=True)
     assert found.texts == expected.texts
     assert np.array_equal(found.tokens.offsets, expected.tokens.offsets)
-    assert np.array_equal(found.tokens.features, expected.tokens.features)
+    assert np.array_equal(found.tokens.values, expected.tokens.values)
 
 
 def without_tokens(arrays, rows):
@@ -325,7 +325,7 @@ def test_frames_of_a_split_are_those_of_its_clips_evenly_spread(token_cache, mos
             own = file["frames/features"][first : first + count]
         kept = min(most, count)
         places = [int((k + 0.5) * count / kept) for k in range(kept)]
-        found = frames.features[frames.offsets[number] : frames.offsets[number + 1]]
+        found = frames.values[frames.offsets[number] : frames.offsets[number + 1]]
         assert np.array_equal(found, own[places])
 
 

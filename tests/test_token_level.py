@@ -128,8 +128,8 @@ def test_step_0_scores_the_raw_features_exactly(
     heads = HeadsConfig(video=HeadConfig(name=video), text=HeadConfig(name=text))
     losses = dataclasses.replace(TOKENS, token_interaction=interaction)
     model = build_model(RunConfig(heads=heads, losses=losses), dim_video=DIM, dim_text=DIM)
-    frames = torch.from_numpy(features.frames.features).float()
-    words = torch.from_numpy(features.tokens.features).float()
+    frames = torch.from_numpy(features.frames.values).float()
+    words = torch.from_numpy(features.tokens.values).float()
     offsets = {
         "frame_offsets": features.frames.offsets,
         "word_offsets": features.tokens.offsets,
@@ -152,10 +152,10 @@ def test_recall_equals_loops_and_a_clips_frames_do_not_see_other_clips(video: He
     loaded = load_validation_split(features, device=torch.device("cpu"), with_tokens=True)
     hits = []
     for text in np.flatnonzero(~features.text_is_segment):
-        words = part(torch.from_numpy(features.tokens.features), features.tokens.offsets, text)
+        words = part(torch.from_numpy(features.tokens.values), features.tokens.offsets, text)
         scores = []
         for clip in range(20):
-            frames = torch.from_numpy(features.frames.features)
+            frames = torch.from_numpy(features.frames.values)
             own = part(frames, features.frames.offsets, clip)
             vectors = model.encode_frames(
                 torch.from_numpy(features.clip_features[clip : clip + 1]),
@@ -175,11 +175,11 @@ def test_frames_and_tokens_that_are_not_finite_name_their_clips() -> None:
     split = with_tokens(random_split(1))
     assert split.frames is not None and split.tokens is not None
     row = int(split.frames.offsets[3])
-    split.frames.features[row, 1] = np.inf
+    split.frames.values[row, 1] = np.inf
     with pytest.raises(TrainingDataError, match=r"1 of \d+ frame features .* the clips clip3:"):
         check_finite(split)
-    split.frames.features[row, 1] = 0
-    split.tokens.features[split.tokens.offsets[2], 0] = np.nan
+    split.frames.values[row, 1] = 0
+    split.tokens.values[split.tokens.offsets[2], 0] = np.nan
     clip = split.text_clips[2]
     with pytest.raises(TrainingDataError, match=rf"1 of \d+ token features .* clip{clip}:"):
         check_finite(split)

@@ -21,7 +21,7 @@ from mlalign.evaluate.cli import main as evaluate
 from mlalign.evaluate.config import EvaluationConfig
 from mlalign.evaluate.retrieval import retrieval_tasks
 from mlalign.evaluate.token_scores import score_tokens
-from mlalign.extract.ragged_features import RaggedFeatures
+from mlalign.extract.ragged import Ragged
 from mlalign.extract.store import SplitFeatures
 
 CONFIG = EvaluationConfig()
@@ -43,7 +43,7 @@ def score(split: SplitFeatures, model: AlignmentModel | None, clip: int, text: i
     """Of one clip with one text, by loops."""
     assert split.frames is not None and split.tokens is not None
     frames, words = (
-        torch.from_numpy(ragged.features[ragged.offsets[item] : ragged.offsets[item + 1]]).float()
+        torch.from_numpy(ragged.values[ragged.offsets[item] : ragged.offsets[item + 1]]).float()
         for ragged, item in ((split.frames, clip), (split.tokens, text))
     )
     frame_shares = torch.ones(len(frames)) / len(frames)
@@ -85,7 +85,7 @@ def test_ranks_equal_loops(
         scores = scores.T if task.direction == "text_to_clip" else scores
         for query, own in enumerate(scores):
             start, stop = task.correct.offsets[query : query + 2]
-            right = task.correct.indices[start:stop]
+            right = task.correct.values[start:stop]
             rivals = np.delete(own, right)
             assert found.ranks.ranks[query] == (rivals >= own[right].max() - 1e-6).sum()
         assert (found.values["R@1"] == 100 * (found.ranks.ranks == 0)).all()
@@ -94,9 +94,9 @@ def test_ranks_equal_loops(
 def test_a_clip_with_the_same_frames_ties_and_counts_against_us() -> None:
     split = with_tokens(random_split(3, num_clips=7), 3)
     assert split.frames is not None
-    first = split.frames.features[: split.frames.offsets[1]]
-    frames = RaggedFeatures(
-        features=np.tile(first, (7, 1)), offsets=np.arange(8, dtype=np.int64) * len(first)
+    first = split.frames.values[: split.frames.offsets[1]]
+    frames = Ragged(
+        values=np.tile(first, (7, 1)), offsets=np.arange(8, dtype=np.int64) * len(first)
     )
     same = dataclasses.replace(split, frames=frames)
     task = retrieval_tasks(same, CONFIG)[0]
@@ -108,7 +108,7 @@ def test_a_clip_with_the_same_frames_ties_and_counts_against_us() -> None:
 def test_vectors_that_are_not_finite_are_refused() -> None:
     split = with_tokens(random_split(3, num_clips=7), 3)
     assert split.tokens is not None
-    split.tokens.features[4, 0] = np.nan
+    split.tokens.values[4, 0] = np.nan
     with pytest.raises(UserError, match=r"1 of \d+ tokens have NaN"):
         score_tokens(retrieval_tasks(split, CONFIG), split, None, config=CONFIG)
 

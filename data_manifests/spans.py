@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-Denominator = Literal["union", "hull"]
-Comparison = Literal[">=", ">"]
+from .scoring_rules import IouComparison, IouDenominator
 
 
-def overlaps(spans: np.ndarray, truth: np.ndarray, *, denominator: Denominator) -> np.ndarray:
+def span_iou(
+    spans: np.ndarray, truth: np.ndarray, *, denominator: IouDenominator = "union"
+) -> np.ndarray:
     """IoU of spans (..., 2) with truth (..., 2), broadcast; 0 where the denominator is 0.
 
     union: the seconds in either (QVHighlights, 2D-TAN). hull: from the first start to the last end
@@ -27,24 +26,26 @@ def overlaps(spans: np.ndarray, truth: np.ndarray, *, denominator: Denominator) 
     return np.asarray(np.divide(inner, whole, out=np.zeros_like(whole), where=whole > 0))
 
 
-def reaches(ious: np.ndarray, threshold: float, comparison: Comparison) -> np.ndarray:
+def reaches(
+    ious: np.ndarray, threshold: float | np.floating | np.ndarray, comparison: IouComparison
+) -> np.ndarray:
     """Whether each IoU is enough: `>=` in TVR and QVHighlights, `>` in the 2D-TAN family."""
     return ious >= threshold if comparison == ">=" else ious > threshold
 
 
-def suppress(spans: np.ndarray, *, threshold: float, most: int | None = None) -> np.ndarray:
+def suppress(spans: np.ndarray, *, threshold: float, max_spans: int | None = None) -> np.ndarray:
     """Indices of the spans (n, 2), best first, whose IoU with no kept one before is > threshold.
 
     Of spans without length the first is kept (2D-TAN).
-    most: so many are kept; None: all.
+    max_spans: how many are kept; None: all.
     """
     is_empty = spans[:, 0] == spans[:, 1]
     kept: list[int] = []
     for index, span in enumerate(spans):
-        if len(kept) == most:
+        if len(kept) == max_spans:
             break
         is_another_empty = is_empty[index] and is_empty[kept].any()
-        ious = overlaps(spans[kept], span, denominator="union")
+        ious = span_iou(spans[kept], span)
         if not is_another_empty and (ious <= threshold).all():
             kept.append(index)
     return np.array(kept, dtype=np.int64)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlalign.evaluate.config import TiePolicy
-from mlalign.evaluate.matrix_ranks import item_ranks, video_to_text_ranks
+from mlalign.data_manifests.scoring_rules import TiePolicy
 from mlalign.evaluate.metrics import discounted_gain, geometric_mean, median_rank
+from mlalign.evaluate.ranks import ranks_of_correct
+from mlalign.evaluate.score_matrix import video_to_text_ranks
+from mlalign.extract.ragged import Ragged
 
 
 def test_tie_policies_on_a_hand_worked_row() -> None:
     scores, truth = np.array([[0.5, 0.9, 0.5, 0.5, 0.1]]), np.array([2])
     expected: dict[TiePolicy, float] = {"against": 3, "mean": 2, "first": 2}
     for ties, rank in expected.items():
-        found = item_ranks(scores, truth, ties=ties)
-        assert found.ranks.tolist() == [rank] and found.num_tied == 1
+        found = ranks_of_correct(scores, Ragged.singles(truth), ties=ties, resolution=0.0)
+        assert found.ranks.tolist() == [rank] and found.tied.tolist() == [True]
 
 
 @pytest.mark.parametrize("ties", ["against", "mean", "first"])
@@ -23,7 +25,7 @@ def test_there_is_one_rank_per_query_whatever_ties(ties: TiePolicy) -> None:
     """CLIP4Clip's compute_metrics returns more ranks than queries on such a matrix."""
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 4, size=(60, 60)).astype(float)
-    found = item_ranks(scores, np.arange(60), ties=ties)
+    found = ranks_of_correct(scores, Ragged.singles(np.arange(60)), ties=ties, resolution=0.0)
     assert found.ranks.shape == (60,)
     for query, row in enumerate(scores):
         places = [r for r, item in enumerate(np.argsort(-row, kind="stable")) if item == query]
@@ -35,8 +37,8 @@ def test_there_is_one_rank_per_query_whatever_ties(ties: TiePolicy) -> None:
 def test_several_captions_rank_among_videos_or_among_captions() -> None:
     owner = np.array([0, 0, 1, 1, 1])
     scores = np.array([[0.2, 0.9], [0.5, 0.1], [0.6, 0.4], [0.7, 0.3], [0.8, 0.2]])
-    clips = video_to_text_ranks(scores, owner, captions="clips", ties="against")
-    captions = video_to_text_ranks(scores, owner, captions="captions", ties="against")
+    clips = video_to_text_ranks(scores, owner, "clips", ties="against")
+    captions = video_to_text_ranks(scores, owner, "captions", ties="against")
     assert clips.ranks.tolist() == [1, 1]
     assert captions.ranks.tolist() == [3, 1]
 
@@ -45,8 +47,8 @@ def test_both_caption_rules_agree_on_recall_at_1_and_with_loops() -> None:
     rng = np.random.default_rng(1)
     owner = np.concatenate([np.arange(15), rng.integers(0, 15, 45)])
     scores = rng.normal(size=(60, 15))
-    clips = video_to_text_ranks(scores, owner, captions="clips", ties="against").ranks
-    captions = video_to_text_ranks(scores, owner, captions="captions", ties="against").ranks
+    clips = video_to_text_ranks(scores, owner, "clips", ties="against").ranks
+    captions = video_to_text_ranks(scores, owner, "captions", ties="against").ranks
     assert np.array_equal(clips == 0, captions == 0) and (clips <= captions).all()
     for video in range(15):
         order = np.argsort(-scores[:, video])

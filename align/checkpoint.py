@@ -25,9 +25,9 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..data_manifests.atomic_write import atomic_write
 from ..data_manifests.errors import SettingsError, UserError
 from ..data_manifests.settings import load_settings, save_settings
-from ..data_manifests.whole_files import write_whole
 from .config import RunConfig
 from .model import AlignmentModel, build_model
 
@@ -171,7 +171,7 @@ def finish_run(
     """Write the weights and, last, run.json; each file is there whole or not at all."""
     if model.answers:
         vocabulary = json.dumps(model.answers, ensure_ascii=False, indent=0) + "\n"
-        write_whole(path / ANSWERS_FILE, lambda file: file.write_text(vocabulary, "utf-8"))
+        atomic_write(path / ANSWERS_FILE, lambda file: file.write_text(vocabulary, "utf-8"))
     save_weights(model.state_dict(), path / BEST_FILE)
     save_weights(last_weights, path / LAST_FILE)
     content = {
@@ -183,7 +183,7 @@ def finish_run(
         },
     }
     text = json.dumps(content, indent=2) + "\n"
-    write_whole(path / RUN_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    atomic_write(path / RUN_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def load_run(path: Path) -> Run:
@@ -236,4 +236,4 @@ def load_run(path: Path) -> Run:
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors, whole or not at all."""
     contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    write_whole(path, lambda temporary: save_file(contiguous, temporary))
+    atomic_write(path, lambda temporary: save_file(contiguous, temporary))

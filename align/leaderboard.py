@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..data_manifests.atomic_write import atomic_write
 from ..data_manifests.errors import UserError
-from ..data_manifests.whole_files import write_whole
 from .sweep_worker import MemberResult
 from .t_interval import MeanOfSeeds, mean_of_seeds
 
@@ -92,12 +92,12 @@ def write_leaderboard(board: Leaderboard, out: Path) -> None:
     writer = csv.DictWriter(table, fieldnames=list(_cells(board, board.rows[0])))
     writer.writeheader()
     writer.writerows(_cells(board, row) for row in board.rows)
-    write_whole(
+    atomic_write(
         out / TABLE_FILE,
         lambda path: path.write_text(table.getvalue(), encoding="utf-8", newline=""),
     )
     if any(row.score is not None for row in board.rows):
-        write_whole(out / PLOT_FILE, lambda path: _plot(board, path))
+        atomic_write(out / PLOT_FILE, lambda path: _plot(board, path))
 
 
 def board_lines(board: Leaderboard) -> list[str]:

@@ -12,8 +12,8 @@ from typing import Any, Final
 import torch
 import yaml
 
+from ..data_manifests.atomic_write import atomic_write
 from ..data_manifests.settings import settings_dict
-from ..data_manifests.whole_files import write_whole
 from .checkpoint import CONFIG_FILE, METRICS_FILE, RunError
 from .config import RunConfig
 
@@ -61,7 +61,7 @@ def save_state(run: Path, state: SavedState) -> None:
         "metrics_bytes": state.metrics_bytes,
         "wall_seconds": state.wall_seconds,
     }
-    write_whole(run / STATE_FILE, lambda temporary: torch.save(content, temporary))
+    atomic_write(run / STATE_FILE, lambda temporary: torch.save(content, temporary))
 
 
 def load_state(run: Path, config: RunConfig, *, cache_key: str) -> SavedState | None:

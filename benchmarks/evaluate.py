@@ -29,8 +29,8 @@ import torch
 
 from mlalign.evaluate.config import SegmentScoreConfig
 from mlalign.evaluate.ranks import ranks_of_correct
-from mlalign.evaluate.score_blocks import BLOCK_BYTES, retrieval_ranks
-from mlalign.evaluate.scoring import TwoLevelVectors
+from mlalign.evaluate.similarity import BLOCK_BYTES, retrieval_ranks
+from mlalign.evaluate.vectors import TwoLevelVectors
 from mlalign.extract.ragged import Ragged
 
 SIZES = {"MSVD": (27_763, 670), "square": (10_000, 10_000)}

@@ -24,7 +24,7 @@ from mlalign.evaluate.config import IndexConfig, SegmentScoreConfig
 from mlalign.evaluate.index import build_index, nearest
 from mlalign.evaluate.index_effect import segment_recall
 from mlalign.evaluate.kept_indexes import keep_index
-from mlalign.evaluate.scoring import TwoLevelVectors
+from mlalign.evaluate.vectors import TwoLevelVectors
 
 WIDTH = 256
 SEGMENTS_PER_CLIP = 12

@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from .atomic_write import atomic_write
 from .cards import Card, Queries, SplitSize
 from .errors import ManifestError
 from .importers.dataset_rows import DatasetRows
-from .importers.ledger import Counted, Ledger
 from .importers.official_files import OfficialFiles
 from .importers.registry import find_importer
+from .importers.row_log import Counted, RowLog
 from .reader import write_manifest
 from .schema import Manifest, SplitCounts
 from .scoring_rules import SPANS
 from .video_matching import default_path, match_videos
-from .whole_files import write_whole
 
 REPORT_FILE: Final = "build_report.json"
 MISSING_FILE: Final = "missing_videos.txt"
@@ -105,8 +105,8 @@ def build_dataset(
     expected beside the manifest, as NAME.mp4.   partial: sizes other than the card's are accepted.
     Raises ManifestError with all that is wrong, and then writes nothing.
     """
-    ledger = Ledger()
-    rows, files = read_official_files(card, annotations, ledger)
+    row_log = RowLog()
+    rows, files = read_official_files(card, annotations, row_log)
     counted = rows.counts(QUERY_KINDS[card.queries])
     counts = {split: counted[split] for split in card.splits if split in counted}
     other_sizes = _other_sizes(card, files.splits, counts)
@@ -145,9 +145,9 @@ def build_dataset(
         splits=counts,
         clips_found=None if videos is None else {split: found.count(split) for split in counts},
         absent_splits=files.absent,
-        files=_file_rows(ledger),
-        mended=ledger.mended,
-        left_out=ledger.left_out,
+        files=_file_rows(row_log),
+        mended=row_log.mended,
+        left_out=row_log.left_out,
         other_sizes=tuple(other_sizes),
     )
     missing = [f"{splits[name]}\t{name}\t{names[name][0]}\n" for name in names if name not in paths]
@@ -158,15 +158,15 @@ def build_dataset(
 
 
 def read_official_files(
-    card: Card, annotations: Path, ledger: Ledger
+    card: Card, annotations: Path, row_log: RowLog
 ) -> tuple[DatasetRows, OfficialFiles]:
     """The rows of a card's official files; ManifestError with every fault of theirs."""
-    files = OfficialFiles(card, annotations, ledger)
-    rows = DatasetRows(ledger)
+    files = OfficialFiles(card, annotations, row_log)
+    rows = DatasetRows(row_log)
     find_importer(card.importer)(card, files, rows)
     rows.paragraphs()
-    ledger.faults.raise_if_any(annotations)
-    ledger.balance()
+    row_log.faults.raise_if_any(annotations)
+    row_log.balance()
     if not rows.clips:
         raise ManifestError(f"{annotations}: the official files of {card.name} name no clips")
     return rows, files
@@ -199,16 +199,16 @@ def _official(size: SplitSize, own: SplitCounts) -> SplitCounts:
     )
 
 
-def _file_rows(ledger: Ledger) -> dict[str, FileRows]:
+def _file_rows(row_log: RowLog) -> dict[str, FileRows]:
     return {
         file: FileRows(
             read=count,
-            written=ledger.outcomes["written"][file],
-            left_out=ledger.outcomes["left_out"][file],
+            written=row_log.outcomes["written"][file],
+            left_out=row_log.outcomes["left_out"][file],
         )
-        for file, count in ledger.read.items()
+        for file, count in row_log.read.items()
     }
 
 
 def _write(path: Path, content: str) -> None:
-    write_whole(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+    atomic_write(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))

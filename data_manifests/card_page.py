@@ -135,9 +135,9 @@ def _questions(protocol: QuestionProtocol) -> Iterator[str]:
     for group in protocol.groups:
         yield f"{group.name} has the types {', '.join(group.types)}"
     if protocol.vocabulary is not None:
-        count, least = protocol.vocabulary.most_frequent, protocol.vocabulary.min_count
+        count, min_count = protocol.vocabulary.most_frequent, protocol.vocabulary.min_count
         which = "all" if count is None else f"the {count:,} most frequent"
-        often = f" that occur {least} times or more" if least > 1 else ""
+        often = f" that occur {min_count} times or more" if min_count > 1 else ""
         yield f"possible answers: {which} of training{often}; others count as wrong"
 
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .faults import Faults, row_name
+from .read_table import TableRows
 from .schema import QUESTION_KINDS, TEXT_KINDS
-from .tables import TableRows
 
 SPAN_TOLERANCE_SECONDS: Final = 1e-6
 """How far a span may reach over the end of its clip: rounding of sums of seconds."""

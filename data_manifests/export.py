@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
+from .atomic_write import atomic_write
 from .errors import ManifestError
 from .schema import Manifest
-from .whole_files import write_whole
 
 PeerName = Literal["clip4clip", "qvhighlights"]
 Row = Mapping[str, Any]
@@ -63,7 +63,7 @@ def export_manifest(manifest: Manifest, out: Path, *, peer: PeerName) -> Exporte
         left_out.append(f"{manifest.questions.num_rows} questions")
     out.mkdir(parents=True, exist_ok=True)
     for name, (content, _) in contents.items():
-        write_whole(out / name, partial(_put, content))
+        atomic_write(out / name, partial(_put, content))
     files = {name: count for name, (_, count) in contents.items()}
     return Exported(out=str(out), files=files, left_out=left_out)
 

@@ -60,7 +60,7 @@ class Faults:
         """
         for row, value in cells:
             said = problem if isinstance(problem, str) else problem(row)
-            self.add(Place(table, int(lines[row]), column), f"{said}, got {shown(value)}")
+            self.add(Place(table, int(lines[row]), column), f"{said}, got {excerpt(value)}")
 
     def raise_if_any(self, source: Path) -> None:
         """Raise one ManifestError with all faults, tables and rows in order."""
@@ -80,7 +80,7 @@ def row_name(table: str, row: int) -> str:
     return f"{words.get(PurePath(table).suffix, 'line')} {row}"
 
 
-def shown(value: Any) -> str:
+def excerpt(value: Any) -> str:
     """A value for a message: shortened, with control characters escaped."""
     if value is None:
         return "nothing"
@@ -90,4 +90,4 @@ def shown(value: Any) -> str:
 
 
 def _bare(name: str) -> str:
-    return name if name.isprintable() and len(name) <= VALUE_LENGTH else shown(name)
+    return name if name.isprintable() and len(name) <= VALUE_LENGTH else excerpt(name)

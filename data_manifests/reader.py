@@ -14,16 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .atomic_write import atomic_write
 from .checks import check_rows
 from .errors import ManifestError, SettingsError
 from .faults import Faults, Place
 from .file_kinds import VIDEO_EXTENSIONS
 from .file_names import name_text
+from .read_table import TableRows, read_table
 from .schema import TABLES, WHOLE_DATASET, Manifest, SplitCounts
 from .settings import load_settings, save_settings
-from .tables import TableRows, read_table
 from .videos import annotated_videos, find_videos, listed_videos, video_clips
-from .whole_files import write_whole
 
 CARD: Final = "dataset.yaml"
 TABLE_ENDINGS: Final = (".jsonl", ".parquet")
@@ -124,7 +124,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     if others:
         raise ManifestError(f"{folder} already has {', '.join(others)}; choose another folder")
     for name, table in tables.items():
-        write_whole(folder / f"{name}.parquet", partial(_write_table, table))
+        atomic_write(folder / f"{name}.parquet", partial(_write_table, table))
     root = Path(os.path.relpath(manifest.videos_root.resolve(), folder.resolve()))
     card = DatasetCard(
         name=manifest.name,

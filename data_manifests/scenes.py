@@ -79,9 +79,9 @@ def split_names(num_clips: int) -> list[str]:
 
     Shares are rounded to the nearest; from 3 clips on, every split has one.
     """
-    least = 1 if num_clips >= 3 else 0
-    num_val = max(least, round(0.10 * num_clips))
-    num_test = max(least, round(0.3 * num_clips))
+    min_clips = 1 if num_clips >= 3 else 0
+    num_val = max(min_clips, round(0.10 * num_clips))
+    num_test = max(min_clips, round(0.3 * num_clips))
     num_train = num_clips - num_val - num_test
     return ["train"] * num_train + ["val"] * num_val + ["test"] * num_test
 

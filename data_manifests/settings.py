@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
+from .atomic_write import atomic_write
 from .errors import SettingsError, UserError
-from .whole_files import write_whole
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ def settings_dict(settings: Any) -> dict[str, Any]:
 def save_settings(settings: Any, path: Path) -> None:
     """Write the settings as YAML; `load_settings(type(settings), path)` gives them back."""
     text = yaml.safe_dump(settings_dict(settings), sort_keys=False, allow_unicode=True)
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _plain(value: Any) -> Any:

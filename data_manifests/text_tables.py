@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .faults import Faults, Place, shown
+from .faults import Faults, Place, excerpt
 
 Columns = tuple[dict[str, pa.Array], np.ndarray]
 """Columns by name, each in the type of its field, and (num_rows,) int64 line of each row."""
@@ -46,10 +46,10 @@ def read_jsonl(path: Path, schema: pa.Schema, faults: Faults) -> Columns:
             row = json.loads(text, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            faults.add(Place(path.name, line), f"not valid JSON ({reason}), got {shown(text)}")
+            faults.add(Place(path.name, line), f"not valid JSON ({reason}), got {excerpt(text)}")
             continue
         if not isinstance(row, dict):
-            faults.add(Place(path.name, line), f"expected an object {{...}}, got {shown(text)}")
+            faults.add(Place(path.name, line), f"expected an object {{...}}, got {excerpt(text)}")
             continue
         rows.append(row)
         lines.append(line)

@@ -14,8 +14,8 @@ from .errors import ManifestError
 from .faults import Faults, Place
 from .file_kinds import VIDEO_EXTENSIONS, is_image
 from .file_names import name_text
+from .read_table import TableRows, read_table
 from .schema import CLIPS, TEXTS, WHOLE_DATASET
-from .tables import TableRows, read_table
 from .text_tables import decoded_text
 
 ANNOTATIONS = pa.schema(

@@ -9,7 +9,7 @@ from ..data_manifests.scoring_rules import ANSWER_MOMENT_IOU
 from ..data_manifests.spans import span_iou
 from ..extract.store import SplitFeatures
 from .moments import start_and_end
-from .scoring import Embeddings
+from .vectors import Embeddings
 
 
 def answer_moment_values(

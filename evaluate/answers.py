@@ -18,7 +18,7 @@ from ..extract.store import SplitFeatures
 from .metrics import recall_at
 from .queries import Scored, TaskQueries, type_subsets
 from .ranks import Ranks, ranks_of_correct
-from .scoring import Embeddings
+from .vectors import Embeddings
 
 SCORE: Final = "task"
 """Name of the score: the run's answer head, or without one the cosine of answer and clip."""

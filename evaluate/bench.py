@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import yaml
 
+from ..data_manifests.atomic_write import atomic_write
 from ..data_manifests.cards import Card
 from ..data_manifests.errors import UserError
 from ..data_manifests.folder_lock import held_alone
 from ..data_manifests.settings import save_settings
-from ..data_manifests.whole_files import write_whole
 from .bench_checks import check_plan
 from .bench_commands import Outcome, failed_members, run_command
 from .bench_plan import BackbonePlan, BenchPlan, DatasetPlan
@@ -185,7 +185,7 @@ class _Bench:
         cell = cell_path(dataset, backbone)
         text = yaml.safe_dump(sweep_tree(self._plan, dataset, card), sort_keys=False)
         sweep = self._out / cell / "sweep.yaml"
-        write_whole(sweep, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        atomic_write(sweep, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         outcome = self._command(sweep_words(dataset, backbone), f"{cell}/runs")
         told = failed_members(outcome.said)
         failures = {}

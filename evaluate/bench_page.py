@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ..data_manifests.whole_files import write_whole
+from ..data_manifests.atomic_write import atomic_write
 from .bench_board import DatasetBoard, TaskTable, csv_rows
 from .bench_plan import BenchPlan
 from .page import PAGE_FILE
 from .page_template import write_page_of
-from .results import metric_text
+from .summaries import metric_text
 
 BOARD_PAGE: Final = "leaderboard.html"
 BOARD_TABLE: Final = "leaderboard.csv"
@@ -33,7 +33,7 @@ def write_board(plan: BenchPlan, boards: Sequence[DatasetBoard], out: Path) -> P
     writer = csv.DictWriter(table, COLUMNS, restval="")
     writer.writeheader()
     writer.writerows(csv_rows(boards))
-    write_whole(
+    atomic_write(
         out / BOARD_TABLE,
         lambda path: path.write_text(table.getvalue(), encoding="utf-8", newline=""),
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ..align.checkpoint import RUN_FILE
-from ..data_manifests.whole_files import write_whole
+from ..data_manifests.atomic_write import atomic_write
 from ..extract.contract import CacheError, read_settings, settings_path
 from .report import RESULTS_FILE
 
@@ -166,4 +166,4 @@ def _write_record(out: Path, product: Product, *, result: str | None) -> None:
     path = _record(out, product)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**product.making, "result": result}, indent=1) + "\n"
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -71,7 +71,7 @@ def run(
     from .page import write_page
     from .protocols import load_protocol
     from .report import check_report_folder, results_json, write_report
-    from .table import print_tables
+    from .terminal import print_tables
 
     check_report_folder(report)
     settings = load_protocol(lambda: cache_record(cache), config, overrides, card=card)
@@ -114,9 +114,9 @@ def predict(
     Without --run the backbone as it is predicts. Prints the files' paths.
     """
     from .evaluation import cache_record
-    from .predictions import write_predictions
     from .protocols import load_protocol
     from .report import check_report_folder
+    from .write_predictions import write_predictions
 
     check_report_folder(folder)
     if split is not None:
@@ -145,7 +145,7 @@ def compare(first: Path, second: Path, rows: tuple[tuple[str, str], ...], as_jso
     """
     from .compare_reports import compare_reports, read_report
     from .report import comparison_json
-    from .table import print_comparisons
+    from .terminal import print_comparisons
 
     report = read_report(first)
     found = compare_reports(report, read_report(second), pairs=rows)
@@ -208,7 +208,7 @@ def score(
 
     Exit code: 0 done, 2 a file that cannot be scored, with all its faults.
     """
-    from .score import (
+    from .official_scorers import (
         check_options,
         dataset_scorers,
         retrieval_rules,

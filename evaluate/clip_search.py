@@ -12,7 +12,8 @@ import numpy as np
 from ..extract.ragged import offsets_of, ragged_rows
 from .config import SegmentScoreConfig
 from .index import nearest
-from .scoring import TwoLevelVectors, fuse, pool_segments
+from .similarity import fuse, pool_segments
+from .vectors import TwoLevelVectors
 
 CANDIDATE_CLIPS = 100
 """Clips of each level that are scored exactly (TVR's XML re-ranks as many, arXiv 2001.09099)."""

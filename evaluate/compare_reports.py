@@ -25,8 +25,8 @@ from .metrics import recall_at
 from .queries import Scored, TaskQueries
 from .ranks import Ranks
 from .report import QUERIES_FILE, RESULTS_FILE
-from .results import RowOutcome, RunOutcome
 from .significance import Bootstrap
+from .summaries import RowOutcome, RunOutcome
 
 KEY: Final = ["row", "run", "task", "score"]
 VALUES: Final = ["query_id", "clip_id", "rank", "tied"]

@@ -10,9 +10,9 @@ import numpy as np
 
 from .paired_tests import McNemar, holm, mcnemar, sign_flip_p_values
 from .queries import TaskQueries
-from .results import RowOutcome, sample_by_seed, sample_of, subsets_of
 from .seed_variance import difference_intervals_with_seeds
 from .significance import Bootstrap, Difference, Interval, paired_differences, paired_sample
+from .summaries import RowOutcome, sample_by_seed, sample_of, subsets_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

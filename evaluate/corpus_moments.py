@@ -28,8 +28,8 @@ from .moments import (
 )
 from .queries import Scored, TaskQueries
 from .ranks import ranks_of_hits
-from .score_blocks import BLOCK_BYTES, blocks
-from .scoring import Embeddings, TwoLevelVectors, clip_vectors, fuse, level_scores, text_vectors
+from .similarity import BLOCK_BYTES, blocks, fuse, level_scores
+from .vectors import Embeddings, TwoLevelVectors, clip_vectors, text_vectors
 
 BEFORE_SUPPRESSION: Final = 2
 """Times the predictions that count, so many are suppressed among (TVR: 200 for 100)."""
@@ -109,12 +109,12 @@ def score_corpus_moments(
     searched = predict_in_corpus(
         features, embeddings, encoder, texts=task.first_texts, weight=weight, config=config
     )
-    most = max(config.moments.recall_ks)
+    largest_k = max(config.moments.recall_ks)
     predicted, spans = [], []
     for query, found in enumerate(searched):
-        is_right = found.clips[:most] == task.queries.clips[query]
+        is_right = found.clips[:largest_k] == task.queries.clips[query]
         # A moment of another clip is one that nothing overlaps.
-        moved = np.where(is_right[:, None], found.moments[:most, :2], -1.0)
+        moved = np.where(is_right[:, None], found.moments[:largest_k, :2], -1.0)
         predicted.append(moved)
         spans.append(task.spans(features, query))
     values = recall_values(predicted, spans, config.moments)
@@ -222,8 +222,8 @@ def _spans_of_head(
 def _best_moments(
     found: _Spans, searched: _Searched, features: SplitFeatures, config: MomentConfig
 ) -> CorpusMoments:
-    most = config.num_predictions
-    depth = most if config.nms_iou is None else BEFORE_SUPPRESSION * most
+    num_kept = config.num_predictions
+    depth = num_kept if config.nms_iou is None else BEFORE_SUPPRESSION * num_kept
     order = _top(found.scores, depth)
     rank = np.searchsorted(searched.offsets, found.first[order], side="right") - 1
     clips = searched.clips[rank]
@@ -238,7 +238,7 @@ def _best_moments(
     kept = np.arange(len(order))
     if config.nms_iou is not None:
         kept = _suppressed(clips, spans, config.nms_iou)
-    kept = kept[:most]
+    kept = kept[:num_kept]
     return CorpusMoments(clips=clips[kept], moments=moments[kept])
 
 
@@ -251,11 +251,11 @@ def _suppressed(clips: np.ndarray, spans: np.ndarray, threshold: float) -> np.nd
     return np.sort(np.concatenate(kept))
 
 
-def _top(scores: np.ndarray, most: int) -> np.ndarray:
+def _top(scores: np.ndarray, top_k: int) -> np.ndarray:
     """Places of the best scores, best first, equal ones in order."""
-    if len(scores) > most:
-        least = np.partition(scores, len(scores) - most)[len(scores) - most]
-        places = np.flatnonzero(scores >= least)
+    if len(scores) > top_k:
+        lowest = np.partition(scores, len(scores) - top_k)[len(scores) - top_k]
+        places = np.flatnonzero(scores >= lowest)
     else:
         places = np.arange(len(scores))
-    return np.asarray(places[np.argsort(-scores[places], kind="stable")][:most])
+    return np.asarray(places[np.argsort(-scores[places], kind="stable")][:top_k])

@@ -13,21 +13,21 @@ from ..data_manifests.cards import load_card
 from ..data_manifests.errors import UserError
 from ..extract.store import FeatureStore, SplitFeatures
 from .card_fit import check_segments, check_tasks, vocabulary_counts
-from .clip_places import ClipPlaces, clip_places
+from .clip_videos import ClipVideos, clip_videos
 from .comparisons import Comparison, compare_rows
 from .config import EvaluationConfig
 from .fused_weight import choose_fused_weight
 from .index_effect import IndexEffect
 from .normalised_rows import Asked, normalised_rows, read_bank
 from .queries import TaskQueries
-from .results import RowOutcome, RunOutcome, ScoreSummary, summarise
 from .retrieval import effect_of_index
 from .rows import ZERO_SHOT, check_baseline, check_cache_keys, table_rows
-from .scoring import Encoder, embed
 from .significance import Bootstrap
-from .split_tasks import Tasks, count_items, find_tasks, score_tasks
 from .splits import read_split, read_validation, with_segment_rule
+from .summaries import RowOutcome, RunOutcome, ScoreSummary, summarise
+from .task_registry import Tasks, count_items, find_tasks, score_tasks
 from .token_scores import scores_tokens
+from .vectors import Encoder, embed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ class Evaluation:
     """Where the features are."""
     features: SplitFeatures
     """The evaluated split."""
-    places: ClipPlaces
+    places: ClipVideos
     """Where the videos of its clips lie."""
     tasks: list[TaskQueries]
     """With their queries and chance levels."""
@@ -113,7 +113,7 @@ def evaluate(
         config=config,
         cache=cache,
         features=features,
-        places=clip_places(store, features.clip_ids),
+        places=clip_videos(store, features.clip_ids),
         tasks=tasks.queries,
         counts={
             **count_items(features, tasks),

@@ -8,7 +8,7 @@ from typing import Final
 from ..extract.store import SplitFeatures
 from .config import EvaluationConfig
 from .retrieval import recall_at_1_by_weight, retrieval_tasks
-from .scoring import Encoder, embed
+from .vectors import Encoder, embed
 
 WEIGHT_GRID: Final = [step / 10 for step in range(11)]
 """Weights of the global score tried on the validation split."""

@@ -12,7 +12,8 @@ from ..extract.store import SplitFeatures
 from .metrics import recall_at
 from .queries import Scored, TaskQueries
 from .ranks import SCORE_RESOLUTION, ranks_in_lists
-from .scoring import Embeddings, own_clip_similarities
+from .similarity import own_clip_similarities
+from .vectors import Embeddings
 
 IOU_RESOLUTION = 1e-9
 """IoUs nearer than this are equal; spans are float64 seconds."""

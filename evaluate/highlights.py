@@ -13,7 +13,7 @@ from .moments import MomentTask, clip_cosines, clip_segments
 from .queries import Scored, TaskQueries
 from .ranks import ranks_of_hits
 from .score_qvhighlights import CLIP_SECONDS, LEVELS, highlight_values, saliency
-from .scoring import Embeddings
+from .vectors import Embeddings
 
 MAIN: Final = "HL mAP"
 MAIN_LEVEL: Final = "VeryGood"
@@ -69,9 +69,9 @@ def score_highlights(
         for row, ratings in zip(task.texts.tolist(), task.ratings, strict=True)
     ]
     values: dict[str, np.ndarray] = {}
-    for level, least in LEVELS.items():
+    for level, lowest in LEVELS.items():
         pairs = [
-            highlight_values(found, rated >= least)
+            highlight_values(found, rated >= lowest)
             for found, rated in zip(predicted, task.ratings, strict=True)
         ]
         name = "" if level == MAIN_LEVEL else f" {level}"

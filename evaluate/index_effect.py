@@ -12,7 +12,7 @@ from .clip_search import ClipSearch
 from .config import EvaluationConfig, IndexConfig
 from .index import build_index, nearest
 from .kept_indexes import KeptIndex, keep_index
-from .scoring import TwoLevelVectors
+from .vectors import TwoLevelVectors
 
 NEIGHBOURS = 10
 """The k of the recall of segments."""

@@ -18,7 +18,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from ..data_manifests.whole_files import write_whole
+from ..data_manifests.atomic_write import atomic_write
 from .config import IndexConfig
 from .index import build_index, ready_to_search
 
@@ -95,7 +95,7 @@ def _read(path: Path) -> Any | None:
 def _write(index: Any, path: Path) -> bool:
     try:
         path.parent.mkdir(exist_ok=True)
-        write_whole(path, lambda temporary: faiss.write_index(index, str(temporary)))
+        atomic_write(path, lambda temporary: faiss.write_index(index, str(temporary)))
     except (OSError, RuntimeError):  # read-only or full: the index is only a help
         return False
     return True

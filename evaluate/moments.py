@@ -18,7 +18,7 @@ from .average_precision import window_metrics, window_precisions_of
 from .config import MomentConfig
 from .queries import Scored, TaskQueries
 from .ranks import ranks_of_hits
-from .scoring import Embeddings
+from .vectors import Embeddings
 
 SCORE: Final = "task"
 """Name of the score: the run's moment head, or without one the similarity with each segment."""
@@ -129,10 +129,10 @@ def recall_values(
     predicted: of each query (n, 3) start, end and score, best first.   spans: (m, 2), its moments;
     none where no prediction of it can be right.
     """
-    most = max(config.recall_ks)
-    ious = np.zeros((len(predicted), most))
+    largest_k = max(config.recall_ks)
+    ious = np.zeros((len(predicted), largest_k))
     for query, (found, truth) in enumerate(zip(predicted, spans, strict=True)):
-        near = nearest_overlaps(found[:most, :2], truth, config)
+        near = nearest_overlaps(found[:largest_k, :2], truth, config)
         ious[query, : len(near)] = near
     best = np.maximum.accumulate(ious, axis=1)
     values = {

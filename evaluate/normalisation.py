@@ -25,8 +25,8 @@ import numpy as np
 from ..data_manifests.scoring_rules import Direction
 from .config import EvaluationConfig, NormalisationName
 from .ranks import SCORE_RESOLUTION
-from .score_blocks import BLOCK_BYTES, Normalise, score_blocks
-from .scoring import TwoLevelVectors
+from .similarity import BLOCK_BYTES, Normalise, score_blocks
+from .vectors import TwoLevelVectors
 
 SMALLEST_FACTOR: Final = 0.01
 

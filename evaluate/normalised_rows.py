@@ -10,9 +10,9 @@ from ..extract.store import FeatureStore, SplitFeatures
 from .config import EvaluationConfig, NormalisationName
 from .normalisation import LABELS, assumption, normalisers
 from .queries import Scored
-from .results import NormalisedFrom, RowOutcome, RunOutcome
 from .retrieval import RetrievalTask, retrieval_tasks, score_retrieval, score_weights, sides
-from .scoring import Embeddings, Encoder, embed
+from .summaries import NormalisedFrom, RowOutcome, RunOutcome
+from .vectors import Embeddings, Encoder, embed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,8 +19,8 @@ from .page_template import write_page_of
 from .page_training import training_figures
 from .protocols import protocol_json, scored_tasks, segments_note
 from .queries import TaskQueries
-from .results import RowOutcome, metric_text
-from .scoring import embed
+from .summaries import RowOutcome, metric_text
+from .vectors import embed
 
 PAGE_FILE: Final = "report.html"
 MOMENTS: Final = 6
@@ -82,8 +82,8 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
             for row in evaluation.plain_rows
         }
         gains, losses = disagreements(searched, run, features)
-        is_shown = run.scored[searched.name]["fused"].shown is not None
-        shown = gallery(searched, run, "fused", features, evaluation.places) if is_shown else {}
+        is_kept = run.scored[searched.name]["fused"].best_items is not None
+        queries = gallery(searched, run, "fused", features, evaluation.places) if is_kept else {}
         content["searched"] = {
             "name": searched.name,
             "recall": recall_curves(ranks),
@@ -94,9 +94,9 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
             "num_losses": len(losses),
             "num_queries": len(searched.query_ids),
             "compared": compared_queries(evaluation, searched, "fused"),
-            "gallery": shown,
+            "gallery": queries,
             "has_pictures": any(
-                query.right.picture is not None for found in shown.values() for query in found
+                query.right.picture is not None for found in queries.values() for query in found
             ),
         }
     content["parts"] = {

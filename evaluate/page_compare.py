@@ -9,12 +9,12 @@ from typing import Final
 import numpy as np
 
 from ..extract.store import SplitFeatures
-from .clip_places import ClipPlaces
+from .clip_videos import ClipVideos
 from .evaluation import Evaluation
 from .page_figures import Difference, differences
 from .page_queries import ShownClip, shown_clip
 from .queries import Scored, TaskQueries
-from .results import RowOutcome
+from .summaries import RowOutcome
 
 SHOWN_QUERIES: Final = 6
 """On which rows part most."""
@@ -115,13 +115,13 @@ def _compared(
 
 
 def _first_clip(
-    features: SplitFeatures, places: ClipPlaces, found: Scored, query: int, right: int
+    features: SplitFeatures, places: ClipVideos, found: Scored, query: int, right: int
 ) -> ShownClip | None:
-    shown = found.shown
-    if shown is None or shown.spans is None:
+    best = found.best_items
+    if best is None or best.spans is None:
         return None
-    span: Sequence[float] = shown.spans[query, 0]
-    score = float(shown.scores[query, 0])
+    span: Sequence[float] = best.spans[query, 0]
+    score = float(best.scores[query, 0])
     return shown_clip(
-        features, places, int(shown.items[query, 0]), span=span, score=score, right=right
+        features, places, int(best.items[query, 0]), span=span, score=score, right=right
     )

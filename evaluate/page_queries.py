@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..extract.store import SplitFeatures
-from .clip_places import ClipPlaces
+from .clip_videos import ClipVideos
 from .queries import TaskQueries
-from .results import RunOutcome
+from .summaries import RunOutcome
 from .thumbnails import thumbnail
 
 SHOWN_QUERIES = 4
@@ -60,7 +60,7 @@ def gallery(
     run: RunOutcome,
     score: str,
     features: SplitFeatures,
-    places: ClipPlaces,
+    places: ClipVideos,
 ) -> dict[str, list[ShownQuery]]:
     """{"best", "median", "worst"}: queries of a text to clip task, each with what it found."""
     scored = run.scored[task.name][score]
@@ -73,17 +73,17 @@ def gallery(
         "worst": order[::-1][:SHOWN_QUERIES],
     }
     row_of_text = {text_id: row for row, text_id in enumerate(features.text_ids)}
-    assert scored.shown is not None and scored.shown.spans is not None
+    assert scored.best_items is not None and scored.best_items.spans is not None
 
     def show(query: int) -> ShownQuery:
         clip = int(task.clips[query])
-        assert scored.shown is not None and scored.shown.spans is not None
+        assert scored.best_items is not None and scored.best_items.spans is not None
         found = [
             shown_clip(features, places, int(item), span=span, score=float(value), right=clip)
             for item, value, span in zip(
-                scored.shown.items[query, :SHOWN_CLIPS],
-                scored.shown.scores[query],
-                scored.shown.spans[query],
+                scored.best_items.items[query, :SHOWN_CLIPS],
+                scored.best_items.scores[query],
+                scored.best_items.spans[query],
                 strict=False,
             )
             if item >= 0
@@ -123,7 +123,7 @@ def disagreements(
 
 def shown_clip(
     features: SplitFeatures,
-    places: ClipPlaces,
+    places: ClipVideos,
     clip: int,
     *,
     span: Sequence[float] | np.ndarray | None,

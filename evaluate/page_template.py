@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from ..data_manifests.whole_files import write_whole
+from ..data_manifests.atomic_write import atomic_write
 
 
 def write_page_of(template: str, path: Path, content: dict[str, Any]) -> None:
@@ -24,7 +24,7 @@ def write_page_of(template: str, path: Path, content: dict[str, Any]) -> None:
         lstrip_blocks=True,
     )
     page = environment.get_template(template).render(**content)
-    write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    atomic_write(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
 
 
 def _template(name: str) -> str:

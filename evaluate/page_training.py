@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .page_figures import Curve, lines
-from .results import RowOutcome
+from .summaries import RowOutcome
 
 Points = tuple[list[float], list[float]]
 """Epochs and values."""

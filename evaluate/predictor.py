@@ -14,8 +14,8 @@ from .card_fit import check_segments
 from .config import EvaluationConfig
 from .fused_weight import choose_fused_weight
 from .rows import check_cache_keys
-from .scoring import Embeddings, embed
 from .splits import read_split, read_validation, with_segment_rule
+from .vectors import Embeddings, embed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

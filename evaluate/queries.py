@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from ..data_manifests.scoring_rules import TypeGroup
+from .best_items import BestItems
 from .ranks import Ranks
-from .shown import Shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ class TaskQueries:
     chance: float
     """Expected main metric of guessing, in percent."""
     item_ids: list[str] = field(default_factory=list)
-    """Ids of the items that `Shown.items` counts; empty when none are shown."""
+    """Ids of the items that `BestItems.items` counts; empty when none are kept."""
     subsets: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Rows of groups of queries with numbers of their own, such as the types of questions."""
     main_metric: str = "accuracy"
@@ -47,8 +47,8 @@ class Scored:
     """0-based, of the best right item."""
     values: Mapping[str, np.ndarray]
     """Per metric (Q,) float64, whose mean is the metric."""
-    shown: Shown | None = None
-    """The best items of each query."""
+    best_items: BestItems | None = None
+    """Of each query; None where none are kept."""
 
 
 def type_subsets(types: np.ndarray, groups: Sequence[TypeGroup]) -> dict[str, np.ndarray]:

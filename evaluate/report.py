@@ -42,16 +42,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..data_manifests.atomic_write import atomic_write
 from ..data_manifests.errors import UserError
 from ..data_manifests.settings import save_settings, settings_dict
-from ..data_manifests.whole_files import write_whole
+from .best_items import BestItems
 from .comparisons import Comparison
 from .evaluation import Evaluation
 from .protocols import protocol_json
 from .queries import Scored, TaskQueries
-from .results import RowOutcome, RunOutcome, ScoreSummary
-from .shown import Shown
 from .significance import Interval
+from .summaries import RowOutcome, RunOutcome, ScoreSummary
 from .table_files import write_tables
 
 FORMAT: Final = 1
@@ -92,8 +92,8 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
     content = json.dumps(results_json(evaluation), indent=2, allow_nan=False) + "\n"
     save_settings(evaluation.config, folder / CONFIG_FILE)
     write_tables(evaluation, folder)
-    write_whole(folder / QUERIES_FILE, lambda path: _write_queries(evaluation, path))
-    write_whole(folder / RESULTS_FILE, lambda path: path.write_text(content, encoding="utf-8"))
+    atomic_write(folder / QUERIES_FILE, lambda path: _write_queries(evaluation, path))
+    atomic_write(folder / RESULTS_FILE, lambda path: path.write_text(content, encoding="utf-8"))
 
 
 def results_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -204,29 +204,31 @@ def _query_table(
         "rank": pa.array(scored.ranks.ranks + 1.0),
         "tied": pa.array(scored.ranks.tied),
         "iou": pa.array(scored.values["mIoU"]) if "mIoU" in scored.values else _nulls("iou", num),
-        **_shown_columns(scored.shown, task.item_ids, num),
+        **_best_item_columns(scored.best_items, task.item_ids, num),
     }
     return pa.table(columns, schema=QUERIES)
 
 
-def _shown_columns(shown: Shown | None, item_ids: list[str], num: int) -> dict[str, pa.Array]:
+def _best_item_columns(
+    best: BestItems | None, item_ids: list[str], num: int
+) -> dict[str, pa.Array]:
     """The lists of the best items, built from flat arrays: there may be millions of them."""
-    if shown is None:
+    if best is None:
         names = ("shown_ids", "shown_scores", "shown_starts", "shown_ends")
         return {name: _nulls(name, num) for name in names}
-    k = shown.items.shape[1]
+    k = best.items.shape[1]
     offsets = pa.array(np.arange(0, k * num + 1, k, dtype=np.int32))
 
     def lists(values: pa.Array) -> pa.Array:
         return pa.ListArray.from_arrays(offsets, values)
 
-    ids = pa.array(item_ids, pa.string()).take(pa.array(shown.items.ravel()))
-    columns = {"shown_ids": lists(ids), "shown_scores": lists(pa.array(shown.scores.ravel()))}
+    ids = pa.array(item_ids, pa.string()).take(pa.array(best.items.ravel()))
+    columns = {"shown_ids": lists(ids), "shown_scores": lists(pa.array(best.scores.ravel()))}
     for side, name in enumerate(("shown_starts", "shown_ends")):
         columns[name] = (
             _nulls(name, num)
-            if shown.spans is None
-            else lists(pa.array(shown.spans[:, :, side].ravel()))
+            if best.spans is None
+            else lists(pa.array(best.spans[:, :, side].ravel()))
         )
     return columns
 

@@ -19,6 +19,7 @@ import numpy as np
 from ..data_manifests.scoring_rules import Direction
 from ..extract.ragged import Ragged
 from ..extract.store import SplitFeatures
+from .best_items import BestItems, best_clips, best_texts, join_best_items
 from .config import EvaluationConfig
 from .index_effect import IndexEffect, index_effect
 from .metrics import (
@@ -31,9 +32,8 @@ from .metrics import (
 )
 from .queries import Scored, TaskQueries
 from .ranks import Ranks
-from .score_blocks import Normalise, ScoreBlock, retrieval_ranks
-from .scoring import Embeddings, TwoLevelVectors, clip_vectors, text_vectors
-from .shown import Shown, join_shown, show_clips, show_texts
+from .similarity import Normalise, ScoreBlock, retrieval_ranks
+from .vectors import Embeddings, TwoLevelVectors, clip_vectors, text_vectors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,19 +101,19 @@ def score_retrieval(
 ) -> dict[str, Scored]:
     """The scores global, segment and fused (weight * global + (1 - weight) * segment).
 
-    normalise: for each of these what to do to it; what is shown stays by the scores themselves.
+    normalise: for each of these what to do to it; the best items are by the scores themselves.
     """
     texts, clips = sides(task, features, embeddings)
     weights, k = score_weights(weight), config.shown_neighbours
-    shown: list[list[Shown]] = [[] for _ in weights]
+    best_of_blocks: list[list[BestItems]] = [[] for _ in weights]
 
     def show(block: ScoreBlock) -> None:
         if k > 0 and task.direction == "clip_to_text":
-            shown[block.weight].append(show_texts(block.scores, k=k))
+            best_of_blocks[block.weight].append(best_texts(block.scores, k=k))
         elif k > 0:
             own = texts.slice(block.start, block.start + len(block.scores))
-            best = show_clips(block.scores, own, clips, spans=features.segment_spans, k=k)
-            shown[block.weight].append(best)
+            best = best_clips(block.scores, own, clips, spans=features.segment_spans, k=k)
+            best_of_blocks[block.weight].append(best)
 
     ranks = retrieval_ranks(
         texts,
@@ -131,9 +131,9 @@ def score_retrieval(
         score: Scored(
             ranks=found,
             values=retrieval_values(found, task.correct, config),
-            shown=join_shown(blocks),
+            best_items=join_best_items(blocks),
         )
-        for score, found, blocks in zip(weights, ranks, shown, strict=True)
+        for score, found, blocks in zip(weights, ranks, best_of_blocks, strict=True)
     }
 
 

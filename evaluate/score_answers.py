@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..data_manifests.cards import ImporterName
-from ..data_manifests.faults import shown
-from .prediction_files import (
+from ..data_manifests.faults import excerpt
+from .official_formats import NUM_OPTIONS
+from .read_predictions import (
     FileFaults,
     PredictionError,
     answers_of,
@@ -18,7 +19,6 @@ from .prediction_files import (
     read_json,
     read_lines,
 )
-from .prediction_formats import NUM_OPTIONS
 
 NEXT_QA_TYPES: Final = ("CW", "CH", "TN", "TC", "DC", "DL", "DO")
 ACTIVITYNET_TYPES: Final = ("Motion", "Spatial Relation", "Temporal Relation") + (
@@ -191,7 +191,7 @@ def _right(
         value, where = found[name], f"{key} {name} ({named})"
         if num_options is None:
             if not isinstance(value, str):
-                faults.add(f"{where}: expected an answer's text, got {shown(value)}")
+                faults.add(f"{where}: expected an answer's text, got {excerpt(value)}")
         elif not is_option(value, num_options=num_options):
             faults.add_no_option(value, where=where, num_options=num_options)
     faults.raise_if_any()
@@ -219,7 +219,7 @@ def _texts(path: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[str, st
     faults = FileFaults(path)
     for name, record in records.items():
         if not isinstance(record.get("answer"), str):
-            faults.add(f"{name}, answer: expected a text, got {shown(record.get('answer'))}")
+            faults.add(f"{name}, answer: expected a text, got {excerpt(record.get('answer'))}")
     faults.raise_if_any()
     return {name: record["answer"] for name, record in records.items()}
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..data_manifests.faults import shown
+from ..data_manifests.faults import excerpt
 from ..data_manifests.scoring_rules import MomentRules
 from ..data_manifests.spans import span_iou
-from .prediction_files import FileFaults, read_annotations, read_json, records_of
+from .read_predictions import FileFaults, read_annotations, read_json, records_of
 
 
 def score_didemo(predictions: Path, annotations: Path, rules: MomentRules) -> dict[str, float]:
@@ -27,7 +27,7 @@ def score_didemo(predictions: Path, annotations: Path, rules: MomentRules) -> di
         times = record["times"]
         if not isinstance(times, list) or not times:
             where = f"annotation_id {name}, times"
-            truth_faults.add(f"{where}: expected annotators' moments, got {shown(times)}")
+            truth_faults.add(f"{where}: expected annotators' moments, got {excerpt(times)}")
     truth_faults.raise_if_any()
     content = records_of(read_json(predictions, faults=faults), predictions)
     if content and isinstance(content[0], list):

@@ -13,13 +13,13 @@ import numpy as np
 
 from ..data_manifests.build import QUERY_KINDS, read_official_files
 from ..data_manifests.cards import Card
-from ..data_manifests.faults import shown
-from ..data_manifests.importers.ledger import Ledger
+from ..data_manifests.faults import excerpt
+from ..data_manifests.importers.row_log import RowLog
 from ..data_manifests.scoring_rules import CaptionRule, RetrievalRules, TiePolicy
 from ..extract.ragged import Ragged
 from .metrics import discounted_gain, geometric_mean, median_rank, recall_at, reciprocal_rank
-from .prediction_files import NUM_SHOWN, FileFaults, PredictionError, read_csv, read_json
 from .ranks import Ranks, ranks_of_correct, ranks_of_groups
+from .read_predictions import NUM_SHOWN, FileFaults, PredictionError, read_csv, read_json
 
 KS: Final = (1, 5, 10, 50)
 """The K of R@K that are always printed, beside the rules' own."""
@@ -119,7 +119,7 @@ def card_owners(card: Card, folder: Path, split: str) -> tuple[dict[str, str], l
 
     Clips without a query come last. Raises ManifestError for files that cannot be read.
     """
-    rows, _ = read_official_files(card, folder, Ledger())
+    rows, _ = read_official_files(card, folder, RowLog())
     kinds = QUERY_KINDS[card.queries]
     in_split = [name for name, clip in rows.clips.items() if clip.split == split]
     wanted = set(in_split)
@@ -219,7 +219,7 @@ def _check_scores(
 def _resolution(value: np.ndarray, faults: FileFaults) -> float:
     if value.size == 1 and value.dtype.kind in "iuf" and 0 <= value.item() < np.inf:
         return float(value.item())
-    faults.add(f"resolution: expected a number of at least 0, got {shown(value.tolist())}")
+    faults.add(f"resolution: expected a number of at least 0, got {excerpt(value.tolist())}")
     return 0.0
 
 

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..data_manifests.faults import shown
+from ..data_manifests.faults import excerpt
 from ..data_manifests.scoring_rules import MomentRules
 from ..data_manifests.spans import reaches, span_iou, suppress
-from .prediction_files import (
+from .read_predictions import (
     FileFaults,
     PredictionError,
     is_finite,
@@ -124,7 +124,7 @@ def _charades_moments(path: Path) -> TrueMoments:
         span = _line_span(line)
         if span is None:
             wanted = "VIDEO START END##SENTENCE"
-            faults.add(f"line {number + 1}: expected {wanted}, got {shown(line)}")
+            faults.add(f"line {number + 1}: expected {wanted}, got {excerpt(line)}")
         else:
             span[1] = min(span[1], durations.get(line.split(" ")[0], np.inf))
             spans[str(number)] = span
@@ -145,7 +145,7 @@ def _charades_lengths(path: Path) -> dict[str, float]:
         try:
             found[row["id"]] = float(row["length"])
         except ValueError:
-            faults.add(f"record {number}, length: expected seconds, got {shown(row['length'])}")
+            faults.add(f"record {number}, length: expected seconds, got {excerpt(row['length'])}")
     faults.raise_if_any()
     return found
 
@@ -158,13 +158,13 @@ def _json_moments(path: Path) -> TrueMoments:
     faults, spans, left_out = FileFaults(path), {}, []
     for video, record in content.items():
         if not isinstance(record, dict):
-            faults.add(f"video {video}: expected an object, got {shown(record)}")
+            faults.add(f"video {video}: expected an object, got {excerpt(record)}")
             continue
         found = faults.numbers(record.get("timestamps"), where=f"video {video}", width=2)
         sizes = {"fps": 1.0, "num_frames": sys.float_info.max} | record
         wrong = [name for name in SIZES if not _is_size(sizes.get(name, 1.0))]
         for name in wrong:
-            said = f"expected a number > 0, got {shown(record[name])}"
+            said = f"expected a number > 0, got {excerpt(record[name])}"
             faults.add(f"video {video}, {name}: {said}")
         if wrong:
             continue

@@ -20,7 +20,7 @@ from .average_precision import (
     window_precisions_of,
     windows_in_range,
 )
-from .prediction_files import FileFaults, read_annotations, read_json, records_of
+from .read_predictions import FileFaults, read_annotations, read_json, records_of
 
 CLIP_SECONDS: Final = 2
 MENDED_CLIPS: Final = 2
@@ -114,9 +114,9 @@ def _first_overlap(window: np.ndarray, truth: np.ndarray) -> float:
 
 def _highlight_scores(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, Any]:
     scores = {}
-    for name, least in LEVELS.items():
+    for name, lowest in LEVELS.items():
         values = [
-            highlight_values(predicted, saliency(truth[qid]) >= least)
+            highlight_values(predicted, saliency(truth[qid]) >= lowest)
             for qid, predicted in found.items()
         ]
         precisions, hits = zip(*values, strict=True)

@@ -7,18 +7,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..data_manifests.faults import shown
+from ..data_manifests.faults import excerpt
 from ..data_manifests.scoring_rules import ANSWER_MOMENT_IOU
 from ..data_manifests.spans import span_iou
 from .average_precision import box_precision
-from .prediction_files import (
+from .official_formats import NUM_OPTIONS
+from .read_predictions import (
     FileFaults,
     PredictionError,
     is_option,
     read_annotations,
     read_json,
 )
-from .prediction_formats import NUM_OPTIONS
 
 BOX_IOU: Final = 0.5
 """From which on a box is found."""
@@ -49,7 +49,7 @@ def score_tvqa_plus(predictions: Path, annotations: Path) -> dict[str, float]:
     for qid in sorted(faults.match(content["ts_answer"], truth, what="qid")):
         pair = content["ts_answer"][qid]
         if not (isinstance(pair, list) and len(pair) == 2):
-            faults.add(f"qid {qid}: expected [[start, end], answer index], got {shown(pair)}")
+            faults.add(f"qid {qid}: expected [[start, end], answer index], got {excerpt(pair)}")
             continue
         if not is_option(pair[1], num_options=num_options):
             faults.add_no_option(pair[1], where=f"qid {qid}", num_options=num_options)
@@ -97,17 +97,17 @@ def _true_spans(truth: dict[str, Any], path: Path) -> np.ndarray:
 def _predicted_boxes(content: Any, faults: FileFaults) -> Boxes:
     found: Boxes = {}
     if not isinstance(content, dict):
-        faults.add(f"bbox: expected an object of pictures, got {shown(content)}")
+        faults.add(f"bbox: expected an object of pictures, got {excerpt(content)}")
         return found
     for picture, boxes in content.items():
         if not isinstance(boxes, list):
-            faults.add(f"bbox {picture}: expected a list of boxes, got {shown(boxes)}")
+            faults.add(f"bbox {picture}: expected a list of boxes, got {excerpt(boxes)}")
             continue
         for number, box in enumerate(boxes, start=1):
             where = f"bbox {picture}, box {number}"
             if not _is_box(box):
                 wanted = "[word, score, [left, top, right, bottom]]"
-                faults.add(f"{where}: expected {wanted}, got {shown(box)}")
+                faults.add(f"{where}: expected {wanted}, got {excerpt(box)}")
                 continue
             values = faults.numbers([[*box[2], box[1]]], where=where, width=5)
             if len(values):

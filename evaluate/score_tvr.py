@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..data_manifests.faults import shown
+from ..data_manifests.faults import excerpt
 from ..data_manifests.scoring_rules import MomentRules
 from ..data_manifests.spans import reaches, span_iou
-from .prediction_files import FileFaults, PredictionError, is_finite, read_annotations, read_json
+from .read_predictions import FileFaults, PredictionError, is_finite, read_annotations, read_json
 
 TASKS: Final = ("VCMR", "SVMR", "VR")
 ANNOTATORS: Final = 2
@@ -101,7 +101,7 @@ def _video_indices(video2idx: dict[str, Any], faults: FileFaults) -> dict[str, i
     owners: dict[int, str] = {}
     for name, index in video2idx.items():
         if not (isinstance(index, int) and is_finite(index) and index >= 0):
-            faults.add(f"video2idx: {name}: expected an index from 0 on, got {shown(index)}")
+            faults.add(f"video2idx: {name}: expected an index from 0 on, got {excerpt(index)}")
         elif index in owners:
             faults.add(f"video2idx: {name} and {owners[index]} have the same index {index}")
         else:

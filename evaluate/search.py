@@ -14,14 +14,14 @@ from ..align.checkpoint import Run, load_run
 from ..data_manifests.errors import UserError
 from ..extract.query_encoder import TextEncoder, load_query_encoder
 from ..extract.store import FeatureStore, SplitFeatures
-from .clip_places import ClipPlaces, clip_places
 from .clip_search import ClipSearch
+from .clip_videos import ClipVideos, clip_videos
 from .config import EvaluationConfig
 from .fused_weight import FusedWeight, choose_fused_weight
 from .kept_indexes import keep_index
 from .rows import check_cache_keys
-from .scoring import clip_vectors, embed
 from .splits import with_segment_rule
+from .vectors import clip_vectors, embed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +47,7 @@ class Library:
     """The clips of a cache, ready to be searched."""
 
     features: SplitFeatures
-    places: ClipPlaces
+    places: ClipVideos
     """Of its N clips."""
     run: Run | None
     """Whose heads are used; None: the backbone as it is."""
@@ -81,7 +81,7 @@ class Library:
         validation = store.split(name, segments=rule) if name in store.splits else None
         return cls(
             features=features,
-            places=clip_places(store, features.clip_ids),
+            places=clip_videos(store, features.clip_ids),
             run=run,
             weight=choose_fused_weight(validation, model, config),
             clip_search=ClipSearch(

@@ -17,13 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ..data_manifests.whole_files import write_whole
+from ..data_manifests.atomic_write import atomic_write
 from .comparisons import Comparison
 from .evaluation import Evaluation
 from .normalised_rows import assumptions
 from .protocols import segments_note
 from .queries import TaskQueries
-from .results import SHARES, Metric, RowOutcome, ScoreSummary, metric_text
+from .summaries import SHARES, Metric, RowOutcome, ScoreSummary, metric_text
 
 CSV_FILE: Final = "table.csv"
 TEX_FILE: Final = "table.tex"
@@ -57,7 +57,7 @@ def write_tables(evaluation: Evaluation, folder: Path) -> None:
         def write(path: Path, data: bytes = data) -> None:
             path.write_bytes(data)
 
-        write_whole(folder / name, write)
+        atomic_write(folder / name, write)
 
 
 def csv_table(evaluation: Evaluation) -> str:

@@ -20,7 +20,7 @@ from .config import EvaluationConfig
 from .queries import Scored
 from .ranks import Ranks, join_ranks, ranks_of_groups
 from .retrieval import RetrievalTask, retrieval_values
-from .scoring import ENCODE_ROWS, clip_blocks, refuse_broken, tensor_rows
+from .vectors import ENCODE_ROWS, clip_blocks, refuse_broken, tensor_rows
 
 BLOCK_SCORES: Final = 1 << 22
 """Scores held at a time."""

@@ -17,7 +17,7 @@ from mlalign.align.objective import loss_terms
 from mlalign.align.trainer import fit
 from mlalign.align.training_split import load_training_split
 from mlalign.data_manifests.errors import SettingsError
-from mlalign.evaluate.scoring import embed
+from mlalign.evaluate.vectors import embed
 
 NAMES: tuple[HeadName, ...] = ("temporal", "attention")
 WIDTH = 16

@@ -11,7 +11,8 @@ from mlalign.evaluate.config import EvaluationConfig, IndexConfig, SegmentScoreC
 from mlalign.evaluate.index import build_index, nearest, ready_to_search
 from mlalign.evaluate.index_effect import index_effect, segment_recall
 from mlalign.evaluate.kept_indexes import KeptIndex, index_digest, keep_index
-from mlalign.evaluate.scoring import TwoLevelVectors, fuse, level_scores
+from mlalign.evaluate.similarity import fuse, level_scores
+from mlalign.evaluate.vectors import TwoLevelVectors
 from mlalign.extract.ragged import Ragged
 
 

@@ -21,16 +21,17 @@ from mlalign.align.config import HeadConfig, HeadsConfig, RunConfig
 from mlalign.align.model import AlignmentModel
 from mlalign.data_manifests.errors import UserError
 from mlalign.evaluate import evaluation
+from mlalign.evaluate.choices import choice_task, score_choices
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.config import EvaluationConfig, SegmentScoreConfig
 from mlalign.evaluate.fused_weight import choose_fused_weight
 from mlalign.evaluate.grounding import grounding_task, score_grounding
-from mlalign.evaluate.questions import choice_task, score_choices
 from mlalign.evaluate.retrieval import retrieval_tasks, sentences_of
 from mlalign.evaluate.rows import table_rows
-from mlalign.evaluate.scoring import embed, pool_segments
-from mlalign.evaluate.split_tasks import count_items, find_tasks, score_tasks
+from mlalign.evaluate.similarity import pool_segments
 from mlalign.evaluate.splits import with_segment_rule
+from mlalign.evaluate.task_registry import count_items, find_tasks, score_tasks
+from mlalign.evaluate.vectors import embed
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 
 KEY = "0123456789abcdef"
@@ -173,8 +174,8 @@ def test_an_untrained_run_equals_zero_shot_to_the_last_digit(head: Any) -> None:
             other = trained[task][score]
             assert np.array_equal(scored.ranks.ranks, other.ranks.ranks)
             assert all(np.array_equal(v, other.values[n]) for n, v in scored.values.items())
-            if scored.shown is not None and other.shown is not None:
-                assert np.array_equal(scored.shown.scores, other.shown.scores)
+            if scored.best_items is not None and other.best_items is not None:
+                assert np.array_equal(scored.best_items.scores, other.best_items.scores)
 
 
 # --- retrieval
@@ -207,7 +208,7 @@ def test_a_paragraph_is_scored_by_the_mean_of_its_sentences_best_segments() -> N
     config = EvaluationConfig()
     tasks = find_tasks(features, config)
     scored = score_tasks(features, None, tasks, weight=0.0, config=config)["text_to_clip"]
-    shown = scored["segment"].shown
+    shown = scored["segment"].best_items
     assert shown is not None
     assert shown.items.tolist() == [[0, 1]]
     assert np.allclose(shown.scores, [[1, np.sqrt(0.5)]])

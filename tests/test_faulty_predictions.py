@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 
 from mlalign.data_manifests.scoring_rules import Chunks
 from mlalign.evaluate.cli import main
-from mlalign.evaluate.prediction_files import PredictionError
-from mlalign.evaluate.score import dataset_scorers, score_predictions
+from mlalign.evaluate.official_scorers import dataset_scorers, score_predictions
+from mlalign.evaluate.read_predictions import PredictionError
 from mlalign.evaluate.score_matrix import RetrievalRules
 
 

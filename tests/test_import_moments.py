@@ -17,7 +17,7 @@ from mlalign.data_manifests.errors import ManifestError
 from mlalign.data_manifests.export import export_manifest
 from mlalign.data_manifests.importers.dataset_rows import DatasetRows
 from mlalign.data_manifests.importers.didemo import chosen_chunks, video_names
-from mlalign.data_manifests.importers.ledger import Ledger, Row
+from mlalign.data_manifests.importers.row_log import Row, RowLog
 from mlalign.data_manifests.reader import read_manifest
 from mlalign.data_manifests.video_matching import match_videos
 
@@ -28,7 +28,7 @@ ONE_EMPTY = {**CAPTION, "timestamps": [[5, 5]]}
 
 def read(name: str, folder: Path, **changed: str) -> DatasetRows:
     Fixture(files={**FIXTURES[name].files, **changed}).write(folder)
-    return read_official_files(load_card(name), folder, Ledger())[0]
+    return read_official_files(load_card(name), folder, RowLog())[0]
 
 
 def spans(rows: DatasetRows) -> dict[str, tuple[float, float]]:
@@ -124,7 +124,7 @@ def test_charades_builds_without_the_tables_of_lengths(tmp_path):
     fixture = dict(FIXTURES["charades-sta"].files)
     del fixture["Charades_v1_train.csv"]
     Fixture(files=fixture).write(tmp_path)
-    rows, _ = read_official_files(load_card("charades-sta"), tmp_path, Ledger())
+    rows, _ = read_official_files(load_card("charades-sta"), tmp_path, RowLog())
     assert spans(rows)["AO8RW#1"] == (8.2, 33.0)
 
 
@@ -178,7 +178,7 @@ def test_a_split_of_durations_that_is_no_object_is_refused(tmp_path):
 def test_tvr_builds_without_the_table_of_durations_and_says_which_splits_it_lacks(tmp_path):
     files = {name: text for name, text in TVR.items() if name != "tvr_video2dur_idx.json"}
     Fixture(files=files).write(tmp_path)
-    rows, official = read_official_files(load_card("tvr"), tmp_path, Ledger())
+    rows, official = read_official_files(load_card("tvr"), tmp_path, RowLog())
     assert set(rows.clips) == {"s_01_clip_00", "t_01_clip_00"}
     table = ("tvr_video2dur_idx.json",)
     assert official.absent == {"test_public": table, "test_challenge": table}
@@ -214,23 +214,23 @@ def test_subtitles_may_be_a_folder_of_srt_files(tmp_path):
             "tvqa_subtitles/other.srt": srt,
         }
     ).write(tmp_path)
-    ledger = Ledger()
-    rows, _ = read_official_files(load_card("tvr"), tmp_path, ledger)
+    row_log = RowLog()
+    rows, _ = read_official_files(load_card("tvr"), tmp_path, row_log)
     assert rows.texts["s_01_clip_00@0"][2:5] == ("Hello you", 1.5, 2.75)
     assert rows.texts["s_01_clip_00@1"][2:5] == ("Bye", 60.0, 60.1)
-    assert ledger.left_out["subtitles of clips that no split has"].count == 2
+    assert row_log.left_out["subtitles of clips that no split has"].count == 2
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
 def test_srt_files_are_utf_8_or_as_their_authors_read_them(encoding, tmp_path):
-    ledger = Ledger()
+    row_log = RowLog()
     files = {name: text for name, text in TVR.items() if "subtitles" not in name}
     srt = "1\n00:00:01,500 --> 00:00:02,750\nCafé déjà\n".encode(encoding)
     Fixture(files={**files, "tvqa_subtitles/s_01_clip_00.srt": srt}).write(tmp_path)
-    rows, _ = read_official_files(load_card("tvr"), tmp_path, ledger)
+    rows, _ = read_official_files(load_card("tvr"), tmp_path, row_log)
     assert rows.texts["s_01_clip_00@0"][2] == "Café déjà"
     note = "files of subtitles that are no UTF-8 text, read as Latin-1 or UTF-16"
-    assert (note in ledger.mended) == (encoding in ("latin-1", "utf-16"))
+    assert (note in row_log.mended) == (encoding in ("latin-1", "utf-16"))
 
 
 def test_a_broken_srt_block_is_refused_with_its_line(tmp_path):
@@ -238,7 +238,7 @@ def test_a_broken_srt_block_is_refused_with_its_line(tmp_path):
     srt = "1\n00:00:01,500 --> 00:00:02,750\nHello\n\n2\n00:01 -> 02\nBye\n"
     Fixture(files={**files, "tvqa_subtitles/s_01_clip_00.srt": srt}).write(tmp_path)
     with pytest.raises(ManifestError, match=r"s_01_clip_00.srt, line 5: expected a number, then"):
-        read_official_files(load_card("tvr"), tmp_path, Ledger())
+        read_official_files(load_card("tvr"), tmp_path, RowLog())
 
 
 def test_a_didemo_moment_is_what_most_annotators_chose(tmp_path):
@@ -259,7 +259,7 @@ def test_the_chosen_chunks_are_those_of_a_loop_in_whole_numbers():
     rng = random.Random(0)
     draws = [rng.choices(moments, k=k) for k in (4, 5, 7) for _ in range(200)]
     draws += [[(1, 3), (3, 3), (0, 2), (1, 2), (2, 2)]]  # equal, but not in floating point
-    row = Row(Ledger(), "train_data.json", 1, {})
+    row = Row(RowLog(), "train_data.json", 1, {})
     for times in draws:
         best, chosen = (0, Fraction(0)), (0, 0)
         for first, last in moments:
@@ -283,14 +283,14 @@ def test_without_lists_all_videos_of_the_official_files_are_there(tmp_path):
 
 
 def test_an_annotation_of_two_splits_is_two_texts_and_said(tmp_path):
-    ledger = Ledger()
+    row_log = RowLog()
     one = json.loads(DIDEMO["train_data.json"])[:1]
     files = {"train_data.json": one, "val_data.json": [one[0] | {"video": "9@N01_1_x.mov"}]}
     Fixture(files={name: json.dumps(items) for name, items in files.items()}).write(tmp_path)
-    rows, _ = read_official_files(load_card("didemo-moments"), tmp_path, ledger)
+    rows, _ = read_official_files(load_card("didemo-moments"), tmp_path, row_log)
     own = str(one[0]["annotation_id"])
     assert list(rows.texts) == [own, f"{own}@val"]
-    assert ledger.mended["ids that another split has, too, became ID@SPLIT"].count == 1
+    assert row_log.mended["ids that another split has, too, became ID@SPLIT"].count == 1
 
 
 def test_didemo_videos_are_found_with_and_without_user_and_extension(tmp_path):
@@ -374,16 +374,16 @@ HEADER = "who,video,start_seconds,end_seconds,sentence\n"
 OWN_TRAIN = HEADER + 'x,a,1.5,4,"a cat, asleep"\nx,a,-1,2, it wakes \nx,b,3,3,nothing\n'
 
 
-def read_own(folder: Path, ledger: Ledger, **files: str) -> DatasetRows:
+def read_own(folder: Path, row_log: RowLog, **files: str) -> DatasetRows:
     (folder / "own.yaml").write_text(OWN_CARD)
     own = {"train.csv": OWN_TRAIN, "test.csv": HEADER + "y,c,0,2,a bird"}
     Fixture(files={**own, **files}).write(folder)
-    return read_official_files(load_card(str(folder / "own.yaml")), folder, ledger)[0]
+    return read_official_files(load_card(str(folder / "own.yaml")), folder, row_log)[0]
 
 
 def test_moments_of_ones_own_are_read_from_a_table_for_each_split(tmp_path):
-    ledger = Ledger()
-    rows = read_own(tmp_path, ledger)
+    row_log = RowLog()
+    rows = read_own(tmp_path, row_log)
     assert {name: clip.split for name, clip in rows.clips.items()} == {
         "a": "train",
         "b": "train",
@@ -394,8 +394,8 @@ def test_moments_of_ones_own_are_read_from_a_table_for_each_split(tmp_path):
         ("query", "a cat, asleep"),
         ("query", "it wakes"),
     ]
-    assert {note: counted.count for note, counted in ledger.left_out.items()} == {EMPTY: 1}
-    assert sorted(counted.count for counted in ledger.mended.values()) == [1, 1]
+    assert {note: counted.count for note, counted in row_log.left_out.items()} == {EMPTY: 1}
+    assert sorted(counted.count for counted in row_log.mended.values()) == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -413,23 +413,23 @@ def test_moments_of_ones_own_are_read_from_a_table_for_each_split(tmp_path):
 )
 def test_a_wrong_row_of_ones_own_table_is_refused_with_its_line(row, problem, tmp_path):
     with pytest.raises(ManifestError, match=f"test.csv, {problem}"):
-        read_own(tmp_path, Ledger(), **{"test.csv": HEADER + row})
+        read_own(tmp_path, RowLog(), **{"test.csv": HEADER + row})
 
 
 def test_a_column_that_a_table_of_ones_own_lacks_is_named(tmp_path):
     with pytest.raises(ManifestError, match="without start_seconds, end_seconds"):
-        read_own(tmp_path, Ledger(), **{"test.csv": "video,start,end,sentence\nc,0,2,a bird"})
+        read_own(tmp_path, RowLog(), **{"test.csv": "video,start,end,sentence\nc,0,2,a bird"})
 
 
 def test_a_table_of_ones_own_cut_or_changed_anywhere_is_read_or_refused(tmp_path):
-    read_own(tmp_path, Ledger())
+    read_own(tmp_path, RowLog())
     card, num_read = load_card(str(tmp_path / "own.yaml")), 0
     for place in range(len(OWN_TRAIN)):
         other = '"{,0\t'[place % 5]
         for changed in (OWN_TRAIN[:place], OWN_TRAIN[:place] + other + OWN_TRAIN[place + 1 :]):
             (tmp_path / "train.csv").write_text(changed)
             try:
-                read_official_files(card, tmp_path, Ledger())
+                read_official_files(card, tmp_path, RowLog())
                 num_read += 1
             except ManifestError:
                 pass

@@ -15,14 +15,14 @@ from mlalign.data_manifests.cards import load_card
 from mlalign.data_manifests.errors import ManifestError
 from mlalign.data_manifests.importers.dataset_rows import DatasetRows
 from mlalign.data_manifests.importers.how2qa import shuffled
-from mlalign.data_manifests.importers.ledger import Ledger
+from mlalign.data_manifests.importers.row_log import RowLog
 from mlalign.data_manifests.reader import read_manifest
 
 
 def read(name: str, folder: Path, **changed: str) -> DatasetRows:
     Fixture(files={**FIXTURES[name].files, **changed}).write(folder)
     card = FIXTURES[name].card(name, folder)
-    return read_official_files(card, folder, Ledger())[0]
+    return read_official_files(card, folder, RowLog())[0]
 
 
 def asked(rows: DatasetRows, question_id: str, *names: str) -> tuple[Any, ...]:
@@ -192,6 +192,6 @@ def test_of_violin_in_parts_the_splits_that_are_there_are_built(tmp_path):
     files = dict(FIXTURES["violin-value"].files)
     del files["violin_val_release.jsonl"]
     Fixture(files=files).write(tmp_path)
-    _, found = read_official_files(load_card("violin"), tmp_path, Ledger())
+    _, found = read_official_files(load_card("violin"), tmp_path, RowLog())
     assert found.splits == ("train", "test")
     assert found.absent == {"val": ("violin_annotation.json",)}

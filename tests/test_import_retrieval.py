@@ -14,12 +14,12 @@ from mlalign.data_manifests.build import read_official_files
 from mlalign.data_manifests.cards import load_card
 from mlalign.data_manifests.errors import ManifestError
 from mlalign.data_manifests.importers.dataset_rows import DatasetRows
-from mlalign.data_manifests.importers.ledger import Ledger
+from mlalign.data_manifests.importers.row_log import RowLog
 
 
 def read(name: str, folder: Path, fixture: Fixture | None = None) -> DatasetRows:
     (fixture or FIXTURES[name]).write(folder)
-    return read_official_files(load_card(name), folder, Ledger())[0]
+    return read_official_files(load_card(name), folder, RowLog())[0]
 
 
 def splits(rows: DatasetRows) -> dict[str, str]:

@@ -21,7 +21,7 @@ from official_retrieval import FIXTURES as RETRIEVAL
 from mlalign.data_manifests.build import read_official_files
 from mlalign.data_manifests.cards import ImporterName, card_names
 from mlalign.data_manifests.errors import ManifestError
-from mlalign.data_manifests.importers.ledger import Ledger
+from mlalign.data_manifests.importers.row_log import RowLog
 
 FIXTURES = {**RETRIEVAL, **MOMENTS, **QUESTIONS, **OWN}
 STRIDE = 23
@@ -43,16 +43,16 @@ def test_every_importer_has_a_fixture(tmp_path: Path) -> None:
 def test_every_row_read_is_written_or_reported(name: str, tmp_path: Path) -> None:
     fixture = FIXTURES[name]
     fixture.write(tmp_path)
-    ledger = Ledger()
-    rows, _ = read_official_files(fixture.card(name, tmp_path), tmp_path, ledger)
-    for file, read in ledger.read.items():
-        outcomes = {kind: counts[file] for kind, counts in ledger.outcomes.items()}
+    row_log = RowLog()
+    rows, _ = read_official_files(fixture.card(name, tmp_path), tmp_path, row_log)
+    for file, read in row_log.read.items():
+        outcomes = {kind: counts[file] for kind, counts in row_log.outcomes.items()}
         assert outcomes["refused"] == 0
         assert read == outcomes["written"] + outcomes["left_out"]
-    reported = sum(counted.count for counted in ledger.left_out.values())
-    assert reported == sum(ledger.outcomes["left_out"].values())
-    assert {note: counted.count for note, counted in ledger.left_out.items()} == fixture.left_out
-    assert {note: counted.count for note, counted in ledger.mended.items()} == fixture.mended
+    reported = sum(counted.count for counted in row_log.left_out.values())
+    assert reported == sum(row_log.outcomes["left_out"].values())
+    assert {note: counted.count for note, counted in row_log.left_out.items()} == fixture.left_out
+    assert {note: counted.count for note, counted in row_log.mended.items()} == fixture.mended
     assert rows.clips
 
 
@@ -61,10 +61,10 @@ def test_no_record_of_a_file_goes_uncounted(name: str, tmp_path: Path) -> None:
     """Rows read are the records that the files have, counted without the importers."""
     fixture = FIXTURES[name]
     fixture.write(tmp_path / "files")
-    ledger = Ledger()
-    read_official_files(fixture.card(name, tmp_path), tmp_path / "files", ledger)
+    row_log = RowLog()
+    read_official_files(fixture.card(name, tmp_path), tmp_path / "files", row_log)
     files = (path for path in (tmp_path / "files").rglob("*") if path.is_file())
-    assert ledger.read == {path.name: num_records(path) for path in files}
+    assert row_log.read == {path.name: num_records(path) for path in files}
 
 
 def num_records(path: Path) -> int:
@@ -118,7 +118,7 @@ def test_line_ends_and_byte_order_marks_change_nothing(name: str, end: str, tmp_
                 text = path.read_bytes().replace(b"\r\n", b"\n").rstrip(b"\n")
                 ending = end.encode() if mark else b"\n"
                 path.write_bytes(mark + text.replace(b"\n", ending) + ending)
-        rows, _ = read_official_files(fixture.card(name, tmp_path), folder, Ledger())
+        rows, _ = read_official_files(fixture.card(name, tmp_path), folder, RowLog())
         found.append((rows.clips, rows.texts, rows.questions))
     assert found[0] == found[1]
 
@@ -146,7 +146,7 @@ def attack(fixture: Fixture, name: str, folder: Path, *, stride: int) -> None:
             for content in (whole[:place], whole[:place] + other + whole[place + 1 :]):
                 path.write_bytes(content)
                 try:
-                    read_official_files(card, folder / "files", Ledger())
+                    read_official_files(card, folder / "files", RowLog())
                 except ManifestError:
                     pass
         path.write_bytes(whole)

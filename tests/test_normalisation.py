@@ -15,8 +15,8 @@ from mlalign.evaluate.config import (
 )
 from mlalign.evaluate.normalisation import SMALLEST_FACTOR, assumption, nearness, normalisers
 from mlalign.evaluate.ranks import Ranks
-from mlalign.evaluate.score_blocks import retrieval_ranks
-from mlalign.evaluate.scoring import TwoLevelVectors
+from mlalign.evaluate.similarity import retrieval_ranks
+from mlalign.evaluate.vectors import TwoLevelVectors
 from mlalign.extract.ragged import Ragged
 
 CONFIG = EvaluationConfig(qb_norm_beta=20, dual_softmax_temperature=0.05)

@@ -33,7 +33,7 @@ from mlalign.evaluate.page_figures import (
     timeline,
 )
 from mlalign.evaluate.page_training import training_figures
-from mlalign.evaluate.results import RowOutcome, RunOutcome
+from mlalign.evaluate.summaries import RowOutcome, RunOutcome
 from mlalign.evaluate.thumbnails import thumbnail
 
 

@@ -25,10 +25,10 @@ from mlalign.data_manifests.cards import card_names, load_card
 from mlalign.data_manifests.errors import SettingsError, UserError
 from mlalign.data_manifests.scoring_rules import Vocabulary
 from mlalign.evaluate.aggregates import aggregate_intervals
-from mlalign.evaluate.chunk_moments import rank_runs
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.config import EvaluationConfig, MomentConfig
 from mlalign.evaluate.corpus_moments import predict_in_corpus
+from mlalign.evaluate.didemo_chunks import rank_runs
 from mlalign.evaluate.highlights import mean_in_bins
 from mlalign.evaluate.metrics import average_precisions, discounted_gains
 from mlalign.evaluate.moments import moment_task, predict_moments
@@ -40,8 +40,8 @@ from mlalign.evaluate.protocols import (
     segments_note,
 )
 from mlalign.evaluate.ranks import ranks_of_correct
-from mlalign.evaluate.scoring import embed
 from mlalign.evaluate.significance import Bootstrap, Sample, mean_intervals
+from mlalign.evaluate.vectors import embed
 from mlalign.extract.ragged import Ragged
 
 RECORD = {"dataset": "msvd", "official": {"test": {"clips": 670}}}

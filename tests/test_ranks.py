@@ -14,8 +14,8 @@ from mlalign.evaluate.ranks import (
     ranks_in_lists,
     ranks_of_correct,
 )
-from mlalign.evaluate.score_blocks import retrieval_ranks
-from mlalign.evaluate.scoring import TwoLevelVectors
+from mlalign.evaluate.similarity import retrieval_ranks
+from mlalign.evaluate.vectors import TwoLevelVectors
 from mlalign.extract.ragged import Ragged, offsets_of
 
 MAX = SegmentScoreConfig()

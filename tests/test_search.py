@@ -12,10 +12,11 @@ from click.testing import CliRunner, Result
 
 from mlalign.align.config import RunConfig
 from mlalign.evaluate.config import EvaluationConfig
-from mlalign.evaluate.scoring import TwoLevelVectors, clip_vectors, embed, level_scores
 from mlalign.evaluate.search import Hit, Library
 from mlalign.evaluate.search_cli import main
 from mlalign.evaluate.search_page import write_search_page
+from mlalign.evaluate.similarity import level_scores
+from mlalign.evaluate.vectors import TwoLevelVectors, clip_vectors, embed
 from mlalign.extract.query_encoder import load_query_encoder
 from mlalign.extract.store import FeatureStore
 

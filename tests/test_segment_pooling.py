@@ -10,7 +10,7 @@ from torch import Tensor
 from mlalign.align.config import WeakPooling
 from mlalign.align.segment_pooling import pool_segments
 from mlalign.evaluate.config import SegmentScoreConfig
-from mlalign.evaluate.scoring import pool_segments as pool_for_scores
+from mlalign.evaluate.similarity import pool_segments as pool_for_scores
 
 POOLINGS: tuple[WeakPooling, ...] = ("max", "softmax")
 

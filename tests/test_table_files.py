@@ -18,8 +18,8 @@ from mlalign.align.config import DataConfig, OptimiserConfig, RunConfig
 from mlalign.align.trainer import align
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.queries import TaskQueries
-from mlalign.evaluate.results import Metric, NormalisedFrom, RowOutcome, ScoreSummary
 from mlalign.evaluate.significance import Interval
+from mlalign.evaluate.summaries import Metric, NormalisedFrom, RowOutcome, ScoreSummary
 from mlalign.evaluate.table_files import COLUMNS, csv_table, tex, tex_tables
 
 ODD = 'a_b & "50 %", c#1\n[x] $y$ \\z'

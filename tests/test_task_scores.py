@@ -16,8 +16,8 @@ from mlalign.align.task_validation import load_task_validation, task_metrics
 from mlalign.evaluate.answers import answer_task, score_answers
 from mlalign.evaluate.config import EvaluationConfig, MomentConfig
 from mlalign.evaluate.moments import moment_task, predictions_of, score_moments_of
-from mlalign.evaluate.scoring import embed
-from mlalign.evaluate.split_tasks import count_items, find_tasks
+from mlalign.evaluate.task_registry import count_items, find_tasks
+from mlalign.evaluate.vectors import embed
 from mlalign.extract.store import SplitFeatures
 
 SPLIT = split_with_questions(3, num_clips=12)

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..cards import Card
 from .dataset_rows import DatasetRows, span_inside, usable_span
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 NO_MOMENT = "sentences whose moment has no length stay in the paragraph alone"
 

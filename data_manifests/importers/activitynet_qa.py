@@ -6,8 +6,8 @@ from typing import Final
 
 from ..cards import Card
 from .dataset_rows import DatasetRows
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 TYPES: Final = (
     "motion",

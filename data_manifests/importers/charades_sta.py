@@ -6,10 +6,10 @@ import re
 from collections import Counter
 
 from ..cards import Card
-from ..faults import shown
+from ..faults import excerpt
 from .dataset_rows import DatasetRows, usable_span
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 LINE = re.compile(r"(\S+) (\S+) (\S+?)##(.*)")
 
@@ -36,7 +36,7 @@ def import_charades_sta(card: Card, files: OfficialFiles, rows: DatasetRows) -> 
         ) -> None:
             found = LINE.fullmatch(row.value)
             if found is None:
-                row.refuse(f"expected VIDEO START END##SENTENCE, got {shown(row.value)}")
+                row.refuse(f"expected VIDEO START END##SENTENCE, got {excerpt(row.value)}")
             video, start, end, sentence = found.groups()
             clip_id = row.as_name(video, "video")
             text = row.sentence(sentence, "sentence")

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from ..faults import shown
+from ..faults import excerpt
 from ..schema import CLIPS, QUESTIONS, TEXTS, SplitCounts
-from .ledger import Ledger, Row
+from .row_log import Row, RowLog
 
 BEYOND: Final = "moments beyond the clip's end cut there"
 BEFORE: Final = "moments before the clip's start begin at 0"
@@ -41,8 +41,8 @@ class Clip:
 class DatasetRows:
     """Clips, texts and questions so far; each is given with the row that it comes from."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, row_log: RowLog) -> None:
+        self.row_log = row_log
         """Counts every row."""
         self.clips: dict[str, Clip] = {}
         """By clip id, in the order of the files."""
@@ -54,12 +54,12 @@ class DatasetRows:
         self._sentences: dict[str, list[str]] = {}
 
     def each(self, rows: Iterable[Row], handle: Callable[[Row], object]) -> None:
-        """Handle every row of a file; see Ledger.each."""
-        self.ledger.each(rows, handle)
+        """Handle every row of a file; see RowLog.each."""
+        self.row_log.each(rows, handle)
 
     def problem(self, file: str, problem: str) -> None:
         """Note a fault of a whole file."""
-        self.ledger.fault(file, problem)
+        self.row_log.fault(file, problem)
 
     def clip(
         self,
@@ -78,7 +78,7 @@ class DatasetRows:
         is not after its start, is refused.
         """
         if not clip_id.strip() or not clip_id.isprintable():
-            row.refuse(f"expected the id of a clip, got {shown(clip_id)}")
+            row.refuse(f"expected the id of a clip, got {excerpt(clip_id)}")
         found = self.clips.get(clip_id)
         if found is not None:
             if (found.start_seconds, found.end_seconds) != (start_seconds, end_seconds):

@@ -7,10 +7,10 @@ from collections import Counter
 from fractions import Fraction
 
 from ..cards import Card
-from ..faults import shown
+from ..faults import excerpt
 from .dataset_rows import DatasetRows
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 CHUNK_SECONDS = 5.0
 UNLISTED = "descriptions of videos that the list of the split does not have"
@@ -92,11 +92,11 @@ def chosen_chunks(times: list[Chunks], row: Row) -> Chunks:
 
 def _chunks(row: Row, value: object) -> Chunks:
     if not isinstance(value, list) or len(value) != 2:
-        row.refuse(f"expected pairs of chunks, got {shown(value)}", key="times")
+        row.refuse(f"expected pairs of chunks, got {excerpt(value)}", key="times")
     first, last = (row.as_number(item, "times") for item in value)
     if not (first.is_integer() and last.is_integer() and 0 <= first <= last <= 100):
         row.refuse(
-            f"expected first and last chunk, counted from 0, got {shown(value)}", key="times"
+            f"expected first and last chunk, counted from 0, got {excerpt(value)}", key="times"
         )
     return int(first), int(last)
 

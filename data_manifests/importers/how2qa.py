@@ -8,8 +8,8 @@ import random
 from ..cards import Card
 from .dataset_rows import DatasetRows, span_inside
 from .how2r import read_span
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 NUM_COLUMNS = 7
 """VIDEO, [start:end], three wrong answers, QUESTION, the right answer."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from ..cards import Card
-from ..faults import shown
+from ..faults import excerpt
 from .dataset_rows import DatasetRows, span_or_none
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 SPAN = re.compile(r"\[([^:\]]+):([^:\]]+)\]")
 
@@ -26,7 +26,7 @@ def import_how2r(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
             start, end = read_span(row, 2)
             query = row.words(3)
             if len(row.value) == 5 and row.value[4].strip():
-                row.refuse(f"expected nothing in the fifth column, got {shown(row.value[4])}")
+                row.refuse(f"expected nothing in the fifth column, got {excerpt(row.value[4])}")
             length = last - first
             clip_id = f"{video}_{_in_full(first)}_{_in_full(last)}"
             rows.clip(
@@ -48,7 +48,7 @@ def read_span(row: Row, column: int) -> tuple[float, float]:
     """[START:END] in a field of a line, seconds."""
     found = SPAN.fullmatch(row.get(column).strip())
     if found is None:
-        row.refuse(f"expected [START:END], got {shown(row.get(column))}", key=str(column + 1))
+        row.refuse(f"expected [START:END], got {excerpt(row.get(column))}", key=str(column + 1))
     start, end = (row.as_number(number.strip(), str(column + 1)) for number in found.groups())
     return start, end
 

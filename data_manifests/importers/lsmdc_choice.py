@@ -7,8 +7,8 @@ from collections import Counter
 from ..cards import Card
 from .dataset_rows import DatasetRows
 from .how2qa import shuffled
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 OPTIONS = range(5, 10)
 ANSWER = 10

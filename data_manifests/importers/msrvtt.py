@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from ..cards import Card
 from .dataset_rows import DatasetRows
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 OTHER_CLIPS = "of clips in none of the splits"
 GIVEN = "captions of clips whose one query is given in another file"

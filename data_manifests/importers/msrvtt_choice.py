@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..cards import Card
 from .dataset_rows import DatasetRows
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 
 def import_msrvtt_choice(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:

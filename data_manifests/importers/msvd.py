@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..cards import Card
-from ..faults import shown
+from ..faults import excerpt
 from .dataset_rows import DatasetRows
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 OTHER_CLIPS = "captions of clips in none of the splits"
 
@@ -34,7 +34,7 @@ def import_msvd(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
     is_pickle = files.paths["captions"].suffix == ".pkl"
     content = files.pickled("captions") if is_pickle else files.json("captions")
     if not isinstance(content, dict):
-        found = f"expected captions of each clip, got {shown(content)}"
+        found = f"expected captions of each clip, got {excerpt(content)}"
         rows.problem(files.paths["captions"].name, found)
         return
     rows.each(files.rows("captions", enumerate(_captions(content), start=1)), take_caption)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..cards import Card
-from ..faults import shown
+from ..faults import excerpt
 from .dataset_rows import DatasetRows
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 OPTIONS = ("a0", "a1", "a2", "a3", "a4")
 COLUMNS = ("video", "question", "answer", "qid", "type", *OPTIONS)
@@ -22,7 +22,7 @@ def import_next_qa(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
     def take_name(row: Row) -> None:
         video, place = row.value
         if not isinstance(place, str) or not place:
-            row.refuse(f"{video!r}: expected where VidOR has it, got {shown(place)}")
+            row.refuse(f"{video!r}: expected where VidOR has it, got {excerpt(place)}")
         vidor[video] = place.rsplit("/", 1)[-1]
         row.written()
 

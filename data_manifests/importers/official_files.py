@@ -13,21 +13,21 @@ from typing import Any, Final
 
 from ..cards import Card, OfficialFile
 from ..errors import ManifestError
-from ..faults import Place, shown
+from ..faults import Place, excerpt
 from ..text_tables import decoded_text
-from .ledger import Broken, Ledger, Row
+from .row_log import Broken, Row, RowLog
 
 UNREADABLE: Final = (ValueError, RecursionError)
 
 
 class OfficialFiles:
-    """The files of a card in a folder, read through a ledger that counts every row."""
+    """The files of a card in a folder, read through a row_log that counts every row."""
 
-    def __init__(self, card: Card, folder: Path, ledger: Ledger) -> None:
+    def __init__(self, card: Card, folder: Path, row_log: RowLog) -> None:
         """Raises ManifestError when files are missing without which nothing can be built."""
         if not folder.is_dir():
             raise ManifestError(f"the folder of the annotations does not exist: {folder}")
-        self._ledger = ledger
+        self._row_log = row_log
         self.paths = found_files(card.files, folder)
         """The files that are there, by the card's word for each."""
         self.splits, self.absent = _splits(card, self.paths)
@@ -47,7 +47,7 @@ class OfficialFiles:
     def json(self, word: str) -> Any:
         """The content of a JSON file; None, and a fault, when it is none."""
         path = self.paths[word]
-        text = decoded_text(path, self._ledger.faults)
+        text = decoded_text(path, self._row_log.faults)
         if not text:
             self._fault(path, "expected JSON, the file is empty")
             return None
@@ -85,18 +85,18 @@ class OfficialFiles:
     def json_lines(self, word: str) -> Iterator[Row]:
         """A row for each line; lines that are blank are skipped, others than objects refused."""
         path = self.paths[word]
-        lines = decoded_text(path, self._ledger.faults).split("\n")
+        lines = decoded_text(path, self._row_log.faults).split("\n")
         for row in self.rows(word, _numbered(lines)):
             try:
                 row.value = _parsed(row.value)
             except UNREADABLE as error:
                 said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-                row.value = Broken(f"not valid JSON ({said}), got {shown(row.value)}")
+                row.value = Broken(f"not valid JSON ({said}), got {excerpt(row.value)}")
             yield row
 
     def lines(self, word: str) -> Iterator[Row]:
         """A row for each line that is not blank, as text without its line end."""
-        text = decoded_text(self.paths[word], self._ledger.faults)
+        text = decoded_text(self.paths[word], self._row_log.faults)
         return self.rows(word, _numbered(text.split("\n")))
 
     def fields(
@@ -111,7 +111,7 @@ class OfficialFiles:
                 said = " or ".join(map(str, widths))
                 row.value = Broken(
                     f"expected {said} values in the line, got {len(row.value)}: "
-                    f"{shown(delimiter.join(row.value))}"
+                    f"{excerpt(delimiter.join(row.value))}"
                 )
             yield row
 
@@ -126,7 +126,7 @@ class OfficialFiles:
         absent = [name for name in columns if isinstance(header, Broken) or name not in header]
         if absent:
             problem = f"expected a header with {', '.join(columns)}; without {', '.join(absent)}"
-            self._ledger.faults.add(Place(path.name, line), problem)
+            self._row_log.faults.add(Place(path.name, line), problem)
             return iter(())
         named = ((number, _record(header, values)) for number, values in lines[1:])
         return self.rows(word, named)
@@ -142,10 +142,10 @@ class OfficialFiles:
 
     def rows(self, word: str, items: Iterable[tuple[int, Any]]) -> Iterator[Row]:
         """A counted row for each numbered item of the file."""
-        return self._ledger.rows(self.paths[word].name, items)
+        return self._row_log.rows(self.paths[word].name, items)
 
     def _table(self, word: str, delimiter: str, *, quoted: bool) -> Iterator[tuple[int, Any]]:
-        text = decoded_text(self.paths[word], self._ledger.faults)
+        text = decoded_text(self.paths[word], self._row_log.faults)
         reader = csv.reader(
             io.StringIO(text, newline=""),
             delimiter=delimiter,
@@ -169,10 +169,10 @@ class OfficialFiles:
 
     def _unexpected(self, word: str, wanted: str, content: Any) -> None:
         if content is not None:
-            self._fault(self.paths[word], f"expected {wanted}, got {shown(content)}")
+            self._fault(self.paths[word], f"expected {wanted}, got {excerpt(content)}")
 
     def _fault(self, path: Path, problem: str) -> None:
-        self._ledger.fault(path.name, problem)
+        self._row_log.fault(path.name, problem)
 
 
 def found_files(files: Mapping[str, OfficialFile], folder: Path) -> dict[str, Path]:
@@ -232,7 +232,7 @@ def _distinct_entries(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(
             name for name, count in Counter(name for name, _ in pairs).items() if count > 1
         )
-        raise ValueError(f"{shown(twice)} is there twice in one object")
+        raise ValueError(f"{excerpt(twice)} is there twice in one object")
     return entries
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from .dataset_rows import DatasetRows, span_inside
-from .ledger import Counted, Ledger, Row
 from .official_files import OfficialFiles
+from .row_log import Counted, Row, RowLog
 
 OTHER_CLIPS: Final = "subtitles of clips that no split has"
 NO_LENGTH: Final = "subtitles that end where they start, or before, or say nothing"
@@ -47,8 +47,8 @@ def import_subtitles(files: OfficialFiles, rows: DatasetRows, word: str = "subti
 
 def _import_srt(path: Path, rows: DatasetRows) -> None:
     """Blocks of a number, START --> END, and lines of text, with blank lines between."""
-    ledger: Ledger = rows.ledger
-    text = _decoded(path, ledger)
+    row_log: RowLog = rows.row_log
+    text = _decoded(path, row_log)
     blocks, line = list[tuple[int, str]](), 1
     for block in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n")):
         if block.strip():
@@ -71,15 +71,15 @@ def _import_srt(path: Path, rows: DatasetRows) -> None:
         row.written()
         _add(rows, row, path.stem, next(places), spoken, (start, end))
 
-    rows.each(ledger.rows(path.name, blocks), take)
+    rows.each(row_log.rows(path.name, blocks), take)
 
 
-def _decoded(path: Path, ledger: Ledger) -> str:
+def _decoded(path: Path, row_log: RowLog) -> str:
     """The text of an .srt file. TVQA's are a mixture; its authors read them as Latin-1."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        ledger.fault(path.name, f"cannot be read: {error.strerror}")
+        row_log.fault(path.name, f"cannot be read: {error.strerror}")
         return ""
     is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -87,7 +87,7 @@ def _decoded(path: Path, ledger: Ledger) -> str:
             return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         pass
-    ledger.mended.setdefault(OTHER_ENCODING, Counted()).add(path.name)
+    row_log.mended.setdefault(OTHER_ENCODING, Counted()).add(path.name)
     return data.decode("utf-16" if is_utf16 else "latin-1", errors="replace")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..cards import Card
 from .dataset_rows import DatasetRows, usable_span
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 
 def import_tacos(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:

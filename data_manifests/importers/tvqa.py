@@ -6,8 +6,8 @@ from typing import Final
 
 from ..cards import Card
 from .dataset_rows import DatasetRows, span_inside
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 from .subtitles import import_subtitles
 
 OPTIONS: Final = ("a0", "a1", "a2", "a3", "a4")

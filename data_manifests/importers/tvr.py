@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..cards import Card
-from ..faults import shown
+from ..faults import excerpt
 from .dataset_rows import DatasetRows, span_or_none
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 from .subtitles import import_subtitles
 
 UNKNOWN_CLIP = "queries whose clip is not published"
@@ -24,10 +24,12 @@ def import_tvr(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
         if split not in files.splits:
             row.leave_out(OTHER_SPLIT)
         if name is None:
-            row.refuse(f"expected clips with [duration, index], got {shown(value)}", key=split)
+            row.refuse(f"expected clips with [duration, index], got {excerpt(value)}", key=split)
         clip_id = row.as_name(name, split)
         if not isinstance(value, list) or not value:
-            row.refuse(f"expected [duration, index] of {clip_id!r}, got {shown(value)}", key=split)
+            row.refuse(
+                f"expected [duration, index] of {clip_id!r}, got {excerpt(value)}", key=split
+            )
         duration = row.as_number(value[0], split)
         rows.clip(row, clip_id, split=split, duration_seconds=duration)
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from ..cards import Card
 from .dataset_rows import DatasetRows
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 OPTIONS: Final = ("false", "true")
 OTHER_SPLITS: Final = "statements of splits that the card does not have"

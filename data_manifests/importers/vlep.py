@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..cards import Card
 from .dataset_rows import DatasetRows, span_inside
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 from .subtitles import import_subtitles
 
 NO_MOMENT = "questions whose moment has no length, kept without it"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..cards import Card
-from ..faults import shown
+from ..faults import excerpt
 from .dataset_rows import DatasetRows
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 
 def import_xu_qa(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
@@ -20,7 +20,7 @@ def import_xu_qa(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
     def take_name(row: Row) -> None:
         names = row.value.split()
         if len(names) != 2:
-            row.refuse(f"expected YOUTUBE_NAME vidN, got {shown(row.value)}")
+            row.refuse(f"expected YOUTUBE_NAME vidN, got {excerpt(row.value)}")
         youtube[names[1]] = names[0]
         row.written()
 

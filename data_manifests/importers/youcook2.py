@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..cards import Card
-from ..faults import shown
+from ..faults import excerpt
 from .dataset_rows import DatasetRows
-from .ledger import Row
 from .official_files import OfficialFiles
+from .row_log import Row
 
 OTHER_SUBSETS = "of the official validation subset, whose clips another file gives"
 
@@ -43,7 +43,7 @@ def import_youcook2(card: Card, files: OfficialFiles, rows: DatasetRows) -> None
     def take_training(row: Row) -> None:
         video_id, video, step = row.value
         if not isinstance(video, dict) or not isinstance(step, dict):
-            row.refuse(f"expected annotations of the video {video_id!r}, got {shown(step)}")
+            row.refuse(f"expected annotations of the video {video_id!r}, got {excerpt(step)}")
         if video.get("subset") != "training":
             row.leave_out(OTHER_SUBSETS)
         row.value = step

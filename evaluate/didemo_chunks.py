@@ -18,7 +18,7 @@ from .moments import SCORE, MomentTask, clip_cosines, clip_segments, start_and_e
 from .queries import Scored, TaskQueries
 from .ranks import Ranks
 from .score_didemo import annotator_values
-from .scoring import Embeddings
+from .vectors import Embeddings
 
 Run = tuple[int, int]
 """First and last chunk."""

@@ -1,13 +1,10 @@
-"""Scores of texts with clips: embeddings, and the global, segment and fused score (docs/method.md).
-
-Legend of the suffixes: T texts, N clips, R sentences of the texts, S segments of the clips.
-"""
+"""A split as unit vectors of the shared space: clips and segments, texts and sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self, assert_never
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -17,12 +14,9 @@ from torch import Tensor
 from ..data_manifests.errors import UserError
 from ..extract.ragged import Ragged, offsets_of, ragged_rows
 from ..extract.store import SplitFeatures
-from .config import SegmentScoreConfig
 
 ENCODE_ROWS = 16384
 """Features that go through the heads at once."""
-PAIRED_TEXTS = 512
-"""Texts whose pairs with their own segments are gathered at once; bounds memory."""
 
 
 class Encoder(Protocol):
@@ -138,87 +132,6 @@ def text_vectors(
         parts=embeddings.sentences[sentences.values],
         offsets=sentences.offsets,
     )
-
-
-def level_scores(
-    texts: TwoLevelVectors, clips: TwoLevelVectors, *, config: SegmentScoreConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """The global and the segment score of every text with every clip, (T, N) float32 each.
-
-    global: cosine of the wholes. segment: for each sentence the pooled similarity with the clip's
-    segments, then the mean over sentences (late interaction; docs/method.md, Scores).
-    """
-    global_TN = texts.wholes @ clips.wholes.T
-    pooled_RN = pool_segments(texts.parts @ clips.parts.T, clips.offsets, config=config)
-    if len(texts.parts) == len(texts):
-        return global_TN, pooled_RN
-    sums_TN = np.add.reduceat(pooled_RN, texts.offsets[:-1], axis=0)
-    return global_TN, sums_TN / texts.part_counts[:, None].astype(np.float32)
-
-
-def fuse(global_scores: np.ndarray, segment_scores: np.ndarray, *, weight: float) -> np.ndarray:
-    """weight * global + (1 - weight) * segment; 1 and 0 give the very arrays."""
-    if weight == 1.0:
-        return global_scores
-    if weight == 0.0:
-        return segment_scores
-    a = np.float32(weight)
-    fused: np.ndarray = a * global_scores + (np.float32(1) - a) * segment_scores
-    return fused
-
-
-def pool_segments(
-    similarities_RS: np.ndarray, offsets: np.ndarray, *, config: SegmentScoreConfig
-) -> np.ndarray:
-    """(R, N): the similarities with each clip's segments made one. offsets: (N + 1,)."""
-    starts, counts = offsets[:-1], np.diff(offsets)
-    if len(starts) == 0:
-        return np.zeros((len(similarities_RS), 0), dtype=similarities_RS.dtype)
-    match config.pooling:
-        case "max":
-            return np.maximum.reduceat(similarities_RS, starts, axis=1)
-        case "top_mean":
-            return _mean_of_top(similarities_RS, starts, counts, top_k=config.top_k)
-        case "softmax":
-            best_RN = np.maximum.reduceat(similarities_RS, starts, axis=1)
-            shifted = similarities_RS - np.repeat(best_RN, counts, axis=1)
-            weights = np.exp(shifted / np.float32(config.temperature))
-            total_RN = np.add.reduceat(weights * similarities_RS, starts, axis=1)
-            pooled: np.ndarray = total_RN / np.add.reduceat(weights, starts, axis=1)
-            return pooled
-        case _:
-            assert_never(config.pooling)
-
-
-def own_clip_similarities(
-    texts: np.ndarray, clips: np.ndarray, *, segments: np.ndarray, segment_offsets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each text with the segments of its own clip only: (P,) float32 end to end, (n + 1,) offsets.
-
-    texts: (n, W).   clips: (n,) int64.   segments, segment_offsets: as in SplitFeatures.
-    """
-    counts = np.diff(segment_offsets)[clips]
-    offsets = offsets_of(counts)
-    similarities = np.empty(int(offsets[-1]), dtype=np.float32)
-    for first in range(0, len(texts), PAIRED_TEXTS):
-        last = min(first + PAIRED_TEXTS, len(texts))
-        pairs = slice(int(offsets[first]), int(offsets[last]))
-        rows, of_text = ragged_rows(segment_offsets, clips[first:last])
-        left, right = texts[first:last][of_text], segments[rows]
-        similarities[pairs] = np.einsum("pw,pw->p", left, right)
-    return similarities, offsets
-
-
-def _mean_of_top(
-    similarities_RS: np.ndarray, starts: np.ndarray, counts: np.ndarray, *, top_k: int
-) -> np.ndarray:
-    means_RN = np.empty((len(similarities_RS), len(starts)), dtype=similarities_RS.dtype)
-    for count in np.unique(counts):  # clips with equally many segments make one dense array
-        clips = np.flatnonzero(counts == count)
-        dense = similarities_RS[:, starts[clips][:, None] + np.arange(count)]
-        cut = int(count - min(top_k, count))
-        means_RN[:, clips] = np.partition(dense, cut, axis=2)[:, :, cut:].mean(axis=2)
-    return means_RN
 
 
 class _ZeroShot:

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..data_manifests.atomic_write import atomic_write
 from ..data_manifests.cards import card_names, load_card
 from ..data_manifests.errors import UserError
 from ..data_manifests.scoring_rules import CaptionRule, MomentRules, RetrievalRules, TiePolicy
-from ..data_manifests.whole_files import write_whole
-from .prediction_files import PredictionError
+from .read_predictions import PredictionError
 from .score_answers import (
     score_activitynet_qa,
     score_choices_of,
@@ -214,4 +214,4 @@ def write_scores(scores: dict[str, Any], folder: Path) -> None:
     """Write scores.json into the folder, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps(scores, indent=2) + "\n"
-    write_whole(folder / "scores.json", lambda path: path.write_text(content, encoding="utf-8"))
+    atomic_write(folder / "scores.json", lambda path: path.write_text(content, encoding="utf-8"))

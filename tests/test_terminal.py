@@ -6,7 +6,7 @@ import pytest
 
 from mlalign.evaluate.comparisons import Comparison
 from mlalign.evaluate.significance import Difference
-from mlalign.evaluate.table import print_comparisons
+from mlalign.evaluate.terminal import print_comparisons
 
 
 def compared(task: str, score: str, p_holm: float | None = 0.5, metric: str = "R@1") -> Comparison:

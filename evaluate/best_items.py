@@ -1,4 +1,4 @@
-"""What a query has found, for people to look at: its best items, and of clips the moment."""
+"""The best items of each query, for people to look at, and of clips the moment."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Final
 
 import numpy as np
 
-from .scoring import TwoLevelVectors, own_clip_similarities
+from .similarity import own_clip_similarities
+from .vectors import TwoLevelVectors
 
 SCORE_DECIMALS: Final = 6
 """Float32 products are right to about 3e-7: rounded, duplicates tie and their position decides."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
+class BestItems:
     """The k best items of Q queries, best first, equal ones by position."""
 
     items: np.ndarray
@@ -26,34 +27,34 @@ class Shown:
     """(Q, k, 2) float64 seconds of the clip's segment nearest to any sentence; None for texts."""
 
 
-def show_texts(scores_QI: np.ndarray, *, k: int) -> Shown:
+def best_texts(scores_QI: np.ndarray, *, k: int) -> BestItems:
     """The best texts of clips. scores_QI: (clips, texts)."""
     items, scores = _best(scores_QI, k)
-    return Shown(items=items, scores=scores, spans=None)
+    return BestItems(items=items, scores=scores, spans=None)
 
 
-def show_clips(
+def best_clips(
     scores_QI: np.ndarray,
     texts: TwoLevelVectors,
     clips: TwoLevelVectors,
     *,
     spans: np.ndarray,
     k: int,
-) -> Shown:
+) -> BestItems:
     """The best clips of texts, with their moments.
 
     scores_QI: (texts, clips).   spans: (S, 2) seconds of the clips' parts.
     """
     items, scores = _best(scores_QI, k)
-    return Shown(items=items, scores=scores, spans=_moments(texts, clips, items, spans))
+    return BestItems(items=items, scores=scores, spans=_moments(texts, clips, items, spans))
 
 
-def join_shown(parts: Sequence[Shown]) -> Shown | None:
+def join_best_items(parts: Sequence[BestItems]) -> BestItems | None:
     """Those of blocks of queries, end to end; None without any."""
     if not parts:
         return None
     spans = [part.spans for part in parts if part.spans is not None]
-    return Shown(
+    return BestItems(
         items=np.concatenate([part.items for part in parts]),
         scores=np.concatenate([part.scores for part in parts]),
         spans=np.concatenate(spans) if spans else None,
@@ -64,10 +65,10 @@ def _best(scores_QI: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(Q, k) columns of the best scores of each row, and the scores; fewer where there are."""
     num_queries, num_items = scores_QI.shape
     k = min(k, num_items)
-    least_Q1 = np.partition(scores_QI, num_items - k, axis=1)[:, num_items - k, None]
+    kth_best_Q1 = np.partition(scores_QI, num_items - k, axis=1)[:, num_items - k, None]
     # What rounds to the k-th score is no farther from it than a step.
     step = scores_QI.dtype.type(10.0**-SCORE_DECIMALS)
-    rows, items = np.nonzero(scores_QI >= least_Q1 - step)
+    rows, items = np.nonzero(scores_QI >= kth_best_Q1 - step)
     scores = scores_QI[rows, items].round(SCORE_DECIMALS)
     order = np.lexsort((items, -scores, rows))
     firsts = np.searchsorted(rows, np.arange(num_queries))

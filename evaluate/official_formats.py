@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..data_manifests.atomic_write import atomic_write
 from ..data_manifests.cards import Card, ImporterName
-from ..data_manifests.whole_files import write_whole
 from .ranks import SCORE_RESOLUTION
 
 SCORE_DIGITS: Final = 6
@@ -114,7 +114,7 @@ def write_content(content: Any, path: Path) -> None:
     lines = content if path.suffix == ".jsonl" else [content]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_similarities(
@@ -136,4 +136,4 @@ def write_similarities(
             )
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, write)
+    atomic_write(path, write)

@@ -20,7 +20,8 @@ from .config import EvaluationConfig
 from .metrics import recall_at
 from .queries import Scored, TaskQueries, type_subsets
 from .ranks import SCORE_RESOLUTION, ranks_in_lists
-from .scoring import Embeddings, fuse, own_clip_similarities, pool_segments
+from .similarity import fuse, own_clip_similarities, pool_segments
+from .vectors import Embeddings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a path beside `path`, and rename what it wrote: a reader sees the old file
     or the new one. Nothing is left behind when `write` raises."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..data_manifests.errors import UserError
-from ..data_manifests.faults import shown
+from ..data_manifests.faults import excerpt
 
 NUM_SHOWN: Final = 200
 """Faults that are spelled out; of more the number is said."""
@@ -58,7 +58,7 @@ class FileFaults:
         for number, record in enumerate(records, start=1):
             value = record.get(key) if isinstance(record, dict) else None
             if not isinstance(value, (str, int)) or isinstance(value, bool):
-                self.add(f"record {number}: expected an object with {key}, got {shown(record)}")
+                self.add(f"record {number}: expected an object with {key}, got {excerpt(record)}")
             elif str(value) in found:
                 self.add(f"record {number}: {key} {value} is there twice")
             else:
@@ -83,17 +83,21 @@ class FileFaults:
         """
         shape = (0,) if width is None else (0, width)
         if not isinstance(value, list):
-            self.add(f"{where}: expected a list, got {shown(value)}")
+            self.add(f"{where}: expected a list, got {excerpt(value)}")
             return np.zeros(shape)
         rows = [[item] for item in value] if width is None else value
         wanted = "a finite number" if width is None else f"{width} finite numbers"
         is_right = True
         for number, row in enumerate(rows, start=1):
-            least = 1 if width is None else width
-            is_right_row = isinstance(row, list) and len(row) >= least
-            if not is_right_row or not all(map(is_finite, row[:least])) or any(map(_is_odd, row)):
+            num_wanted = 1 if width is None else width
+            is_right_row = isinstance(row, list) and len(row) >= num_wanted
+            if (
+                not is_right_row
+                or not all(map(is_finite, row[:num_wanted]))
+                or any(map(_is_odd, row))
+            ):
                 said = row[0] if width is None else row
-                self.add(f"{where}, item {number}: expected {wanted}, got {shown(said)}")
+                self.add(f"{where}, item {number}: expected {wanted}, got {excerpt(said)}")
                 is_right = False
         if not is_right or not value:
             return np.zeros(shape)
@@ -103,7 +107,7 @@ class FileFaults:
     def add_no_option(self, value: Any, *, where: str, num_options: int) -> None:
         """Note a value that is no option."""
         wanted = f"an option's index from 0 to {num_options - 1}"
-        self.add(f"{where}: expected {wanted}, got {shown(value)}")
+        self.add(f"{where}: expected {wanted}, got {excerpt(value)}")
 
 
 def read_json(path: Path, *, faults: FileFaults | None = None) -> Any:
@@ -174,7 +178,7 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, Any]]:
     faults = FileFaults(path)
     for number, row in enumerate(rows, start=1):
         if any(row[name] is None for name in names):
-            faults.add(f"record {number}: expected {', '.join(names)}, got {shown(row)}")
+            faults.add(f"record {number}: expected {', '.join(names)}, got {excerpt(row)}")
     faults.raise_if_any()
     return rows
 
@@ -182,7 +186,7 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, Any]]:
 def records_of(content: Any, path: Path) -> list[Any]:
     """The content, when it is a list."""
     if not isinstance(content, list):
-        raise PredictionError(f"{path}: expected a list of records, got {shown(content)}")
+        raise PredictionError(f"{path}: expected a list of records, got {excerpt(content)}")
     return content
 
 
@@ -199,7 +203,9 @@ def answers_of(
     elif isinstance(content, list):
         records = faults.index(content, key)
     else:
-        raise PredictionError(f"{faults.path}: expected an object or a list, got {shown(content)}")
+        raise PredictionError(
+            f"{faults.path}: expected an object or a list, got {excerpt(content)}"
+        )
     several = [record for record in records.values() if isinstance(record, Mapping)]
     present = [field for field in fields if any(field in record for record in several)]
     field = present[0] if present else None
@@ -245,7 +251,7 @@ def _parse(text: str, where: str, faults: FileFaults | None) -> Any:
             seen = set()
             for key, _ in pairs:
                 if key in seen:
-                    faults.add(f"{where}{shown(key)} is there twice in one object")
+                    faults.add(f"{where}{excerpt(key)} is there twice in one object")
                 seen.add(key)
         return found
 

@@ -15,13 +15,12 @@ import numpy as np
 from ..data_manifests.cards import load_card
 from ..data_manifests.errors import UserError
 from ..extract.ragged import Ragged
-from .chunk_moments import rank_runs
 from .config import EvaluationConfig
 from .corpus_moments import predict_in_corpus
+from .didemo_chunks import rank_runs
 from .highlights import clip_saliency
 from .moments import moment_queries, predict_moments
-from .predicted_answers import question_content
-from .prediction_formats import (
+from .official_formats import (
     corpus_record,
     highlight_record,
     official_id,
@@ -32,8 +31,9 @@ from .prediction_formats import (
 )
 from .predictor import Predictor, load_predictor
 from .retrieval import sentences_of
-from .score_blocks import score_blocks
-from .scoring import TwoLevelVectors, clip_vectors, text_vectors
+from .similarity import score_blocks
+from .vectors import TwoLevelVectors, clip_vectors, text_vectors
+from .write_answers import question_content
 
 NUM_VIDEOS: Final = 100
 """Clips of a query in TVR's video retrieval."""

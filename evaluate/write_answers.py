@@ -10,9 +10,9 @@ from ..data_manifests.errors import UserError
 from ..extract.ragged import offsets_of, ragged_rows
 from .answer_moments import answer_moments
 from .answers import scores_of_answers
-from .prediction_formats import NUM_OPTIONS, answer_content, answer_moment_content
+from .choices import chosen_options, option_scores
+from .official_formats import NUM_OPTIONS, answer_content, answer_moment_content
 from .predictor import Predictor
-from .questions import chosen_options, option_scores
 
 
 def question_content(predictor: Predictor) -> tuple[Any, str]:
@@ -45,10 +45,10 @@ def _choices(predictor: Predictor) -> tuple[np.ndarray, dict[str, int | str], np
     if not len(rows):
         raise UserError(f"split {predictor.features.split!r} has no multiple-choice questions")
     counts = np.diff(questions.option_offsets)[rows]
-    most = NUM_OPTIONS.get(predictor.card.importer)
-    if most is not None and counts.max() > most:
+    num_options = NUM_OPTIONS.get(predictor.card.importer)
+    if num_options is not None and counts.max() > num_options:
         raise UserError(
-            f"questions of {predictor.card.name} have {most} options, and those of split "
+            f"questions of {predictor.card.name} have {num_options} options, and those of split "
             f"{predictor.features.split!r} up to {counts.max()}: give the card that they are of"
         )
     options, _ = ragged_rows(questions.option_offsets, rows)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ..data_manifests.cards import Card, ImporterName
 from ..data_manifests.errors import UserError
-from .prediction_files import PredictionError, read_annotations
+from .read_predictions import PredictionError, read_annotations
 
 KEYS: Final[dict[ImporterName, str]] = {"didemo": "annotation_id", "qvhighlights": "qid"}
 """By the importer of a card, the id of a query in its files."""

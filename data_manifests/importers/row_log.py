@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NoReturn
 
-from ..faults import Faults, Place, shown
+from ..faults import Faults, Place, excerpt
 
 Outcome = Literal["written", "left_out", "refused"]
 NUM_EXAMPLES: Final = 5
@@ -38,7 +38,7 @@ class Counted:
             self.examples.append(example)
 
 
-class Ledger:
+class RowLog:
     """Counts per file: rows read = written + left out + refused."""
 
     def __init__(self) -> None:
@@ -86,10 +86,10 @@ class Ledger:
 class Row:
     """One row of an official file, with typed access: what does not fit is a fault of the row."""
 
-    __slots__ = ("_ledger", "file", "line", "outcome", "value")
+    __slots__ = ("_row_log", "file", "line", "outcome", "value")
 
-    def __init__(self, ledger: Ledger, file: str, line: int, value: Any) -> None:
-        self._ledger = ledger
+    def __init__(self, row_log: RowLog, file: str, line: int, value: Any) -> None:
+        self._row_log = row_log
         self.file = file
         self.line = line
         self.value = value
@@ -105,17 +105,17 @@ class Row:
 
     def leave_out(self, reason: str, value: Any = None) -> NoReturn:
         """The row is not wanted, or cannot be used as the literature uses it; ends its handling."""
-        self._note(self._ledger.left_out, reason, value)
+        self._note(self._row_log.left_out, reason, value)
         self._end("left_out")
         raise RowEnded
 
     def mend(self, what: str, value: Any) -> None:
         """What is plainly meant is taken for what stands there, `value`."""
-        self._note(self._ledger.mended, what, value)
+        self._note(self._row_log.mended, what, value)
 
     def refuse(self, problem: str, *, key: str | None = None) -> NoReturn:
         """The row is wrong; ends its handling, and later the build."""
-        self._ledger.faults.add(Place(self.file, self.line, key), problem)
+        self._row_log.faults.add(Place(self.file, self.line, key), problem)
         self._end("refused")
         raise RowEnded
 
@@ -128,7 +128,7 @@ class Row:
         if isinstance(key, int):
             return self.value[key]
         if not isinstance(self.value, dict):
-            self.refuse(f"expected an object, got {shown(self.value)}")
+            self.refuse(f"expected an object, got {excerpt(self.value)}")
         value = self.value.get(key)
         if value is None:
             self.refuse("a value is required, got nothing", key=key)
@@ -141,11 +141,11 @@ class Row:
     def sentence(self, value: Any, key: str | int) -> str:
         """`value` as a sentence; see `words`."""
         if not isinstance(value, str):
-            self.refuse(f"expected text, got {shown(value)}", key=str(key))
+            self.refuse(f"expected text, got {excerpt(value)}", key=str(key))
         text = self.characters(value)
         stripped = " ".join(text.split("\n")).strip() if "\n" in text else text.strip()
         if not stripped:
-            self.refuse(f"a text is required, got {shown(value)}", key=str(key))
+            self.refuse(f"a text is required, got {excerpt(value)}", key=str(key))
         if stripped != text:
             self.mend("blanks around a text, or line ends in it, taken off", value)
         return stripped
@@ -166,7 +166,7 @@ class Row:
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
-            self.refuse(f"expected an id, got {shown(value)}", key=str(key))
+            self.refuse(f"expected an id, got {excerpt(value)}", key=str(key))
         if value != value.strip():
             self.mend("blanks around an id taken off", value)
         return value.strip()
@@ -186,21 +186,21 @@ class Row:
         """`value` as a number, where text is what it should be."""
         number = _number(value)
         if number is None:
-            self.refuse(f"expected a finite number, got {shown(value)}", key=str(key))
+            self.refuse(f"expected a finite number, got {excerpt(value)}", key=str(key))
         return number
 
     def integer(self, key: str | int) -> int:
         """A whole number; see `number`."""
         number = self.number(key)
         if not number.is_integer() or abs(number) > 2**53:
-            self.refuse(f"expected a whole number, got {shown(self.get(key))}", key=str(key))
+            self.refuse(f"expected a whole number, got {excerpt(self.get(key))}", key=str(key))
         return int(number)
 
     def items(self, key: str) -> list[Any]:
         """A list."""
         value = self.get(key)
         if not isinstance(value, list):
-            self.refuse(f"expected a list, got {shown(value)}", key=key)
+            self.refuse(f"expected a list, got {excerpt(value)}", key=key)
         return value
 
     def sentences(self, key: str) -> list[str]:
@@ -210,20 +210,20 @@ class Row:
     def pair(self, value: Any, key: str) -> tuple[float, float]:
         """Two numbers."""
         if not isinstance(value, list) or len(value) != 2:
-            self.refuse(f"expected two numbers, got {shown(value)}", key=key)
+            self.refuse(f"expected two numbers, got {excerpt(value)}", key=key)
         return self.as_number(value[0], key), self.as_number(value[1], key)
 
     def _note(self, notes: dict[str, Counted], what: str, value: Any) -> None:
-        said = "" if value is None else f" {shown(value)}"
+        said = "" if value is None else f" {excerpt(value)}"
         notes.setdefault(what, Counted()).add(f"{self.place()}{said}")
 
     def _end(self, outcome: Outcome) -> None:
         if self.outcome is None:
-            self._ledger.outcomes[outcome][self.file] += 1
+            self._row_log.outcomes[outcome][self.file] += 1
         elif self.outcome != outcome:
             # Used already, and then found wanting: what counts is that it is reported.
-            self._ledger.outcomes[self.outcome][self.file] -= 1
-            self._ledger.outcomes[outcome][self.file] += 1
+            self._row_log.outcomes[self.outcome][self.file] -= 1
+            self._row_log.outcomes[outcome][self.file] += 1
         self.outcome = outcome
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from .atomic_write import atomic_write
 from .errors import SettingsError, UserError
+from .strict_yaml import OverrideText, read_yaml, value_text
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ def load_settings(
     wrong types, missing required settings, and the ValueErrors of each `__post_init__`.
     """
     faults: list[str] = []
-    tree = {} if config is None else _read_yaml(config)
+    tree = {} if config is None else read_yaml(config)
     if below is not None:
         tree = _laid_over(tree, below)
     for override in overrides:
@@ -66,7 +67,7 @@ def given_settings(config: Path | None, overrides: Sequence[str] = ()) -> frozen
 
     They are not checked here: `load_settings` does. Raises SettingsError for an unreadable file.
     """
-    tree = {} if config is None else _read_yaml(config)
+    tree = {} if config is None else read_yaml(config)
     for override in overrides:
         _apply(override, tree, [])
     return frozenset(map(str, tree))
@@ -93,44 +94,6 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML where 1e-3 is a number, dates stay text and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", node.value[index][0].start_mark
-                )
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in pairs if tag != "tag:yaml.org,2002:timestamp"]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def _read_yaml(config: Path) -> dict[Any, Any]:
-    try:
-        tree = yaml.load(config.read_text(encoding="utf-8-sig"), Loader=_Loader)
-    except OSError as error:
-        raise SettingsError(f"cannot read the settings {config}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{config} is not valid YAML: {error}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise SettingsError(f"{config}: expected settings as 'name: value', got {_shown(tree)}")
-    return tree
-
-
 def _laid_over(tree: Mapping[Any, Any], below: Mapping[Any, Any]) -> dict[Any, Any]:
     """The settings of `tree`, and of `below` those that it lacks, group by group."""
     merged = {**below, **tree}
@@ -138,20 +101,6 @@ def _laid_over(tree: Mapping[Any, Any], below: Mapping[Any, Any]) -> dict[Any, A
         if isinstance(tree[name], Mapping) and isinstance(below[name], Mapping):
             merged[name] = _laid_over(tree[name], below[name])
     return merged
-
-
-@dataclasses.dataclass(frozen=True)
-class _Raw:
-    """The text of an override: its YAML reading is tried first, then the text itself."""
-
-    text: str
-
-    def readings(self) -> Iterator[Any]:
-        try:
-            yield yaml.load(self.text, Loader=_Loader)
-        except yaml.YAMLError:
-            pass
-        yield self.text
 
 
 def _apply(override: str, tree: dict[Any, Any], faults: list[str]) -> None:
@@ -162,11 +111,11 @@ def _apply(override: str, tree: dict[Any, Any], faults: list[str]) -> None:
         return
     for parent in parents:
         below = tree.get(parent)
-        if isinstance(below, _Raw):
+        if isinstance(below, OverrideText):
             below = next(below.readings())
         tree[parent] = dict(below) if isinstance(below, dict) else {}
         tree = tree[parent]
-    tree[name] = _Raw(text.strip())
+    tree[name] = OverrideText(text.strip())
 
 
 def _setting_names(cls: Any, prefix: str = "") -> Iterator[str]:
@@ -230,7 +179,7 @@ def _suggestion(name: str, names: Sequence[str]) -> str:
 
 def _convert(value: Any, hint: Any, *, path: str, faults: list[str], names: tuple[str, ...]) -> Any:
     """`value` as the type `hint`; what does not fit is said in `faults`."""
-    if isinstance(value, _Raw):
+    if isinstance(value, OverrideText):
         attempts = []
         for reading in value.readings():
             attempt: list[str] = []
@@ -278,7 +227,7 @@ def _converted_mapping(
     """The values as `kind`, under names that are text."""
     for name in value:
         if not isinstance(name, str):
-            faults.append(f"{path}: expected names that are text, got {_shown(name)}")
+            faults.append(f"{path}: expected names that are text, got {value_text(name)}")
     return {
         name: _convert(item, kind, path=f"{path}.{name}", faults=faults, names=names)
         for name, item in value.items()
@@ -300,7 +249,7 @@ def _is_scalar(value: Any, hint: Any) -> bool:
 
 
 def _expected(path: str, hint: Any, value: Any) -> str:
-    return f"{path}: expected {_kind(hint)}, got {_shown(value)}"
+    return f"{path}: expected {_kind(hint)}, got {value_text(value)}"
 
 
 def _kind(hint: Any) -> str:
@@ -317,8 +266,3 @@ def _kind(hint: Any) -> str:
         return "a group of settings"
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     return {**words, Path: "a path", type(None): "null"}.get(hint, str(hint))
-
-
-def _shown(value: Any) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

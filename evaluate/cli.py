@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import click
 
 from ..data_manifests.command_line import DefaultGroup, as_program, command_errors, config_options
+from ..data_manifests.scoring_rules import CaptionRule, TiePolicy
 from .bench_cli import bench_command
 
 
@@ -167,12 +168,12 @@ def compare(first: Path, second: Path, rows: tuple[tuple[str, str], ...], as_jso
 @click.option("--split", help="Which file of a folder [default: val; a matrix: the card's].")
 @click.option(
     "--ties",
-    type=click.Choice(["against", "mean", "first"]),
+    type=click.Choice(get_args(TiePolicy)),
     help="Retrieval: where equal scores rank [default: the card's, or against].",
 )
 @click.option(
     "--captions",
-    type=click.Choice(["clips", "captions"]),
+    type=click.Choice(get_args(CaptionRule)),
     help="Retrieval: a video's captions as one, ranked among videos, or the best among captions "
     "[default: the card's, or captions].",
 )
@@ -187,7 +188,12 @@ def compare(first: Path, second: Path, rows: tuple[tuple[str, str], ...], as_jso
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Open-ended: a file of answers, one a line; says how many it covers.",
 )
-@click.option("--nms", type=float, metavar="IOU", help="Moments: suppress overlaps above this.")
+@click.option(
+    "--nms",
+    type=float,
+    metavar="IOU",
+    help="Moments: suppress overlaps above this [default: none, the file as it is].",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for scores.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @command_errors
@@ -196,8 +202,8 @@ def score(
     predictions: Path,
     annotations: Path,
     split: str | None,
-    ties: Literal["against", "mean", "first"] | None,
-    captions: Literal["clips", "captions"] | None,
+    ties: TiePolicy | None,
+    captions: CaptionRule | None,
     lower_median: bool | None,
     nms: float | None,
     vocabulary: Path | None,

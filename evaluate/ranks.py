@@ -33,7 +33,7 @@ class Ranks:
     """(Q,) bool, whether a wrong item has the same score as the best right one."""
     places: np.ndarray | None = None
     """(R,) float64, 0-based places of all right items among all items, queries end to end and best
-    first; None where every query has one, whose place is the rank."""
+    first; None where every query has one, whose place is the rank, or where they are not wanted."""
 
 
 def ranks_of_hits(is_hit: np.ndarray) -> Ranks:
@@ -47,6 +47,7 @@ def ranks_of_correct(
     *,
     ties: TiePolicy = "against",
     resolution: float = SCORE_RESOLUTION,
+    with_places: bool = True,
 ) -> Ranks:
     """How many wrong items score at least as high as the best right item of each query.
 
@@ -55,6 +56,7 @@ def ranks_of_correct(
     level with it under `mean`.
     resolution: scores that are no farther apart are equal.
     ties: whether equal items rank before the right one, at their mean, or in the items' order.
+    with_places: whether those of queries with several right items are wanted, which takes longer.
     """
     correct.refuse_empty()
     if len(correct) == 0:
@@ -68,7 +70,7 @@ def ranks_of_correct(
     is_right = np.stack([correct_scores >= at_least_Q[rows], correct_scores > above_Q[rows]])
     right_2Q = np.add.reduceat(is_right.astype(np.int64), starts, axis=1)
     ranks, above = num_reaching(scores_QI, at_least_Q, above_Q) - right_2Q
-    several = int(correct.counts.max()) > 1
+    needs_places = with_places and int(correct.counts.max()) > 1
     return Ranks(
         ranks=_by_policy(
             scores_QI,
@@ -80,7 +82,7 @@ def ranks_of_correct(
             resolution=step,
         ),
         tied=above < ranks,
-        places=_places(scores_QI, correct, ties=ties, resolution=step) if several else None,
+        places=_places(scores_QI, correct, ties=ties, resolution=step) if needs_places else None,
     )
 
 
@@ -91,13 +93,16 @@ def ranks_of_groups(
     groups: Ragged | None,
     ties: TiePolicy,
     resolution: float = SCORE_RESOLUTION,
+    with_places: bool = True,
 ) -> Ranks:
     """`ranks_of_correct` where the items of a group are one, by the best of their scores; `correct`
     then counts the groups. None: every item is its own."""
     if groups is not None:
         groups.refuse_empty()
         scores_QI = np.maximum.reduceat(scores_QI[:, groups.values], groups.offsets[:-1], axis=1)
-    return ranks_of_correct(scores_QI, correct, ties=ties, resolution=resolution)
+    return ranks_of_correct(
+        scores_QI, correct, ties=ties, resolution=resolution, with_places=with_places
+    )
 
 
 def ranks_in_lists(scores_P: np.ndarray, is_right_P: np.ndarray, offsets: np.ndarray) -> Ranks:

@@ -93,6 +93,7 @@ def video_to_text_ranks(
         groups=texts_of_V if by_clip else None,
         ties=ties,
         resolution=resolution,
+        with_places=False,
     )
 
 

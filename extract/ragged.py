@@ -69,11 +69,6 @@ class Ragged:
             values=self.values[offsets[0] : offsets[-1]], offsets=offsets - offsets[0]
         )
 
-    def take(self, lists: np.ndarray) -> Self:
-        """The lists of these indices, in their order."""
-        rows, _ = ragged_rows(self.offsets, lists)
-        return type(self)(values=self.values[rows], offsets=offsets_of(self.counts[lists]))
-
     def refuse_empty(self) -> None:
         """Raise ValueError for an empty list: numpy's reduceat gives a wrong number for it."""
         if (self.counts < 1).any():

@@ -56,7 +56,10 @@ def fuse(global_scores: np.ndarray, segment_scores: np.ndarray, *, weight: float
 def pool_segments(
     similarities_RS: np.ndarray, offsets: np.ndarray, *, config: SegmentScoreConfig
 ) -> np.ndarray:
-    """(R, N): the similarities with each clip's segments made one. offsets: (N + 1,)."""
+    """(R, N): the similarities with each clip's segments made one. offsets: (N + 1,).
+
+    Training pools by the same formulas in torch (align/segment_pooling.py); a test compares them.
+    """
     starts, counts = offsets[:-1], np.diff(offsets)
     if len(starts) == 0:
         return np.zeros((len(similarities_RS), 0), dtype=similarities_RS.dtype)

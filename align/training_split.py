@@ -45,9 +45,9 @@ class TrainingSplit:
     text_words: np.ndarray
     """(T,) int64, equal for texts with the same normalised words."""
     global_texts: Ragged | None
-    """None where the level is not trained."""
+    """Texts of the split by clip; None where the level is not trained."""
     segment_texts: Ragged | None
-    """None where the level is not trained."""
+    """Texts of the split by clip; None where the level is not trained."""
     segment_pairs: SpanPairs | None
     """Of segment_texts.values, in that order."""
     tokens: TokenFeatures | None = None

@@ -17,7 +17,7 @@ from mlalign.data_manifests.scoring_rules import (
     MomentRules,
     RetrievalRules,
 )
-from mlalign.evaluate import score
+from mlalign.evaluate import official_scorers
 from mlalign.evaluate.config import EvaluationConfig, MomentConfig
 from mlalign.evaluate.protocols import load_protocol
 
@@ -40,7 +40,7 @@ def test_evaluation_and_scorer_of_retrieval_use_the_rules_of_the_card(name: str)
     card, config = load_card(name), load_protocol(dict, None, (), card=name)
     expected = rules_of(card.retrieval, RetrievalRules)
     assert rules_of(config, RetrievalRules) == expected
-    scored_by = score.retrieval_rules(name, ties=None, captions=None, lower_median=None)
+    scored_by = official_scorers.retrieval_rules(name, ties=None, captions=None, lower_median=None)
     assert rules_of(scored_by, RetrievalRules) == expected
 
 
@@ -76,9 +76,11 @@ def scores(name: str, folder: Path, files: Files | None = None) -> dict[str, Any
     text = annotations if isinstance(annotations, str) else json.dumps(annotations)
     (folder / file).write_text(text)
     (folder / "predictions.json").write_text(json.dumps(predictions))
-    rules = score.retrieval_rules(name, ties=None, captions=None, lower_median=None)
-    scorer = score.dataset_scorers(name, rules, nms=None, vocabulary=None)[name]
-    found = score.score_predictions(scorer, folder / "predictions.json", folder / file, split=None)
+    rules = official_scorers.retrieval_rules(name, ties=None, captions=None, lower_median=None)
+    scorer = official_scorers.dataset_scorers(name, rules, nms=None, vocabulary=None)[name]
+    found = official_scorers.score_predictions(
+        scorer, folder / "predictions.json", folder / file, split=None
+    )
     groups = {k: v for k, v in found.items() if isinstance(v, dict)}
     return found | {f"{g}/{k}": v for g, group in groups.items() for k, v in group.items()}
 
@@ -95,12 +97,12 @@ def with_rules(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
         assert card.moments is not None
         return dataclasses.replace(card, moments=dataclasses.replace(card.moments, **changes))
 
-    monkeypatch.setattr(score, "load_card", load)
+    monkeypatch.setattr(official_scorers, "load_card", load)
 
 
 def test_every_card_of_moments_with_a_scorer_is_tried_here() -> None:
     rules = RetrievalRules()
-    known = score.dataset_scorers("", rules, nms=None, vocabulary=None)
+    known = official_scorers.dataset_scorers("", rules, nms=None, vocabulary=None)
     assert set(MOMENT_CARDS) & set(known) == {*FILES, "didemo-moments"}
 
 

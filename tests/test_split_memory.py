@@ -78,8 +78,8 @@ def test_frames_and_tokens_are_counted_and_mapped_as_they_are_stored(token_cache
     for one, other in zip(shared_splits(tmp_path / "splits"), expected, strict=True):
         for name in ("frames", "tokens"):
             found, wanted = getattr(one, name), getattr(other, name)
-            assert found.features.dtype == wanted.features.dtype == np.float16
-            np.testing.assert_array_equal(found.features, wanted.features)
+            assert found.values.dtype == wanted.values.dtype == np.float16
+            np.testing.assert_array_equal(found.values, wanted.values)
             np.testing.assert_array_equal(found.offsets, wanted.offsets)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .contract import ID_COLUMNS, TABLES, CacheError, Unit, feature_width, shard_path
@@ -157,3 +158,22 @@ class ShardReader:
         if hashlib.sha256(content).hexdigest() != self._digests[shard]:
             raise CacheError(f"the shard {path} is damaged: its checksum does not match; {_MEND}")
         return h5py.File(io.BytesIO(content), "r")
+
+
+def rows_of_clips(table: pa.Table, clip_ids: pa.ChunkedArray) -> pa.Table:
+    """The rows whose clip is one of these."""
+    return table.filter(pc.is_in(table["clip_id"], value_set=clip_ids.combine_chunks()))
+
+
+def positions_of(values: pa.ChunkedArray, clip_ids: pa.ChunkedArray) -> np.ndarray:
+    """(len(values),) int64: where each value stands in clip_ids; all are there."""
+    found = pc.index_in(values, value_set=clip_ids.combine_chunks())
+    return np.asarray(found.to_numpy(), dtype=np.int64)
+
+
+def spans_of(table: pa.Table) -> np.ndarray:
+    """(rows, 2) float64: start and end seconds, NaN for null."""
+    columns = [
+        pc.fill_null(table[name], np.nan).to_numpy() for name in ("start_seconds", "end_seconds")
+    ]
+    return np.stack(columns, axis=1).astype(np.float64)

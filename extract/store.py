@@ -18,7 +18,15 @@ from .ragged_features import (
     read_frames,
     read_tokens,
 )
-from .shards import Allocate, ShardReader, live_rows, read_index
+from .shards import (
+    Allocate,
+    ShardReader,
+    live_rows,
+    positions_of,
+    read_index,
+    rows_of_clips,
+    spans_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,9 +169,9 @@ class FeatureStore:
         clips = self.clips.filter(pc.equal(self.clips["split"], name))
         ids = clips["clip_id"]
         cut = self.segments.filter(pc.equal(self.segments["rule"], self._rule(segments)))
-        questions = _of_clips(self.questions, ids)
-        videos = clips.num_rows + _of_clips(cut, ids).num_rows
-        described = _of_clips(self.texts, ids)
+        questions = rows_of_clips(self.questions, ids)
+        videos = clips.num_rows + rows_of_clips(cut, ids).num_rows
+        described = rows_of_clips(self.texts, ids)
         texts = described.num_rows + questions.num_rows + int(option_counts(questions).sum())
         frames = int(np.minimum(counts_in(clips, "num_frames"), frames_per_clip).sum())
         tokens = int(counts_in(described, "num_tokens").sum()) if with_tokens else 0
@@ -219,8 +227,8 @@ class FeatureStore:
             )
         ids = usable["clip_id"]
         cut = self.segments.filter(pc.equal(self.segments["rule"], rule))
-        cut = _of_clips(cut, ids)
-        counts = np.bincount(_positions(cut["clip_id"], ids), minlength=len(ids))
+        cut = rows_of_clips(cut, ids)
+        counts = np.bincount(positions_of(cut["clip_id"], ids), minlength=len(ids))
         if not counts.all():
             # Two commands that changed the rules at once were killed.
             raise CacheError(
@@ -229,7 +237,7 @@ class FeatureStore:
             )
         # What is said in a clip does not describe it.
         described = self.texts.filter(pc.not_equal(self.texts["kind"], "subtitle"))
-        texts = _of_clips(described, ids).sort_by("text_id")
+        texts = rows_of_clips(described, ids).sort_by("text_id")
         reader = ShardReader(self.path, settings=self.settings, allocate=allocate)
         return SplitFeatures(
             cache_key=self.key,
@@ -240,12 +248,12 @@ class FeatureStore:
             clip_durations=usable["duration_seconds"].to_numpy(),
             segment_features=reader.rows("segments/features", cut),
             segment_offsets=offsets_of(counts),
-            segment_spans=_spans(cut),
+            segment_spans=spans_of(cut),
             text_ids=texts["text_id"].to_pylist(),
             texts=texts["text"].to_pylist(),
             text_features=reader.rows("texts/features", texts),
-            text_clips=_positions(texts["clip_id"], ids),
-            text_spans=_spans(texts),
+            text_clips=positions_of(texts["clip_id"], ids),
+            text_spans=spans_of(texts),
             num_failed_clips=clips.num_rows - has_features.num_rows,
             num_partial_clips=pc.sum(is_partial).as_py() or 0,
             questions=self._questions(ids, reader),
@@ -254,7 +262,7 @@ class FeatureStore:
         )
 
     def _questions(self, clip_ids: pa.ChunkedArray, reader: ShardReader) -> QuestionFeatures:
-        table = _of_clips(self.questions, clip_ids).sort_by("question_id")
+        table = rows_of_clips(self.questions, clip_ids).sort_by("question_id")
         counts = option_counts(table)
         first = pc.fill_null(table["first_option_row"], 0).to_numpy()
         options = table.select(["shard", "shard_sha256"]).take(
@@ -266,8 +274,8 @@ class FeatureStore:
             question_ids=table["question_id"].to_pylist(),
             kinds=table["kind"].to_pylist(),
             types=table["type"].to_pylist(),
-            clips=_positions(table["clip_id"], clip_ids),
-            spans=_spans(table),
+            clips=positions_of(table["clip_id"], clip_ids),
+            spans=spans_of(table),
             questions=table["question"].to_pylist(),
             answers=table["answer"].to_pylist(),
             answer_indices=pc.fill_null(table["answer_index"], -1).to_numpy(),
@@ -286,21 +294,3 @@ class FeatureStore:
 
     def _names(self) -> str:
         return ", ".join(self.splits) or "no clips yet"
-
-
-def _of_clips(table: pa.Table, clip_ids: pa.ChunkedArray) -> pa.Table:
-    return table.filter(pc.is_in(table["clip_id"], value_set=clip_ids.combine_chunks()))
-
-
-def _positions(values: pa.ChunkedArray, clip_ids: pa.ChunkedArray) -> np.ndarray:
-    """(len(values),) int64: where each value stands in clip_ids; all are there."""
-    found = pc.index_in(values, value_set=clip_ids.combine_chunks())
-    return np.asarray(found.to_numpy(), dtype=np.int64)
-
-
-def _spans(table: pa.Table) -> np.ndarray:
-    """(rows, 2) float64: start and end seconds, NaN for null."""
-    columns = [
-        pc.fill_null(table[name], np.nan).to_numpy() for name in ("start_seconds", "end_seconds")
-    ]
-    return np.stack(columns, axis=1).astype(np.float64)

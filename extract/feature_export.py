@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .contract import CacheError, option_counts, shard_path
+from .disk_files import disk_errors
 from .feature_files import check_names, open_feature_writer
 from .feature_sources import FormatName
 from .shards import is_intact
 from .store import FeatureStore
-from .writer import check_new, disk_errors
+from .writer import check_new
 
 Level = Literal["frame", "segment", "clip"]
 

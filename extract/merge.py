@@ -23,16 +23,11 @@ from .contract import (
     read_settings,
     settings_path,
 )
+from .disk_files import disk_errors, put_file
 from .inputs import Inputs
 from .merge_plan import MergePlan, Rows, build
 from .store import FeatureStore
-from .writer import (
-    check_new,
-    disk_errors,
-    json_bytes,
-    put_file,
-    setting_differences,
-)
+from .writer import check_new, json_bytes, setting_differences
 
 MAX_CONFLICTS: Final = 10
 """Named in an error."""

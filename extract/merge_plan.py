@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .contract import TABLES, CacheError, index_path, segments_shard, shard_path
+from .disk_files import link_file, put_file
 from .shards import is_intact
 from .store import FeatureStore
-from .writer import link_file, parquet_bytes, put_file
+from .writer import parquet_bytes
 
 Rows = list[dict[str, Any]]
 """Of an index table."""

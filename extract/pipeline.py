@@ -22,6 +22,7 @@ from .cache_settings import (
 )
 from .config import TINY, ExtractConfig
 from .contract import DiskError, digest, read_settings, settings_path
+from .disk_files import put_file
 from .encode_texts import tokens_to_come
 from .engines import open_engine
 from .ffmpeg_check import check_program
@@ -35,14 +36,7 @@ from .run_stats import PhaseClock, bytes_of_shards, write_run_stats
 from .shards import live_rows, read_index
 from .shots import check_installed
 from .tally import Counts
-from .writer import (
-    check_new,
-    check_same,
-    clear_leftovers,
-    json_bytes,
-    open_for_writing,
-    put_file,
-)
+from .writer import check_new, check_same, clear_leftovers, json_bytes, open_for_writing
 
 SHARD_TEXTS = 4096
 SHARD_TEXTS_WITH_TOKENS = 512

@@ -29,10 +29,11 @@ from .contract import (
     shard_path,
 )
 from .cutting import CutFacts, SegmentRows
+from .disk_files import put_file
 from .rows import ArrayRows
 from .segments import SHOTS, parse_rule
 from .shards import index_files, is_intact, live_rows, read_index, read_index_file
-from .writer import clear_leftovers, commit_shard, json_bytes, parquet_bytes, put_file
+from .writer import clear_leftovers, commit_shard, json_bytes, parquet_bytes
 
 Report = Callable[[str], None]
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .contract import runs_folder, shard_path
-from .writer import json_bytes, put_file
+from .disk_files import put_file
+from .writer import json_bytes
 
 
 class PhaseClock:

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from .writer import disk_errors
+from .disk_files import disk_errors
 
 MEMORY_BYTES: Final = 4 * 2**20
 """Rows of a spool that are kept in memory; more of them go to its file."""

@@ -8,10 +8,8 @@ import io
 import json
 import os
 import platform
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,7 +23,6 @@ from .contract import (
     FORMAT,
     TABLES,
     CacheError,
-    DiskError,
     Unit,
     cache_key,
     index_path,
@@ -33,6 +30,7 @@ from .contract import (
     settings_path,
     shard_path,
 )
+from .disk_files import aside, create_file, disk_errors, put_file
 from .rows import Rows
 
 BLOCK_ROWS: Final = 4096
@@ -69,7 +67,7 @@ def open_for_writing(
         }
         with disk_errors(path):
             cache.mkdir(parents=True, exist_ok=True)
-            _create(path, json_bytes(content))
+            create_file(path, json_bytes(content))
     check_same(cache, {**settings, **layout})
     clear_leftovers(cache)
     return str(read_settings(cache)["key"])
@@ -147,7 +145,7 @@ def commit_shard(
 def _put_hdf5(path: Path, arrays: Mapping[str, np.ndarray | Sequence[Rows]]) -> str:
     """Write an HDF5 file as `put_file` does; its SHA-256. Equal arrays give equal bytes, since no
     time is stored in it."""
-    with disk_errors(path), _aside(path) as file:
+    with disk_errors(path), aside(path) as file:
         # A file object, not a path: what the disk says then comes as it is, and HDF5 closes well.
         with h5py.File(file, "w", libver=("v110", "v110")) as hdf5:
             for name in sorted(arrays):
@@ -186,81 +184,6 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
     return name_text(json.dumps(content, indent=2, ensure_ascii=False)).encode() + b"\n"
 
 
-def put_file(path: Path, content: bytes) -> None:
-    """Write a file aside, flush it to disk, and rename it over path. Raises DiskError."""
-    with disk_errors(path), _aside(path) as file:
-        file.write(content)
-
-
-def link_file(source: Path, path: Path, *, copy: bool) -> None:
-    """Put a file at path by a hard link, or by a copy (asked for, or the disk has no such links).
-
-    Raises DiskError.
-    """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not copy:
-            with contextlib.suppress(OSError):  # another disk, or one without links
-                path.unlink(missing_ok=True)
-                return os.link(source, path)
-        with source.open("rb") as reading, _aside(path) as writing:
-            shutil.copyfileobj(reading, writing, 2**20)
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """What the system says against writing `path`, as a DiskError that names the disk."""
-    try:
-        yield
-    except OSError as error:
-        disk = _disk_of(path)
-        free, size = shutil.disk_usage(disk).free, shutil.disk_usage(disk).total
-        raise DiskError(
-            f"cannot write {path}: {error.strerror or error}; the disk at {disk} has "
-            f"{free / 2**20:.1f} of {size / 2**20:.1f} MiB free. What was committed before is "
-            "safe; make room and run the same command again to go on"
-        ) from error
-
-
-def _disk_of(path: Path) -> Path:
-    """Where the disk that holds (or would hold) a file is mounted."""
-    folder = Path(os.path.abspath(path)).parent
-    while not os.path.ismount(folder) and folder != folder.parent:
-        folder = folder.parent
-    return folder
-
-
-def _create(path: Path, content: bytes) -> None:
-    """Like `put_file`, but the first writer wins and the others leave its file alone."""
-    with contextlib.suppress(FileExistsError), _aside(path, is_new=True) as file:
-        file.write(content)
-
-
-@contextlib.contextmanager
-def _aside(path: Path, *, is_new: bool = False) -> Iterator[io.BufferedRandom]:
-    """A file to write and read; when the block ends well it is flushed to disk and put at path.
-
-    is_new: raise FileExistsError rather than replace what is there.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own per writer: writers never share a half-written file, and one that was killed
-    # can be told from one at work.
-    prefix = f".{_writer_name(os.getpid())}-"
-    handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        put = os.link if is_new else os.replace
-        put(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):  # it was renamed
-            os.unlink(temporary)
-    _flush_folder(path.parent)
-
-
 def clear_leftovers(cache: Path) -> None:
     """Remove what killed writers left aside; the files of writers that may be at work stay."""
     for path in orphans(cache):
@@ -292,10 +215,6 @@ def orphans(cache: Path) -> list[Path]:
     return found
 
 
-def _writer_name(pid: int) -> str:
-    return f"{platform.node()}-{pid}"
-
-
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -304,20 +223,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename last a power cut, where the system can (POSIX)."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mlalign.extract import writer
+from mlalign.extract import disk_files
 from mlalign.extract.contract import CacheError, index_path, read_settings, shard_path
 from mlalign.extract.writer import check_new, check_same, commit_shard, open_for_writing
 
@@ -173,9 +173,9 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch, call, number):
 
             return io.BufferedRandom(Full(handle, "r+"))
 
-        monkeypatch.setattr(writer.os, "fdopen", full)
+        monkeypatch.setattr(disk_files.os, "fdopen", full)
     else:
-        monkeypatch.setattr(writer.os, call, failing(getattr(os, call)))
+        monkeypatch.setattr(disk_files.os, call, failing(getattr(os, call)))
     with pytest.raises(CacheError, match="No space left on device.*run the same command again"):
         commit(tmp_path, seed=1)
     monkeypatch.undo()
@@ -193,7 +193,7 @@ def test_a_disk_that_refuses_a_new_cache_is_named(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(writer.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(disk_files.tempfile, "mkstemp", refuse)
     with pytest.raises(CacheError, match="Read-only file system"):
         make(tmp_path / "cache")
 

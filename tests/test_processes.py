@@ -95,14 +95,15 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
     """For every head, shared by the levels or not, with all levels and tasks; 23 clips, so that
     the processes' parts differ. Within float32's rounding of sums in another order. Each maps its
     part of the rows."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_processes"
+    path = [str(Path(__file__).parent), *sys.path]
+    code = f"import sys; sys.path[:] = {path!r}; import {Path(__file__).stem} as test"
     group = [
         subprocess.Popen(
             [
                 sys.executable,
                 "-P",
                 "-c",
-                f"{code}; test_processes.in_a_group({rank}, 2, {str(tmp_path)!r})",
+                f"{code}; test.in_a_group({rank}, 2, {str(tmp_path)!r})",
             ]
         )
         for rank in range(2)

@@ -128,7 +128,7 @@ def test_the_run_folder_is_the_same_too(step, tmp_path, monkeypatch) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:] = {path!r}
 from test_training_state import CONFIG, TRAIN, VAL, trainer, training_state, Killer
 class Killed(Killer):
     def on_step(self, report):
@@ -144,7 +144,9 @@ trainer.align_on(Path({out!r}), CONFIG, train=TRAIN, validation=VAL, quiet=True)
 @pytest.mark.parametrize("step", [2, 9])
 def test_a_process_killed_by_the_system_is_finished_by_another(step, tmp_path) -> None:
     finish(tmp_path / "whole")
-    code = KILLED.format(tests=str(Path(__file__).parent), step=step, out=str(tmp_path / "killed"))
+    code = KILLED.format(
+        path=[str(Path(__file__).parent), *sys.path], step=step, out=str(tmp_path / "killed")
+    )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     finish(tmp_path / "killed")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..extract.ragged import Ragged, ragged_rows
-from .config import TaskName
+from .loss_config import TaskName
 from .pairs import pair_masks
 from .task_items import DrawnItems, draw_items, draw_of_each
 from .token_batches import TokenBatch, token_batch

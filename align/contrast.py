@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .batches import LevelBatch
-from .config import LossConfig
+from .loss_config import LossConfig
 from .losses import hinge, in_clip_logistic, info_nce, sigmoid
 from .model import AlignmentModel
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..data_manifests.errors import SettingsError
 from .clip_heads import AttentionPooling, Temporal
-from .config import HeadConfig
+from .head_config import HeadConfig
 
 # All heads ignore the length of a feature: text towers give lengths around 10, pooled frames
 # below 1, and only the direction carries meaning (scores are cosines).

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ..data_manifests.errors import SettingsError
 from .answer_head import AnswerHead
-from .config import CLIP_HEADS, HeadsConfig, RunConfig
+from .config import RunConfig
+from .head_config import CLIP_HEADS, HeadsConfig
 from .heads import build_head
 from .moment_head import MomentHead
 from .token_head import TokenHead

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from .batches import Batch
-from .config import LossConfig, RunConfig
+from .config import RunConfig
 from .contrast import contrast, in_clip_term, segment_parts, segment_term
+from .loss_config import LossConfig
 from .model import AlignmentModel
 from .segment_pooling import pool_segments
 from .tasks import padded_clips, task_terms

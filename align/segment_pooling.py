@@ -7,7 +7,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from .config import WeakPooling
+from .loss_config import WeakPooling
 
 # S = segments, clips end to end; N = clips; T = texts
 

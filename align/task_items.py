@@ -14,7 +14,7 @@ from ..data_manifests.errors import UserError
 from ..data_manifests.scoring_rules import Vocabulary
 from ..extract.ragged import Ragged, ragged_rows
 from ..extract.store import SplitFeatures
-from .config import TaskConfig, TaskName
+from .loss_config import TaskConfig, TaskName
 
 # N = clips of the split, K = items (questions or moments), B = clips of a batch
 

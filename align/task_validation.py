@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data_manifests.spans import span_iou
 from ..extract.ragged import Ragged, ragged_rows
 from ..extract.store import SplitFeatures
-from .config import TaskConfig, TaskName
+from .loss_config import TaskConfig, TaskName
 from .model import AlignmentModel
 from .task_items import (
     DrawnItems,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..extract.ragged import ragged_rows
-from .config import TaskConfig, TaskName
+from .loss_config import TaskConfig, TaskName
 from .model import AlignmentModel
 from .task_items import AnswerItems, ChoiceItems, DrawnItems, MomentItems
 from .training_split import TrainingSplit, gather_rows

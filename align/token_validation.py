@@ -28,9 +28,7 @@ def query_tokens(
     if split.frames is None or split.tokens is None:
         return None
     rows, _ = ragged_rows(split.tokens.offsets, texts)
-    frames, words = move_if_it_fits(
-        split.frames.values, split.tokens.values[rows], device=device
-    )
+    frames, words = move_if_it_fits(split.frames.values, split.tokens.values[rows], device=device)
     return TokenFeatures(
         frames=frames,
         frame_offsets=split.frames.offsets,

@@ -34,7 +34,9 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from mlalign.align.batches import epoch_batches
-from mlalign.align.config import HeadConfig, HeadsConfig, LossConfig, OptimiserConfig, RunConfig
+from mlalign.align.config import OptimiserConfig, RunConfig
+from mlalign.align.head_config import HeadConfig, HeadsConfig
+from mlalign.align.loss_config import LossConfig
 from mlalign.align.model import build_model
 from mlalign.align.objective import loss_terms
 from mlalign.align.optimiser import build_optimiser

@@ -9,10 +9,58 @@ from pathlib import Path
 
 import torch
 
-from .backbone import BackboneError, pick_device
+from .config import Precision
+from .contract import CacheError
 
 DRIVER_FILES = ("/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*", "/dev/dxg")
 """What an NVIDIA driver shows of its GPUs on Linux, and in WSL."""
+
+
+class BackboneError(CacheError):
+    """The backbone cannot be had: unknown name, missing weights, a checkpoint that does not fit."""
+
+
+def pick_device(asked: str) -> torch.device:
+    """auto: the first GPU when there is one. Raises BackboneError for one that is not there."""
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+    except RuntimeError as error:
+        raise BackboneError(f"unknown device {asked!r}; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BackboneError(
+            f"device {asked} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
+def pick_precision(asked: Precision, device: torch.device) -> str:
+    """auto: bfloat16 where it is native, float16 on other GPUs, float32 on other CPUs.
+
+    A ViT-B-32 tower in bfloat16 ran 3.5 times faster than float32 on a CPU with avx512_bf16, its
+    features within cosine 0.9999 of float32's; without native support it is many times slower.
+    """
+    if asked != "auto":
+        return asked
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+    return "bfloat16" if has_native_bfloat16() else "float32"
+
+
+def has_native_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor multiplies bfloat16 itself. cpu_info: asked where PyTorch cannot tell
+    (older than get_capabilities); elsewhere than on Linux that means no."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        names = {name for name, is_there in capabilities.items() if is_there}
+    else:
+        try:
+            lines = cpu_info.read_text().splitlines()
+        except OSError:
+            return False
+        names = {name for line in lines if line.startswith("flags") for name in line.split()}
+    return not names.isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def pick_devices(asked: str) -> tuple[torch.device, ...]:

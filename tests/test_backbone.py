@@ -5,13 +5,9 @@ import open_clip
 import pytest
 import torch
 
-from mlalign.extract.backbone import (
-    BackboneError,
-    has_native_bfloat16,
-    load_backbone,
-    pick_precision,
-)
+from mlalign.extract.backbone import load_backbone
 from mlalign.extract.config import ExtractConfig
+from mlalign.extract.devices import BackboneError, has_native_bfloat16, pick_precision
 
 TINY_SHA256 = "737161df4ec34e9850bd5e0587fb4a7b8c87d1fb1c5af333b1383275771e523b"
 

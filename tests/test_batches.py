@@ -8,7 +8,8 @@ import torch
 from split_fixtures import Text, random_split, split_of
 
 from mlalign.align.batches import epoch_batches, make_batch, num_batches
-from mlalign.align.config import LossConfig, OptimiserConfig, RunConfig
+from mlalign.align.config import OptimiserConfig, RunConfig
+from mlalign.align.loss_config import LossConfig
 from mlalign.align.pairs import normalised_words
 from mlalign.align.training_split import TrainingDataError, TrainingSplit, load_training_split
 from mlalign.extract.store import SplitFeatures

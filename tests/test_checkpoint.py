@@ -11,7 +11,8 @@ import torch
 
 from mlalign.align import checkpoint
 from mlalign.align.checkpoint import RunError, RunSummary, begin_run, finish_run, load_run
-from mlalign.align.config import HeadConfig, HeadsConfig, RunConfig
+from mlalign.align.config import RunConfig
+from mlalign.align.head_config import HeadConfig, HeadsConfig
 from mlalign.align.model import AlignmentModel, cpu_weights
 
 CONFIG = RunConfig(

@@ -10,8 +10,10 @@ from split_fixtures import DIM, random_split
 from torch import Tensor
 
 from mlalign.align.batches import epoch_batches
-from mlalign.align.config import HeadConfig, HeadName, HeadsConfig, LossConfig, RunConfig
+from mlalign.align.config import RunConfig
+from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
 from mlalign.align.heads import build_head
+from mlalign.align.loss_config import LossConfig
 from mlalign.align.model import AlignmentModel, build_model
 from mlalign.align.objective import loss_terms
 from mlalign.align.trainer import fit

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mlalign.extract.backbone import BackboneError, load_backbone
+from mlalign.extract.backbone import load_backbone
 from mlalign.extract.config import ExtractConfig
-from mlalign.extract.devices import pick_devices, unused_gpu
+from mlalign.extract.devices import BackboneError, pick_devices, unused_gpu
 from mlalign.extract.encoders import Encoders, load_encoders
 
 CPU = torch.device("cpu")

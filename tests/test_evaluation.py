@@ -17,7 +17,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from mlalign.align.checkpoint import Run, RunError
-from mlalign.align.config import HeadConfig, HeadsConfig, RunConfig
+from mlalign.align.config import RunConfig
+from mlalign.align.head_config import HeadConfig, HeadsConfig
 from mlalign.align.model import AlignmentModel
 from mlalign.data_manifests.errors import UserError
 from mlalign.evaluate import evaluation

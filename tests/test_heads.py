@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mlalign.align.config import HeadConfig, HeadName
+from mlalign.align.head_config import HeadConfig, HeadName
 from mlalign.align.heads import build_head
 from mlalign.data_manifests.errors import SettingsError
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from mlalign.align.config import HeadConfig, HeadName, HeadsConfig
+from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
 from mlalign.align.model import AlignmentModel
 from mlalign.data_manifests.errors import SettingsError
 

@@ -10,14 +10,9 @@ from split_fixtures import DIM, random_split
 from torch import Tensor
 
 from mlalign.align.batches import Batch, LevelBatch, epoch_batches
-from mlalign.align.config import (
-    HeadConfig,
-    HeadsConfig,
-    LossConfig,
-    LossName,
-    RunConfig,
-    WeakPooling,
-)
+from mlalign.align.config import RunConfig
+from mlalign.align.head_config import HeadConfig, HeadsConfig
+from mlalign.align.loss_config import LossConfig, LossName, WeakPooling
 from mlalign.align.losses import hinge, info_nce, sigmoid
 from mlalign.align.model import AlignmentModel, build_model
 from mlalign.align.objective import loss_terms

@@ -14,7 +14,9 @@ from benchmark_fixtures import DIM, NUM_CLIPS, FakeStore, build, lines, moment
 from click.testing import CliRunner
 
 from mlalign.align.checkpoint import Run
-from mlalign.align.config import HeadConfig, HeadsConfig, RunConfig, TaskConfig
+from mlalign.align.config import RunConfig
+from mlalign.align.head_config import HeadConfig, HeadsConfig
+from mlalign.align.loss_config import TaskConfig
 from mlalign.align.model import AlignmentModel, build_model
 from mlalign.evaluate import evaluation, predictor
 from mlalign.evaluate.cli import main

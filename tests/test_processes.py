@@ -15,16 +15,10 @@ from split_fixtures import with_tokens
 from test_tasks import split_with_questions
 
 from mlalign.align.batches import epoch_batches
-from mlalign.align.config import (
-    HeadConfig,
-    HeadName,
-    HeadsConfig,
-    LossConfig,
-    OptimiserConfig,
-    RunConfig,
-    TaskConfig,
-)
+from mlalign.align.config import OptimiserConfig, RunConfig
 from mlalign.align.epoch_loop import untrained_model
+from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
+from mlalign.align.loss_config import LossConfig, TaskConfig
 from mlalign.align.model import AlignmentModel
 from mlalign.align.objective import loss_terms
 from mlalign.align.processes import average_gradients, is_first_process, share_heads

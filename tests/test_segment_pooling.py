@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlalign.align.config import WeakPooling
+from mlalign.align.loss_config import WeakPooling
 from mlalign.align.segment_pooling import pool_segments
 from mlalign.evaluate.config import SegmentScoreConfig
 from mlalign.evaluate.similarity import pool_segments as pool_for_scores

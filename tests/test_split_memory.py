@@ -13,7 +13,8 @@ from test_trainer import VALIDATION, config_of
 
 from mlalign.align import encode_blocks, training_split
 from mlalign.align.cli import main
-from mlalign.align.config import DataConfig, HeadName
+from mlalign.align.config import DataConfig
+from mlalign.align.head_config import HeadName
 from mlalign.align.model import build_model
 from mlalign.align.shared_splits import SplitsFile, shared_splits
 from mlalign.align.split_memory import (

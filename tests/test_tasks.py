@@ -14,15 +14,10 @@ from split_fixtures import DIM, random_split
 from mlalign.align.answer_head import AnswerHead
 from mlalign.align.batches import epoch_batches, make_batch
 from mlalign.align.checkpoint import RunSummary, finish_run, load_run
-from mlalign.align.config import (
-    HeadConfig,
-    HeadsConfig,
-    LossConfig,
-    OptimiserConfig,
-    RunConfig,
-    TaskConfig,
-)
+from mlalign.align.config import OptimiserConfig, RunConfig
 from mlalign.align.epoch_loop import untrained_model
+from mlalign.align.head_config import HeadConfig, HeadsConfig
+from mlalign.align.loss_config import LossConfig, TaskConfig
 from mlalign.align.model import AlignmentModel
 from mlalign.align.moment_head import MomentHead
 from mlalign.align.objective import loss_terms

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from mlalign.extract import pipeline
-from mlalign.extract.backbone import BackboneError, load_backbone
+from mlalign.extract.backbone import load_backbone
 from mlalign.extract.contract import TABLES, CacheError
+from mlalign.extract.devices import BackboneError
 from mlalign.extract.ragged_features import spread_rows
 from mlalign.extract.store import FeatureStore
 from mlalign.extract.text_tokens import count_tokens, is_kept

@@ -17,16 +17,9 @@ from torch import Tensor
 from mlalign.align.batches import Batch, epoch_batches
 from mlalign.align.checkpoint import load_run
 from mlalign.align.cli import main
-from mlalign.align.config import (
-    HeadConfig,
-    HeadName,
-    HeadsConfig,
-    LossConfig,
-    LossName,
-    RunConfig,
-    TokenInteraction,
-    ValidationConfig,
-)
+from mlalign.align.config import RunConfig, ValidationConfig
+from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
+from mlalign.align.loss_config import LossConfig, LossName, TokenInteraction
 from mlalign.align.losses import hinge, info_nce, sigmoid
 from mlalign.align.model import AlignmentModel, build_model
 from mlalign.align.objective import loss_terms

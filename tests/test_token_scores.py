@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from split_fixtures import DIM, random_split, with_tokens
 
 from mlalign.align.cli import main as align
-from mlalign.align.config import HeadConfig, HeadName, HeadsConfig, LossConfig, RunConfig
+from mlalign.align.config import RunConfig
+from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
+from mlalign.align.loss_config import LossConfig
 from mlalign.align.model import AlignmentModel, build_model
 from mlalign.data_manifests.errors import UserError
 from mlalign.evaluate import token_scores

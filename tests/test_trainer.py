@@ -10,18 +10,10 @@ import torch
 
 from mlalign.align.batches import epoch_batches
 from mlalign.align.callbacks import Callback, StepReport, ValidationReport
-from mlalign.align.config import (
-    DataConfig,
-    HeadConfig,
-    HeadName,
-    HeadsConfig,
-    LossConfig,
-    OptimiserConfig,
-    RunConfig,
-    TaskConfig,
-    ValidationConfig,
-)
+from mlalign.align.config import DataConfig, OptimiserConfig, RunConfig, ValidationConfig
 from mlalign.align.epoch_loop import FitResult, NotFiniteError
+from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
+from mlalign.align.loss_config import LossConfig, TaskConfig
 from mlalign.align.model import build_model
 from mlalign.align.objective import loss_terms
 from mlalign.align.optimiser import build_optimiser, learning_rate_factor

@@ -19,15 +19,10 @@ from test_tasks import split_with_questions
 from mlalign.align import trainer, training_state
 from mlalign.align.callbacks import ProgressBar, StepReport, ValidationReport
 from mlalign.align.checkpoint import RunError, load_run
-from mlalign.align.config import (
-    HeadConfig,
-    HeadsConfig,
-    OptimiserConfig,
-    RunConfig,
-    TaskConfig,
-    ValidationConfig,
-)
+from mlalign.align.config import OptimiserConfig, RunConfig, ValidationConfig
 from mlalign.align.epoch_loop import FitResult
+from mlalign.align.head_config import HeadConfig, HeadsConfig
+from mlalign.align.loss_config import TaskConfig
 from mlalign.align.trainer import align_on, fit
 from mlalign.align.training_state import STATE_FILE, load_state, save_state
 from mlalign.extract.store import SplitFeatures

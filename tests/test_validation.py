@@ -7,14 +7,9 @@ import pytest
 import torch
 
 from mlalign.align import validation
-from mlalign.align.config import (
-    HeadConfig,
-    HeadsConfig,
-    LossConfig,
-    RunConfig,
-    TaskConfig,
-    ValidationConfig,
-)
+from mlalign.align.config import RunConfig, ValidationConfig
+from mlalign.align.head_config import HeadConfig, HeadsConfig
+from mlalign.align.loss_config import LossConfig, TaskConfig
 from mlalign.align.model import AlignmentModel
 from mlalign.align.training_split import TrainingDataError
 from mlalign.align.validation import ValidationSplit, count_top_1, validate, validated_metrics

@@ -1,0 +1,150 @@
+"""The settings of the losses: which levels and tasks are trained, and how."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+LossName = Literal["info_nce", "sigmoid", "hinge"]
+WeakPooling = Literal["max", "softmax"]
+TokenInteraction = Literal["max", "weighted"]
+TaskName = Literal["choice", "answer", "moment"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossConfig:
+    """The total is the sum of the terms, each times its weight; a term without weight is left out.
+
+    docs/method.md has the formulas.
+    """
+
+    name: LossName = "info_nce"
+    """How a term makes one number of its pairs: info_nce (a softmax over the batch), sigmoid (each
+    pair a yes or a no, with a learnt bias), or hinge (a margin between cosines)."""
+    global_weight: float = 1.0
+    """Of whole clips with their global texts."""
+    segment_weight: float = 1.0
+    """Of segments with the texts of their spans."""
+    in_clip_weight: float = 0.0
+    """Of the logistic term that tells a text's segments from the others of their clip."""
+    weak_segment_weight: float = 0.0
+    """Of clips with their global texts again, by the segments that match a text best: segments
+    learn without spans."""
+    weak_pooling: WeakPooling = "max"
+    """Those segments: the best one, or the mean of all cosines weighted by their softmax."""
+    weak_temperature: float = 0.07
+    """Of that softmax; smaller is nearer to the best segment."""
+    token_weight: float = 0.0
+    """Of clips with their global texts once more, by the words and frames that match best. The
+    cache must keep frames and tokens."""
+    token_interaction: TokenInteraction = "max"
+    """max: words and frames count alike; weighted: by weights that are learnt of each."""
+    in_clip_negative_weight: float = 1.0
+    """Segment level: of negatives from the same clip."""
+    cross_clip_negative_weight: float = 1.0
+    """Segment level: of negatives from other clips."""
+    overlap_iou: float = 0.3
+    """Segments that overlap a text's span by more than this are no negatives of that text."""
+    temperature: float = 0.07
+    """At the start; its inverse, the logit scale, is learnt and stays at or below 100."""
+    margin: float = 0.2
+    """hinge: how far a positive's cosine is to be ahead of a negative's."""
+    hardest_from_epoch: int | None = None
+    """hinge: from this epoch on (the first is 1) only the hardest negative counts; null: never."""
+
+    def __post_init__(self) -> None:
+        weights = ("global_weight", "segment_weight", "in_clip_weight", "weak_segment_weight")
+        for name in (
+            *weights,
+            "token_weight",
+            "in_clip_negative_weight",
+            "cross_clip_negative_weight",
+        ):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
+        if self.segment_weight > 0 and not (
+            self.in_clip_negative_weight or self.cross_clip_negative_weight
+        ):
+            raise ValueError(
+                "in_clip_negative_weight and cross_clip_negative_weight are both 0: the segment "
+                "level has no negatives; to leave it out set segment_weight to 0"
+            )
+        if not 0 <= self.overlap_iou <= 1:
+            raise ValueError(f"overlap_iou must be in [0, 1], got {self.overlap_iou}")
+        if self.weak_temperature <= 0:
+            raise ValueError(f"weak_temperature must be > 0, got {self.weak_temperature}")
+        if self.temperature < 0.01:
+            raise ValueError(
+                f"temperature must be at least 0.01 (a logit scale of 100), got {self.temperature}"
+            )
+        if not 0 < self.margin <= 2:
+            raise ValueError(f"margin must be in (0, 2], the range of cosines, got {self.margin}")
+        if self.hardest_from_epoch is not None and self.hardest_from_epoch < 1:
+            raise ValueError(
+                f"hardest_from_epoch must be at least 1 or null, got {self.hardest_from_epoch}"
+            )
+
+    @property
+    def trains_on_global_texts(self) -> bool:
+        """Whether a term with a weight pairs whole clips with their texts."""
+        return self.global_weight > 0 or self.weak_segment_weight > 0
+
+    @property
+    def trains_on_segment_texts(self) -> bool:
+        """Whether a term with a weight pairs segments with the texts of their spans."""
+        return self.segment_weight > 0 or self.in_clip_weight > 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskConfig:
+    """Tasks beside the levels: the total has each task's loss times its weight, 0 leaves it out.
+
+    Retrieval needs no task: the levels' own terms are its loss. docs/method.md has the formulas.
+    """
+
+    choice_weight: float = 0.0
+    """Of multiple-choice questions."""
+    answer_weight: float = 0.0
+    """Of open-ended questions, by a head that chooses among the training split's answers."""
+    moment_weight: float = 0.0
+    """Of where texts start and end in their clips, by a head on similarities with segments."""
+    items_per_clip: int = 4
+    """Questions of a kind, and texts with a moment, that a clip brings to a batch at most."""
+    choice_global_weight: float = 0.5
+    """a in a * global + (1 - a) * segment, the score of an option while training."""
+    answers_most_frequent: int | None = None
+    """Vocabulary of the answers: that many of the training split's; null takes all."""
+    answers_min_count: int = 1
+    """Vocabulary of the answers: only those that occur as often in the training split."""
+    answer_hidden: int | None = None
+    """Hidden width of the answers' head; null takes the width of the shared space."""
+    answer_dropout: float = 0.0
+    """Share of its hidden units dropped while training, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        for name in ("choice_weight", "answer_weight", "moment_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
+        for name in ("items_per_clip", "answers_most_frequent", "answers_min_count"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        if self.answer_hidden is not None and self.answer_hidden < 1:
+            raise ValueError(f"answer_hidden must be at least 1 or null, got {self.answer_hidden}")
+        if not 0 <= self.choice_global_weight <= 1:
+            raise ValueError(
+                f"choice_global_weight must be in [0, 1], got {self.choice_global_weight}"
+            )
+        if not 0 <= self.answer_dropout < 1:
+            raise ValueError(f"answer_dropout must be in [0, 1), got {self.answer_dropout}")
+
+    @property
+    def weights(self) -> dict[TaskName, float]:
+        """Of the tasks that are trained."""
+        weights: dict[TaskName, float] = {
+            "choice": self.choice_weight,
+            "answer": self.answer_weight,
+            "moment": self.moment_weight,
+        }
+        return {name: weight for name, weight in weights.items() if weight > 0}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 import torch
 
+from ..data_manifests.cores import num_cores
 from ..data_manifests.folder_lock import held_alone
 from ..data_manifests.settings import load_settings, settings_dict
 from ..extract.store import FeatureStore
@@ -76,7 +76,7 @@ def _run_members(
             )
     missing = [member for member in members if member.folder not in results]
     if missing:
-        cores = _num_cores()
+        cores = num_cores()
         # Of all members, not of those that are missing: a sweep that goes on has the threads, on
         # which the last digits depend, that it had before.
         jobs = min(jobs or (1 if _uses_gpu(members) else cores), len(members))
@@ -188,11 +188,6 @@ def _finished(run: Path, member: Member, *, cache_key: str) -> dict[str, Any] | 
             f"folder with -o, or delete it"
         )
     return content
-
-
-def _num_cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _uses_gpu(members: Sequence[Member]) -> bool:

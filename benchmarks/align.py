@@ -41,6 +41,7 @@ from mlalign.align.model import build_model
 from mlalign.align.objective import loss_terms
 from mlalign.align.optimiser import build_optimiser
 from mlalign.align.training_split import load_training_split
+from mlalign.data_manifests.cores import num_cores
 from mlalign.extract.store import QuestionFeatures, SplitFeatures
 
 WIDTH, BATCH = 512, 256
@@ -276,7 +277,7 @@ def main() -> None:
         return
     options.out.mkdir(parents=True, exist_ok=True)
     lines = [
-        f"{os.cpu_count()} cores, torch {torch.__version__}, width {WIDTH}, medians of "
+        f"{num_cores()} cores, torch {torch.__version__}, width {WIDTH}, medians of "
         f"{options.rounds} rounds; load average before: {os.getloadavg()[0]:.1f}",
         "captions of a clip, precision; then an epoch, queries a second and peak memory of ours, "
         "and of the usual way",

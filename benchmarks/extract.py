@@ -25,6 +25,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlalign.data_manifests.cores import num_cores
+
 NUM_CLIPS, CLIP_SECONDS = 12, 20
 SOURCES = (
     "testsrc2=size=640x360:rate=25",
@@ -195,7 +197,7 @@ def cpu_now() -> float:
 
 
 def report(ours: Tool, peer: Tool | None, *, tower: float, decode: float) -> None:
-    frames, cores = NUM_CLIPS * CLIP_SECONDS, os.cpu_count() or 1
+    frames, cores = NUM_CLIPS * CLIP_SECONDS, num_cores()
     print(f"{frames} frames of {NUM_CLIPS} clips, {cores} cores, medians of {len(ours.runs)} runs")
     print(
         f"{'':20}{'wall s':>8}{'CPU s':>8}{'peak MiB':>10}{'start-up s':>12}{'frames/s apart':>16}"

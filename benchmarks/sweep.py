@@ -34,6 +34,7 @@ import yaml
 from mlalign.align.split_memory import read_splits
 from mlalign.align.sweep_config import Member, load_sweep
 from mlalign.align.trainer import align_on
+from mlalign.data_manifests.cores import num_cores
 from mlalign.extract.store import FeatureStore
 from mlalign.extract.writer import commit_shard, open_for_writing
 
@@ -83,7 +84,7 @@ def measured(out: Path, clips: int, epochs: int, *, device: str) -> list[str]:
     beside.said()
     process = in_one_process(cache, members, out / "process")
     figures.append(("in turn, in one process", process, sweep, beside.said()))
-    cores = len(os.sched_getaffinity(0))
+    cores = num_cores()
     where = torch.cuda.get_device_name() if device == "cuda" else f"{cores} cores"
     return [
         f"{len(members)} runs of {epochs} epochs, {clips:,} clips of {SEGMENTS} segments of "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 import random
 import shutil
 import signal
@@ -18,6 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 from tqdm import tqdm
 
+from .cores import num_cores
 from .errors import UserError
 from .reader import write_manifest
 from .scene_plan import FRAMES_PER_SECOND, plan_clip
@@ -61,7 +61,7 @@ def write_scenes(
         _Job(seed=seed, index=i, split=split, path=partial / "videos" / f"{clip_name(i)}.mp4")
         for i, split in enumerate(splits)
     ]
-    _draw(jobs, num_processes=num_processes or _num_cores())
+    _draw(jobs, num_processes=num_processes or num_cores())
     write_manifest(scenes_manifest(partial / "videos", splits=splits, seed=seed), partial)
     for name in ("videos", "clips.parquet", "texts.parquet", "questions.parquet", "dataset.yaml"):
         (partial / name).replace(out / name)
@@ -141,11 +141,6 @@ def _draw(jobs: list[_Job], *, num_processes: int) -> None:
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-
-
-def _num_cores() -> int:
-    """Cores this process may use; macOS does not say, so all of them there."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _advance(update: Callable[[int], Any], numbers: Iterable[int]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from ..data_manifests.cores import num_cores
 from .sampling import Sampling
 from .segments import SHOTS, parse_rule
 
@@ -108,8 +109,9 @@ class ExtractConfig:
     """local: this machine; ray: a Ray cluster, with the cache and the videos on a file system that
     all its machines share."""
     ray: RayConfig = field(default_factory=RayConfig)
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Decoding processes, one thread each (with engine ray: see ray.worker_cpus)."""
+    workers: int = field(default_factory=num_cores)
+    """Decoding processes, one thread each. By default one per core that this process may use. With
+    engine ray, see ray.worker_cpus."""
     batch_frames: int | None = None
     """Pictures that go through the backbone together, of any clips. null: 16 on a processor, which
     are as fast as 32 and take 40 MiB less (ViT-B-32, two cores); 64 on a GPU."""

@@ -293,7 +293,7 @@ def test_a_sweep_that_goes_on_has_the_threads_that_it_had(small_cache, tmp_path,
             yield MemberResult(member=own, summary=None, failure="not tried", is_new=True)
 
     monkeypatch.setattr(sweep_module, "_train", train)
-    monkeypatch.setattr(sweep_module, "_num_cores", lambda: 4)
+    monkeypatch.setattr(sweep_module, "num_cores", lambda: 4)
     run_sweep(small_cache, members, tmp_path / "runs", jobs=None)
     align(small_cache, tmp_path / "runs" / members[0].folder, members[0].config)
     run_sweep(small_cache, members, tmp_path / "runs", jobs=None)

@@ -88,12 +88,13 @@ def as_program(command: click.Command) -> Callable[[], None]:
 
     def program() -> None:
         limit_spinning()
+        _open_closed_streams()
         # A file name need not be text; what is printed of it then is an escape, not an error.
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         code: object = 0
         try:
-            command()
+            command_errors(command)()  # printing --help can fail, too
         except SystemExit as end:
             code = end.code
         with contextlib.suppress(BrokenPipeError):  # the reader of a pipe is gone
@@ -102,6 +103,19 @@ def as_program(command: click.Command) -> Callable[[], None]:
         os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
     return program
+
+
+def _open_closed_streams() -> None:
+    """Open the standard streams that the caller closed (`>&-`) on the null device.
+
+    Without one, Python has None for it, and the next file that is opened gets its number: what a
+    library prints would end up in that file.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            assert opened == number, f"file {opened} was opened instead of {number}"
+            setattr(sys, name, open(opened, mode, encoding="utf-8"))
 
 
 def config_options(function: F) -> F:

@@ -113,3 +113,34 @@ def test_threads_wait_busily_for_a_short_time_unless_the_user_says_otherwise(
     monkeypatch.setattr(os, "environ", dict(set_by_user))
     limit_spinning()
     assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_a_full_disk_under_the_output_is_one_line_also_for_help() -> None:
+    script = (
+        "import click\n"
+        "from mlalign.data_manifests.command_line import as_program\n"
+        "as_program(click.Command('x', help='text'))()\n"
+    )
+    command = [sys.executable, "-P", "-c", script, "--help"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "Error: [Errno 28] No space left on device\n")
+
+
+def test_a_program_runs_with_its_standard_streams_closed(tmp_path: Path) -> None:
+    """And what it opens does not take their place."""
+    script = (
+        "import os, sys\n"
+        "from mlalign.data_manifests.command_line import as_program\n"
+        "def command():\n"
+        "    with open('file', 'w') as file:\n"
+        "        print('printed')\n"
+        "        os.write(1, b'printed by a library')\n"
+        "        file.write(sys.stdin.read() + 'written')\n"
+        "as_program(command)()\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    line = f"exec '{sys.executable}' -P script.py <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", line], cwd=tmp_path).returncode == 0
+    assert (tmp_path / "file").read_text() == "written"

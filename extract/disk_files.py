@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import platform
@@ -43,10 +44,12 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         disk = _disk_of(path)
         free, size = shutil.disk_usage(disk).free, shutil.disk_usage(disk).total
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "make room" if is_full else "make it possible to write there"
         raise DiskError(
             f"cannot write {path}: {error.strerror or error}; the disk at {disk} has "
             f"{free / 2**20:.1f} of {size / 2**20:.1f} MiB free. What was committed before is "
-            "safe; make room and run the same command again to go on"
+            f"safe; {advice} and run the same command again to go on"
         ) from error
 
 

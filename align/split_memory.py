@@ -124,7 +124,7 @@ def feature_bytes(store: FeatureStore, data: DataConfig, *, with_tokens: bool = 
 
 def free_bytes() -> int | None:
     """Memory that this process can have without pushing others out, within the limits of its
-    control groups (version 2); None where the system does not say."""
+    control groups (version 1 or 2); None where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         (available,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
@@ -133,26 +133,38 @@ def free_bytes() -> int | None:
     return min([int(available) * 1024, *_free_in_groups()])
 
 
-def _free_in_groups() -> Iterator[int]:
-    """Of each control group that this process is in and that has a limit."""
+def _free_in_groups(root: Path = Path("/")) -> Iterator[int]:
+    """Of each control group that this process is in and that has a limit. root: where /proc and
+    /sys are."""
     try:
-        content = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
-    own = next((line[3:] for line in content.splitlines() if line.startswith("0::")), "/")
-    root = Path("/sys/fs/cgroup")
-    folder = root / own.lstrip("/")
-    for group in [folder, *folder.parents]:
-        if not group.is_relative_to(root):
-            return
-        try:
-            limit = int((group / "memory.max").read_text())
-            used = int((group / "memory.current").read_text())
-            stat = (group / "memory.stat").read_text().splitlines()
-            cached = sum(int(line.split()[1]) for line in stat if line.startswith("inactive_file "))
-        except (OSError, ValueError):  # "max", or no such file: no limit here
+    for line in lines:
+        _, controllers, own = line.split(":", 2)
+        if not controllers:
+            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current")
+            cached_name = "inactive_file"
+        elif "memory" in controllers.split(","):
+            mount = root / "sys/fs/cgroup/memory"
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cached_name = "total_inactive_file"
+        else:
             continue
-        yield max(0, limit - used + cached)
+        # In a container the path may be the host's: what exists of it, up to the mount, counts.
+        folder = mount / own.lstrip("/")
+        for group in [folder, *folder.parents]:
+            if not group.is_relative_to(mount):
+                break
+            try:
+                limit, used = (int((group / name).read_text()) for name in names)
+                stat = dict(
+                    line.split() for line in (group / "memory.stat").read_text().splitlines()
+                )
+                cached = int(stat.get(cached_name, 0))
+            except (OSError, ValueError):  # "max", or no such file: no limit here
+                continue
+            yield max(0, limit - used + cached)
 
 
 def check_splits(store: FeatureStore, data: DataConfig, *, with_tokens: bool = False) -> None:

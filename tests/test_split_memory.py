@@ -19,6 +19,7 @@ from mlalign.align.model import build_model
 from mlalign.align.shared_splits import SplitsFile, shared_splits
 from mlalign.align.split_memory import (
     FEATURES_FILE,
+    _free_in_groups,
     feature_bytes,
     free_bytes,
     read_splits,
@@ -103,6 +104,34 @@ def test_features_are_mapped_when_they_exceed_what_is_allowed(small_cache, monke
 def test_free_memory_is_known_on_linux():
     free = free_bytes()
     assert free is None or 0 <= free < 2**50
+
+
+@pytest.mark.parametrize(
+    ("membership", "mount", "limit", "used", "cached"),
+    [
+        ("0::/job\n", "", "memory.max", "memory.current", "inactive_file"),
+        (
+            "5:cpu,memory:/job\n0::/\n",
+            "memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
+    ],
+)
+@pytest.mark.parametrize("folder", ["job", "."], ids=["host", "container"])
+def test_the_limit_of_a_control_group_counts(
+    membership, mount, limit, used, cached, folder, tmp_path
+):
+    """Of both versions; in a container the job's folder is the mount itself."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(membership)
+    group = tmp_path / "sys/fs/cgroup" / mount / folder
+    group.mkdir(parents=True)
+    (group / limit).write_text("4000\n")
+    (group / used).write_text("3000\n")
+    (group / "memory.stat").write_text(f"file 900\n{cached} 500\n")
+    assert list(_free_in_groups(tmp_path)) == [1500]
 
 
 @pytest.mark.parametrize("head", ["residual", "temporal"])

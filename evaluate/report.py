@@ -42,7 +42,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..data_manifests.atomic_write import atomic_write
+from ..data_manifests.atomic_write import atomic_write, check_writable
 from ..data_manifests.errors import UserError
 from ..data_manifests.settings import save_settings, settings_dict
 from .best_items import BestItems
@@ -84,6 +84,7 @@ def check_report_folder(folder: Path) -> None:
     """Raise UserError when `folder` cannot become the report's folder; called before any work."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: give the report's folder with -o")
+    check_writable(folder)
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:

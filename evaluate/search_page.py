@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ..data_manifests.atomic_write import check_writable
 from ..data_manifests.errors import UserError
 from .page_template import write_page_of
 from .search import Hit
@@ -17,6 +18,7 @@ def check_page_file(path: Path) -> None:
         raise UserError(f"{path} is a folder: give the page's file with --html")
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+    check_writable(path.parent)
 
 
 def write_search_page(

@@ -19,6 +19,11 @@ test: $(INSTALLED)
 check: lint test slow
 
 lint: $(INSTALLED)
+	@test -d typings/mlalign/extract || { \
+		echo "typings/mlalign/* are no symbolic links here, and mypy needs them. In a git checkout:"; \
+		echo "    git config core.symlinks true && git checkout -- typings"; \
+		echo "and unpack an archive with a program that keeps symbolic links, such as tar."; \
+		exit 1; }
 	@echo "== lint, format, types"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

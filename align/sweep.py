@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import torch
 
-from ..data_manifests.cores import num_cores
+from ..data_manifests.cores import num_cores, process_pool
 from ..data_manifests.folder_lock import held_alone
 from ..data_manifests.settings import load_settings, settings_dict
 from ..extract.store import FeatureStore
@@ -139,9 +139,8 @@ def _train(
         batch = suspects[:1] or list(left.values())
         is_alive, held = context.Pipe(duplex=False)
         with (
-            ProcessPoolExecutor(
+            process_pool(
                 min(jobs, len(batch)),
-                mp_context=context,
                 initializer=start_worker,
                 initargs=(threads, is_alive),
             ) as pool,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import random
 import shutil
 import signal
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 from tqdm import tqdm
 
-from .cores import num_cores
+from .cores import num_cores, process_pool
 from .errors import UserError
 from .reader import write_manifest
 from .scene_plan import FRAMES_PER_SECOND, plan_clip
@@ -127,11 +125,7 @@ def _draw(jobs: list[_Job], *, num_processes: int) -> None:
         if num_processes == 1 or len(chunks) <= 2:  # not worth the start of processes
             _advance(bar.update, map(_draw_clips, chunks))
             return
-        # spawn, not fork: the caller may have threads.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            min(num_processes, len(chunks)), mp_context=context, initializer=_ignore_interrupt
-        ) as pool:
+        with process_pool(min(num_processes, len(chunks)), initializer=_ignore_interrupt) as pool:
             try:
                 _advance(bar.update, pool.map(_draw_clips, chunks))
             except BrokenProcessPool as error:

@@ -1,11 +1,15 @@
-"""The number of cores that the stages plan with."""
+"""The number of cores that the stages plan with, and pools of processes."""
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from mlalign.data_manifests.cores import process_pool
+from mlalign.data_manifests.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("data_manifests", "extract", "align", "evaluate")
@@ -28,3 +32,12 @@ def test_the_stages_count_cores_in_one_place():
     sources = [path for stage in STAGES for path in (ROOT / stage).rglob("*.py")]
     counting = [path.name for path in sources if "cpu_count" in path.read_text(encoding="utf-8")]
     assert counting == ["cores.py"]
+
+
+def test_a_pool_without_semaphores_names_the_folder_they_need(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", refuse)
+    with pytest.raises(UserError, match="for 3 processes.*Read-only file system.*/dev/shm"):
+        process_pool(3, initializer=list)

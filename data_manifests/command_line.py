@@ -87,6 +87,7 @@ def as_program(command: click.Command) -> Callable[[], None]:
     """
 
     def program() -> None:
+        _use_utf8()
         limit_spinning()
         _open_closed_streams()
         # A file name need not be text; what is printed of it then is an escape, not an error.
@@ -103,6 +104,16 @@ def as_program(command: click.Command) -> Callable[[], None]:
         os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
     return program
+
+
+def _use_utf8() -> None:
+    """Start again in Python's UTF-8 mode where file names have another encoding.
+
+    Manifests are UTF-8, and so are file names nearly everywhere; in the ASCII or Latin-1 encoding
+    of an old locale a manifest could not name them. From Python 3.15 on this mode is the default.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1"})
 
 
 def _open_closed_streams() -> None:

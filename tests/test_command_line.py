@@ -144,3 +144,16 @@ def test_a_program_runs_with_its_standard_streams_closed(tmp_path: Path) -> None
     line = f"exec '{sys.executable}' -P script.py <&- >&- 2>&-"
     assert subprocess.run(["sh", "-c", line], cwd=tmp_path).returncode == 0
     assert (tmp_path / "file").read_text() == "written"
+
+
+def test_file_names_are_utf8_in_any_locale(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from mlalign.data_manifests.command_line import as_program\n"
+        "as_program(lambda: open('v\u00eddeo', 'w').write(ascii(sys.argv[1])))()\n"
+    )
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    ascii_names = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-P", "script.py", "caf\u00e9"]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, **ascii_names}, check=True)
+    assert (tmp_path / "v\u00eddeo").read_text() == r"'caf\xe9'"

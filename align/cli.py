@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from ..data_manifests.command_line import as_program, command_errors, config_options
-from ..data_manifests.errors import SettingsError
-from ..data_manifests.settings import load_settings
+from ..data_manifests.core.command_line import as_program, command_errors, config_options
+from ..data_manifests.core.errors import SettingsError
+from ..data_manifests.core.settings import load_settings
 from .config import RunConfig
 
 
@@ -71,7 +71,7 @@ def main(
     if check:
         return
 
-    from .processes import is_first_process, process_group
+    from .distributed import is_first_process, process_group
     from .trainer import align, uses_gpu  # torch is imported only once there is work to do
 
     with process_group(on_gpu=uses_gpu(settings.device)):
@@ -89,8 +89,8 @@ def _run_sweep(
     check: bool,
     as_json: bool,
 ) -> None:
-    from .processes import is_started_by_torchrun
-    from .sweep_config import load_sweep
+    from .distributed import is_started_by_torchrun
+    from .sweep.config import load_sweep
 
     if is_started_by_torchrun():
         raise SettingsError("a sweep starts its own processes: run it without torchrun")
@@ -98,8 +98,8 @@ def _run_sweep(
     if check:
         return
 
-    from .leaderboard import board_lines, leaderboard, were_validated, write_leaderboard
-    from .sweep import run_sweep
+    from .sweep.leaderboard import board_lines, leaderboard, were_validated, write_leaderboard
+    from .sweep.sweep import run_sweep
 
     results = run_sweep(cache, members, out, jobs=jobs)
     if were_validated(results):

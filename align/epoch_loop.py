@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..data_manifests.errors import UserError
-from ..extract.store import SplitFeatures
-from .batches import Batch, epoch_batches, num_batches
-from .callbacks import Callback, EarlyStopping, StepReport
+from ..data_manifests.core.errors import UserError
+from ..extract.cache.store import SplitFeatures
 from .config import RunConfig
-from .model import AlignmentModel, build_model, cpu_weights
-from .objective import loss_terms
+from .data.batches import Batch, epoch_batches, num_batches
+from .data.split import TrainingSplit, load_training_split
+from .data.task_items import answer_features, vocabulary
+from .distributed import average_gradients, broadcast_from_first, num_processes, share_heads
+from .model.model import AlignmentModel, build_model, cpu_weights
+from .objective.objective import loss_terms
 from .optimiser import build_optimiser, learning_rate_factor
-from .processes import average_gradients, broadcast_from_first, num_processes, share_heads
-from .task_items import answer_features, vocabulary
-from .training_split import TrainingSplit, load_training_split
-from .training_state import SavingClock
-from .validation import ValidationData, Validator, load_validation_data
+from .runs.callbacks import Callback, EarlyStopping, StepReport
+from .runs.training_state import SavingClock
+from .validation.validation import ValidationData, Validator, load_validation_data
 
 PARTS_EVERY_STEPS: Final = 10
 """Steps from one record of segment_in_clip and segment_cross_clip to the next: they cost a second

@@ -11,16 +11,16 @@ from typing import Any, Final
 
 import torch
 
-from ..data_manifests.errors import SettingsError
-from ..extract.store import FeatureStore, SplitFeatures
-from .callbacks import Callback, MetricsWriter, ProgressBar
-from .checkpoint import RunSummary, begin_run, finish_run, refuse_finished_run
+from ..data_manifests.core.errors import SettingsError
+from ..extract.cache.store import FeatureStore, SplitFeatures
 from .config import DeviceName, Precision, RunConfig
+from .data.memory import splits_of_run
+from .distributed import is_first_process, wait_for_all
 from .epoch_loop import FitResult, Training, load_training_data, untrained_model
-from .events import EventsWriter
-from .processes import is_first_process, wait_for_all
-from .split_memory import splits_of_run
-from .training_state import SavedState, delete_state, load_state, save_state
+from .runs.callbacks import Callback, MetricsWriter, ProgressBar
+from .runs.checkpoint import RunSummary, begin_run, finish_run, refuse_finished_run
+from .runs.events import EventsWriter
+from .runs.training_state import SavedState, delete_state, load_state, save_state
 
 MATMUL_PRECISION: Final[Mapping[Precision, str]] = {"float32": "highest", "medium": "medium"}
 

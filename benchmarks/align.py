@@ -33,16 +33,16 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from mlalign.align.batches import epoch_batches
 from mlalign.align.config import OptimiserConfig, RunConfig
+from mlalign.align.data.batches import epoch_batches
+from mlalign.align.data.split import load_training_split
 from mlalign.align.head_config import HeadConfig, HeadsConfig
 from mlalign.align.loss_config import LossConfig
-from mlalign.align.model import build_model
-from mlalign.align.objective import loss_terms
+from mlalign.align.model.model import build_model
+from mlalign.align.objective.objective import loss_terms
 from mlalign.align.optimiser import build_optimiser
-from mlalign.align.training_split import load_training_split
-from mlalign.data_manifests.cores import num_cores
-from mlalign.extract.store import QuestionFeatures, SplitFeatures
+from mlalign.data_manifests.core.cores import num_cores
+from mlalign.extract.cache.store import QuestionFeatures, SplitFeatures
 
 WIDTH, BATCH = 512, 256
 USUAL_BATCHES = 30

@@ -28,10 +28,10 @@ import numpy as np
 import torch
 
 from mlalign.evaluate.config import SegmentScoreConfig
-from mlalign.evaluate.ranks import ranks_of_correct
-from mlalign.evaluate.similarity import BLOCK_BYTES, retrieval_ranks
-from mlalign.evaluate.vectors import TwoLevelVectors
-from mlalign.extract.ragged import Ragged
+from mlalign.evaluate.scores.ranks import ranks_of_correct
+from mlalign.evaluate.scores.similarity import BLOCK_BYTES, retrieval_ranks
+from mlalign.evaluate.scores.vectors import TwoLevelVectors
+from mlalign.extract.cache.ragged import Ragged
 
 SIZES = {"MSVD": (27_763, 670), "square": (10_000, 10_000)}
 MOST_CAPTIONS = 81

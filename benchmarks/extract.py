@@ -25,7 +25,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlalign.data_manifests.cores import num_cores
+from mlalign.data_manifests.core.cores import num_cores
 
 NUM_CLIPS, CLIP_SECONDS = 12, 20
 SOURCES = (
@@ -95,7 +95,7 @@ def make_clips(out: Path) -> tuple[Path, Path]:
     """The folder of clips, and a folder of one clip that is shorter than a second."""
     import ffmpeg
 
-    from mlalign.data_manifests.ffmpeg_program import ffmpeg_program
+    from mlalign.data_manifests.core.ffmpeg_program import ffmpeg_program
 
     clips, one = out / "clips", out / "one"
     for folder, number, seconds in ((clips, NUM_CLIPS, CLIP_SECONDS), (one, 1, 0.5)):
@@ -163,7 +163,7 @@ def tower_seconds(weights: Path) -> float:
     """CPU seconds of the bare tower for the pictures of all clips."""
     import numpy as np
 
-    from mlalign.extract.backbone import load_backbone
+    from mlalign.extract.encode.backbones import load_backbone
 
     tower = load_backbone(
         "ViT-B-32", tag=None, checkpoint=weights, precision="auto", device="cpu", with_text=False

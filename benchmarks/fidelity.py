@@ -20,11 +20,11 @@ import open_clip
 import torch
 from PIL import Image
 
-from mlalign.data_manifests.ffmpeg_program import ffmpeg_program
-from mlalign.extract.backbone import load_backbone
+from mlalign.data_manifests.core.ffmpeg_program import ffmpeg_program
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.decoders import open_decoder
-from mlalign.extract.sampling import Sampling
+from mlalign.extract.decode.choice import open_decoder
+from mlalign.extract.encode.backbones import load_backbone
+from mlalign.extract.segments.sampling import Sampling
 
 MODELS = ("ViT-B-32", "ViT-B-32-256", "ViT-B-16-SigLIP", "RN50", "MobileCLIP-S1")
 SOURCES = (

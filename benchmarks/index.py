@@ -19,12 +19,12 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from mlalign.evaluate.clip_search import ClipSearch
 from mlalign.evaluate.config import IndexConfig, SegmentScoreConfig
-from mlalign.evaluate.index import build_index, nearest
-from mlalign.evaluate.index_effect import segment_recall
-from mlalign.evaluate.kept_indexes import keep_index
-from mlalign.evaluate.vectors import TwoLevelVectors
+from mlalign.evaluate.indexes.clip_search import ClipSearch
+from mlalign.evaluate.indexes.effect import segment_recall
+from mlalign.evaluate.indexes.index import build_index, nearest
+from mlalign.evaluate.indexes.kept import keep_index
+from mlalign.evaluate.scores.vectors import TwoLevelVectors
 
 WIDTH = 256
 SEGMENTS_PER_CLIP = 12

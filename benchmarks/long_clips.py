@@ -19,8 +19,8 @@ from pathlib import Path
 
 import ffmpeg
 
-from mlalign.data_manifests.ffmpeg_program import ffmpeg_program
-from mlalign.extract.store import FeatureStore
+from mlalign.data_manifests.core.ffmpeg_program import ffmpeg_program
+from mlalign.extract.cache.store import FeatureStore
 
 FPS = 5
 

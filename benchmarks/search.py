@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from mlalign.evaluate.config import EvaluationConfig, IndexConfig
-from mlalign.evaluate.search import Library
-from mlalign.extract.contract import read_settings
-from mlalign.extract.writer import commit_shard, open_for_writing
+from mlalign.evaluate.search.search import Library
+from mlalign.extract.cache.contract import read_settings
+from mlalign.extract.cache.writer import commit_shard, open_for_writing
 
 SEGMENTS_PER_CLIP = 12
 SHARD_CLIPS = 64

@@ -31,12 +31,12 @@ import numpy as np
 import torch
 import yaml
 
-from mlalign.align.split_memory import read_splits
-from mlalign.align.sweep_config import Member, load_sweep
+from mlalign.align.data.memory import read_splits
+from mlalign.align.sweep.config import Member, load_sweep
 from mlalign.align.trainer import align_on
-from mlalign.data_manifests.cores import num_cores
-from mlalign.extract.store import FeatureStore
-from mlalign.extract.writer import commit_shard, open_for_writing
+from mlalign.data_manifests.core.cores import num_cores
+from mlalign.extract.cache.store import FeatureStore
+from mlalign.extract.cache.writer import commit_shard, open_for_writing
 
 WIDTH, SEGMENTS = 512, 12
 SEEDS = 4

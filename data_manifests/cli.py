@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command_line import as_program, command_errors
+from .core.command_line import as_program, command_errors
 
 if TYPE_CHECKING:
-    from .export import PeerName
-    from .schema import Manifest
+    from .building.export import PeerName
+    from .tables.schema import Manifest
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,9 +27,9 @@ def main() -> None:
 @command_errors
 def list_cards(as_json: bool) -> None:
     """The benchmarks that build knows: name, task, and the sizes of their splits."""
-    from .card_page import card_table
-    from .cards import card_names, load_card
-    from .settings import settings_dict
+    from .cards.card import card_names, load_card
+    from .cards.page import card_table
+    from .core.settings import settings_dict
 
     cards = [load_card(name) for name in card_names()]
     if as_json:
@@ -47,9 +47,9 @@ def show(name: str, as_json: bool) -> None:
 
     NAME is one of list's, or a file NAME.yaml of your own.
     """
-    from .card_page import card_page
-    from .cards import load_card
-    from .settings import settings_dict
+    from .cards.card import load_card
+    from .cards.page import card_page
+    from .core.settings import settings_dict
 
     card = load_card(name)
     click.echo(json.dumps(settings_dict(card)) if as_json else "\n".join(card_page(card, name)))
@@ -85,8 +85,8 @@ def build(
     NAME is one of list's, or a card of your own as NAME.yaml. What was mended or left out is
     reported, and kept in build_report.json; what is wrong is shown all at once, with exit code 2.
     """
-    from .build import build_dataset
-    from .cards import load_card
+    from .building.build import build_dataset
+    from .cards.card import load_card
 
     report = build_dataset(
         load_card(name), annotations=annotations, videos=videos, out=out, partial=partial
@@ -108,7 +108,7 @@ def check(path: Path, videos: Path | None, as_json: bool) -> None:
     (.csv, .jsonl) of video_path[, text][, start_seconds, end_seconds][, split]. All faults are
     shown at once; exit code 2 when there are any.
     """
-    from .reader import read_manifest
+    from .tables.reader import read_manifest
 
     manifest = read_manifest(path, videos_root=videos)
     _print_summary(_summary(manifest), as_json=as_json)
@@ -132,7 +132,7 @@ def scenes(out: Path, num_clips: int, seed: int, as_json: bool) -> None:
     The first 60 % of the clips are the split train, then 10 % val, 30 % test; some pairs of
     colour and shape occur only in test. The same seed gives the same dataset.
     """
-    from .scenes import write_scenes
+    from .scenes.make import write_scenes
 
     start = time.monotonic()
     manifest = write_scenes(out, num_clips=num_clips, seed=seed)
@@ -152,8 +152,8 @@ def export(path: Path, out: Path, peer: PeerName, as_json: bool) -> None:
     clip4clip: MSRVTT_data.json and SPLIT.csv; qvhighlights: highlight_SPLIT_release.jsonl. What the
     format has no place for is named; exit code 2 where the other tool would read something else.
     """
-    from .export import export_manifest
-    from .reader import read_manifest
+    from .building.export import export_manifest
+    from .tables.reader import read_manifest
 
     done = export_manifest(read_manifest(path), out, peer=peer)
     click.echo(json.dumps(asdict(done)) if as_json else "\n".join(done.lines()))

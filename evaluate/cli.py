@@ -8,9 +8,14 @@ from typing import Any, get_args
 
 import click
 
-from ..data_manifests.command_line import DefaultGroup, as_program, command_errors, config_options
-from ..data_manifests.scoring_rules import CaptionRule, TiePolicy
-from .bench_cli import bench_command
+from ..data_manifests.cards.scoring_rules import CaptionRule, TiePolicy
+from ..data_manifests.core.command_line import (
+    DefaultGroup,
+    as_program,
+    command_errors,
+    config_options,
+)
+from .bench.cli import bench_command
 
 
 class _Group(DefaultGroup):
@@ -69,10 +74,10 @@ def run(
     import dataclasses
 
     from .evaluation import cache_record, evaluate
-    from .page import write_page
-    from .protocols import load_protocol
-    from .report import check_report_folder, results_json, write_report
-    from .terminal import print_tables
+    from .inputs.protocols import load_protocol
+    from .reports.page import write_page
+    from .reports.results_json import check_report_folder, results_json, write_report
+    from .reports.terminal import print_tables
 
     check_report_folder(report)
     settings = load_protocol(lambda: cache_record(cache), config, overrides, card=card)
@@ -115,9 +120,9 @@ def predict(
     Without --run the backbone as it is predicts. Prints the files' paths.
     """
     from .evaluation import cache_record
-    from .protocols import load_protocol
-    from .report import check_report_folder
-    from .write_predictions import write_predictions
+    from .inputs.protocols import load_protocol
+    from .predictions.write import write_predictions
+    from .reports.results_json import check_report_folder
 
     check_report_folder(folder)
     if split is not None:
@@ -144,9 +149,9 @@ def compare(first: Path, second: Path, rows: tuple[tuple[str, str], ...], as_jso
 
     Exit code: 0 done, 2 reports that cannot be paired, with every reason.
     """
-    from .compare_reports import compare_reports, read_report
-    from .report import comparison_json
-    from .terminal import print_comparisons
+    from .reports.compare_reports import compare_reports, read_report
+    from .reports.results_json import comparison_json
+    from .reports.terminal import print_comparisons
 
     report = read_report(first)
     found = compare_reports(report, read_report(second), pairs=rows)
@@ -214,7 +219,7 @@ def score(
 
     Exit code: 0 done, 2 a file that cannot be scored, with all its faults.
     """
-    from .official_scorers import (
+    from .official.registry import (
         check_options,
         dataset_scorers,
         retrieval_rules,

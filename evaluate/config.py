@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..data_manifests.scoring_rules import MomentRules, RetrievalRules, TypeGroup
+from ..data_manifests.cards.scoring_rules import MomentRules, RetrievalRules, TypeGroup
 
 Pooling = Literal["max", "top_mean", "softmax"]
 NormalisationName = Literal["qb_norm", "dual_softmax"]

@@ -8,26 +8,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..align.checkpoint import Run, load_run
-from ..data_manifests.cards import load_card
-from ..data_manifests.errors import UserError
-from ..extract.store import FeatureStore, SplitFeatures
-from .card_fit import check_segments, check_tasks, vocabulary_counts
-from .clip_videos import ClipVideos, clip_videos
-from .comparisons import Comparison, compare_rows
+from ..align.runs.checkpoint import Run, load_run
+from ..data_manifests.cards.card import load_card
+from ..data_manifests.core.errors import UserError
+from ..extract.cache.store import FeatureStore, SplitFeatures
 from .config import EvaluationConfig
-from .fused_weight import choose_fused_weight
-from .index_effect import IndexEffect
-from .normalised_rows import Asked, normalised_rows, read_bank
-from .queries import TaskQueries
-from .retrieval import effect_of_index
-from .rows import ZERO_SHOT, check_baseline, check_cache_keys, table_rows
-from .significance import Bootstrap
-from .splits import read_split, read_validation, with_segment_rule
-from .summaries import RowOutcome, RunOutcome, ScoreSummary, summarise
-from .task_registry import Tasks, count_items, find_tasks, score_tasks
-from .token_scores import scores_tokens
-from .vectors import Encoder, embed
+from .indexes.effect import IndexEffect
+from .inputs.card_fit import check_segments, check_tasks, vocabulary_counts
+from .inputs.clip_videos import ClipVideos, clip_videos
+from .inputs.rows import ZERO_SHOT, check_baseline, check_cache_keys, table_rows
+from .inputs.splits import read_split, read_validation, with_segment_rule
+from .scores.queries import TaskQueries
+from .scores.vectors import Encoder, embed
+from .statistics.bootstrap import Bootstrap
+from .statistics.comparisons import Comparison, compare_rows
+from .statistics.normalised_rows import Asked, normalised_rows, read_bank
+from .statistics.summaries import RowOutcome, RunOutcome, ScoreSummary, summarise
+from .tasks.fused_weight import choose_fused_weight
+from .tasks.registry import Tasks, count_items, find_tasks, score_tasks
+from .tasks.retrieval import effect_of_index
+from .tasks.token_scores import scores_tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

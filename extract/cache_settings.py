@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from ..data_manifests.errors import ManifestError
-from ..data_manifests.reader import CARD
-from ..data_manifests.schema import Manifest
-from ..data_manifests.scoring_rules import SPANS
+from ..data_manifests.cards.scoring_rules import SPANS
+from ..data_manifests.core.errors import ManifestError
+from ..data_manifests.tables.reader import CARD
+from ..data_manifests.tables.schema import Manifest
 from .config import ExtractConfig
-from .engine import EngineFacts
-from .segments import SHOTS, parse_rule
-from .sources import file_sha256
+from .decode.sources import file_sha256
+from .engines.protocol import EngineFacts
+from .segments.rules import SHOTS, parse_rule
 
 LAYOUT: Final = ("keep_frames", "keep_tokens", "shots")
 """Settings that, with the segment rules, make the layout."""

@@ -8,8 +8,13 @@ from pathlib import Path
 
 import click
 
-from ..data_manifests.command_line import DefaultGroup, as_program, command_errors, config_options
-from .exchange_cli import export_command, import_command
+from ..data_manifests.core.command_line import (
+    DefaultGroup,
+    as_program,
+    command_errors,
+    config_options,
+)
+from .exchange.cli import export_command, import_command
 
 
 class _Group(DefaultGroup):
@@ -104,10 +109,10 @@ def run(
     **flags: str | float | None,
 ) -> None:
     """Extract VIDEOS into a cache; the word "run" may be left out."""
-    from ..data_manifests.settings import load_settings
+    from ..data_manifests.core.settings import load_settings
     from .config import ExtractConfig
-    from .inputs import Inputs
-    from .job_parts import JobPart
+    from .planning.inputs import Inputs
+    from .planning.job_parts import JobPart
 
     image_folders = flags["image_fps"] is not None
     inputs = Inputs(videos=videos, manifest=manifest_path, image_folders=image_folders)
@@ -126,7 +131,7 @@ def run(
     if recipe_path is None:
         settings = load_settings(ExtractConfig, config, (*overrides, *typed))
     else:
-        from .recipe import read_recipe, settings_by_recipe
+        from .planning.recipe import read_recipe, settings_by_recipe
 
         recipe = read_recipe(recipe_path)
         settings = settings_by_recipe(recipe, config, (*overrides, *typed))
@@ -171,7 +176,7 @@ def resegment(cache: Path, segments: tuple[str, ...], as_json: bool) -> None:
     It can be killed at any time: the cache has the old rules or the new ones, and the same command
     finishes it.
     """
-    from .resegment import resegment as cut_anew
+    from .maintenance.resegment import resegment as cut_anew
 
     done = cut_anew(cache, segments, report=lambda line: click.echo(line, err=True))
     click.echo(json.dumps(asdict(done)) if as_json else done.line())
@@ -195,8 +200,8 @@ def status(
 
     Exit code: 0 whatever there is to tell (`verify` judges), 2 when CACHE is no cache.
     """
-    from .cache_status import cache_status
-    from .inputs import Inputs
+    from .maintenance.status import cache_status
+    from .planning.inputs import Inputs
 
     inputs = Inputs(videos=videos, manifest=manifest_path)
     found = cache_status(cache, inputs.read() if inputs else None)
@@ -212,7 +217,7 @@ def verify(cache: Path, as_json: bool) -> None:
 
     Exit code: 0 all is well, 1 there are problems (extracting again repairs them), 2 no cache.
     """
-    from .verify import verify_cache
+    from .maintenance.verify import verify_cache
 
     found = verify_cache(cache)
     click.echo(json.dumps(asdict(found)) if as_json else "\n".join(found.lines()))
@@ -233,7 +238,7 @@ def merge(caches: tuple[Path, ...], target: Path, copy: bool, as_json: bool) -> 
 
     Exit code: 0 done, 1 the disk refused, 2 the caches do not go together.
     """
-    from .merge import merge_caches
+    from .maintenance.merge import merge_caches
 
     done = merge_caches(caches, target, copy=copy)
     click.echo(json.dumps(asdict(done)) if as_json else done.line())

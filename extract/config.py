@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from ..data_manifests.cores import num_cores
-from .sampling import Sampling
-from .segments import SHOTS, parse_rule
+from ..data_manifests.core.cores import num_cores
+from .segments.rules import SHOTS, parse_rule
+from .segments.sampling import Sampling
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 DecoderName = Literal["pyav", "ffmpeg"]

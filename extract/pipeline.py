@@ -10,8 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data_manifests.schema import Manifest
-from ..data_manifests.settings import settings_dict
+from ..data_manifests.core.settings import settings_dict
+from ..data_manifests.tables.schema import Manifest
+from .cache.contract import DiskError, digest, read_settings, settings_path
+from .cache.disk_files import put_file
+from .cache.shards import live_rows, read_index
+from .cache.writer import check_new, check_same, clear_leftovers, json_bytes, open_for_writing
 from .cache_settings import (
     LAYOUT,
     adopted,
@@ -21,22 +25,18 @@ from .cache_settings import (
     without_addition,
 )
 from .config import TINY, ExtractConfig
-from .contract import DiskError, digest, read_settings, settings_path
-from .disk_files import put_file
-from .encode_texts import tokens_to_come
-from .engines import open_engine
-from .ffmpeg_check import check_program
-from .inputs import Inputs, official_counts
-from .job_parts import JobPart
-from .planning import Committed, Work, plan_clips, plan_rows, read_committed
+from .decode.ffmpeg_check import check_program
+from .encode.texts import tokens_to_come
+from .engines.open import open_engine
+from .maintenance.resegment import complete_segments
+from .planning.inputs import Inputs, official_counts
+from .planning.job_parts import JobPart
+from .planning.plan import Committed, Work, plan_clips, plan_rows, read_committed
+from .planning.recipe import Recipe, check_recipe, other_versions
+from .planning.run_stats import PhaseClock, bytes_of_shards, write_run_stats
+from .planning.tally import Counts
 from .provenance import made_with
-from .recipe import Recipe, check_recipe, other_versions
-from .resegment import complete_segments
-from .run_stats import PhaseClock, bytes_of_shards, write_run_stats
-from .shards import live_rows, read_index
-from .shots import check_installed
-from .tally import Counts
-from .writer import check_new, check_same, clear_leftovers, json_bytes, open_for_writing
+from .segments.shots import check_installed
 
 SHARD_TEXTS = 4096
 SHARD_TEXTS_WITH_TOKENS = 512

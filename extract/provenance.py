@@ -9,10 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .config import ExtractConfig
-from .shots import detector_version
+from .segments.shots import detector_version
 
 if TYPE_CHECKING:
-    from .engine import EngineFacts
+    from .engines.protocol import EngineFacts
 
 PACKAGES = ("mlalign", "av", "torch", "open_clip_torch", "pillow", "numpy", "h5py", "pyarrow")
 
@@ -42,7 +42,7 @@ def versions(config: ExtractConfig) -> dict[str, str]:
     for name, numbers in sorted(av.library_versions.items()):
         found[name] = ".".join(map(str, numbers))
     if config.decoder == "ffmpeg":
-        from .ffmpeg_check import program_version
+        from .decode.ffmpeg_check import program_version
 
         found["ffmpeg"] = program_version()
     if config.shots:

@@ -139,7 +139,7 @@ def mlalign_extract():
 @pytest.fixture(scope="session")
 def small_scenes(tmp_path_factory):
     """A dataset of 6 clips with texts, spans and questions."""
-    from mlalign.data_manifests.scenes import write_scenes
+    from mlalign.data_manifests.scenes.make import write_scenes
 
     folder = tmp_path_factory.mktemp("small") / "scenes"
     write_scenes(folder, num_clips=6, seed=3, num_processes=1)

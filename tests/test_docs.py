@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mlalign.data_manifests.build import build_dataset
-from mlalign.data_manifests.cards import load_card
-from mlalign.data_manifests.reader import read_manifest
+from mlalign.data_manifests.building.build import build_dataset
+from mlalign.data_manifests.cards.card import load_card
+from mlalign.data_manifests.tables.reader import read_manifest
 
 DOCS = Path(__file__).parents[1] / "docs"
 

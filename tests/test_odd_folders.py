@@ -4,9 +4,9 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from mlalign.data_manifests.reader import read_manifest, write_manifest
+from mlalign.data_manifests.tables.reader import read_manifest, write_manifest
 from mlalign.evaluate.cli import main as mlalign_evaluate
-from mlalign.extract.store import FeatureStore
+from mlalign.extract.cache.store import FeatureStore
 
 NAME = "s3:bucket/rep-uniform:2/split=train/a b%20c"
 

@@ -1,1 +1,3 @@
-"""Official annotation files into the tables of a dataset: one file for each family of formats."""
+"""Readers of official annotation files, one file per family of formats, in a folder for each kind
+of task.
+"""

@@ -1,0 +1,171 @@
+"""What a step minimises: the named loss terms of a batch, a pure function of model and data."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import RunConfig
+from ..data.batches import Batch
+from ..data.split import TrainingSplit, gather_rows
+from ..data.token_batches import TokenBatch
+from ..loss_config import LossConfig
+from ..model.model import AlignmentModel
+from ..model.segment_pooling import pool_segments
+from .contrast import contrast, in_clip_term, segment_parts, segment_term
+from .tasks import padded_clips, task_terms
+
+# B = clips in the batch, V = clips or segments in the batch, T = texts in the batch
+
+
+def loss_terms(
+    model: AlignmentModel,
+    split: TrainingSplit,
+    batch: Batch,
+    *,
+    config: RunConfig,
+    epoch: int,
+    with_parts: bool = False,
+) -> dict[str, Tensor]:
+    """The weighted total "loss" and the unweighted terms; epoch counts from 1.
+
+    with_parts: add "segment_in_clip", which tells the right segment from the others of its clip,
+    and "segment_cross_clip", what the segments of other clips add to it (for info_nce the chain
+    rule of the softmax). Their sum is "segment". They are for the log: they carry no gradient.
+    """
+    losses = config.losses
+    vectors = _encode(model, split, batch, losses=losses)
+    terms: dict[str, Tensor] = {}
+    if batch.global_level is not None and losses.global_weight > 0:
+        similarities_VT = _similarities(model, vectors["clips"], vectors["texts"], losses)
+        terms["global"] = contrast(similarities_VT, batch.global_level, losses=losses, epoch=epoch)
+    if batch.global_level is not None and losses.weak_segment_weight > 0:
+        similarities_VT = _weak_similarities(model, vectors, batch, losses)
+        terms["weak_segment"] = contrast(
+            similarities_VT, batch.global_level, losses=losses, epoch=epoch
+        )
+    if batch.segment_level is not None:
+        level = batch.segment_level
+        similarities_VT = _similarities(model, vectors["segments"], vectors["sentences"], losses)
+        if losses.segment_weight > 0:
+            segment = segment_term(similarities_VT, level, losses=losses, epoch=epoch)
+            terms["segment"] = segment
+            if with_parts:
+                terms |= segment_parts(
+                    similarities_VT, level, segment=segment, losses=losses, epoch=epoch
+                )
+        if losses.in_clip_weight > 0:
+            terms["in_clip"] = in_clip_term(model, similarities_VT, level, losses)
+    if batch.tokens is not None and batch.global_level is not None:
+        similarities_VT = _token_similarities(model, split, batch, batch.tokens, losses=losses)
+        terms["token"] = contrast(similarities_VT, batch.global_level, losses=losses, epoch=epoch)
+    if batch.drawn:
+        encoded = padded_clips(vectors["clips"], vectors["segments"], batch.segment_counts)
+        terms |= task_terms(model, split, batch.drawn, encoded, config=config.tasks)
+    total = torch.zeros((), device=split.device)
+    for name, weight in _term_weights(config).items():
+        if name in terms:
+            total = total + weight * terms[name]
+    return {"loss": total, **terms}
+
+
+def _term_weights(config: RunConfig) -> dict[str, float]:
+    """Weights of the terms in the total, in the order in which the terms are added."""
+    losses = config.losses
+    return {
+        "global": losses.global_weight,
+        "weak_segment": losses.weak_segment_weight,
+        "segment": losses.segment_weight,
+        "in_clip": losses.in_clip_weight,
+        "token": losses.token_weight,
+        **{str(task): weight for task, weight in config.tasks.weights.items()},
+    }
+
+
+def _encode(
+    model: AlignmentModel, split: TrainingSplit, batch: Batch, *, losses: LossConfig
+) -> dict[str, Tensor]:
+    """What the terms compare, each once: clips, (global) texts, segments, sentences, weak_texts."""
+    encoded: dict[str, Tensor] = {}
+    clips = torch.from_numpy(batch.clips).to(split.device)
+    if model.sees_segments_together:
+        encoded["clips"], encoded["segments"] = model.encode_videos(
+            gather_rows(split.clip_features, clips),
+            gather_rows(split.segment_features, batch.segments),
+            batch.segment_counts,
+        )
+    if batch.global_level is not None:
+        level = batch.global_level
+        if losses.global_weight > 0:
+            if "clips" not in encoded:
+                encoded["clips"] = model.encode_clips(
+                    gather_rows(split.clip_features, level.videos)
+                )
+            encoded["texts"] = model.encode_texts(gather_rows(split.text_features, level.texts))
+        if losses.weak_segment_weight > 0:
+            is_same = "texts" in encoded and not model.separate_levels
+            encoded["weak_texts"] = (
+                encoded["texts"]
+                if is_same
+                else model.encode_sentences(gather_rows(split.text_features, level.texts))
+            )
+    if batch.drawn and "clips" not in encoded:
+        encoded["clips"] = model.encode_clips(gather_rows(split.clip_features, clips))
+    needs_segments = (
+        batch.segment_level is not None or losses.weak_segment_weight > 0 or len(batch.drawn) > 0
+    )
+    if needs_segments and "segments" not in encoded:
+        encoded["segments"] = model.encode_segments(
+            gather_rows(split.segment_features, batch.segments)
+        )
+    if batch.segment_level is not None:
+        features = gather_rows(split.text_features, batch.segment_level.texts)
+        encoded["sentences"] = model.encode_sentences(features)
+    return encoded
+
+
+def _weak_similarities(
+    model: AlignmentModel,
+    vectors: dict[str, Tensor],
+    batch: Batch,
+    losses: LossConfig,
+) -> Tensor:
+    """(B, T): clips with texts, by the segments that match best."""
+    cosines_VT = pool_segments(
+        vectors["segments"] @ vectors["weak_texts"].T,
+        counts_N=batch.segment_counts,
+        pooling=losses.weak_pooling,
+        temperature=losses.weak_temperature,
+    )
+    return cosines_VT if losses.name == "hinge" else model.logits_of(cosines_VT)
+
+
+def _token_similarities(
+    model: AlignmentModel,
+    split: TrainingSplit,
+    batch: Batch,
+    tokens: TokenBatch,
+    *,
+    losses: LossConfig,
+) -> Tensor:
+    """(B, T): clips with texts, by their frames and words."""
+    assert split.tokens is not None
+    clips = torch.from_numpy(batch.clips).to(split.device)
+    counts = torch.from_numpy(np.diff(tokens.frame_offsets)).to(split.device)
+    frames = gather_rows(split.tokens.frames, tokens.frames).float()
+    words = gather_rows(split.tokens.words, tokens.words).float()
+    cosines_VT = model.token_scores(
+        model.encode_frames(gather_rows(split.clip_features, clips), frames, counts),
+        model.encode_sentences(words),
+        frame_offsets=tokens.frame_offsets,
+        word_offsets=tokens.word_offsets,
+    )
+    return cosines_VT if losses.name == "hinge" else model.logits_of(cosines_VT)
+
+
+def _similarities(
+    model: AlignmentModel, videos: Tensor, texts: Tensor, losses: LossConfig
+) -> Tensor:
+    """(V, T): cosines where the loss has a margin between them, logits for the others."""
+    return videos @ texts.T if losses.name == "hinge" else model.logits(videos, texts)

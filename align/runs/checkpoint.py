@@ -1,0 +1,239 @@
+"""The run folder: what a training leaves on disk, and how it is read again.
+
+config.yaml        the resolved settings
+metrics.jsonl      a JSON line per step and per validation
+events/            the same for TensorBoard
+state.pt           between two epochs, until the run is finished: what it goes on from
+answers.json       the vocabulary of open-ended questions, where they are trained
+heads.safetensors  the best weights        last.safetensors   those after the last step
+run.json           cache key, versions, best numbers; written last, so it marks a finished run
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TextIO
+
+import safetensors
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ...data_manifests.core.atomic_write import atomic_write
+from ...data_manifests.core.errors import SettingsError, UserError
+from ...data_manifests.core.settings import load_settings, save_settings
+from ..config import RunConfig
+from ..model.model import AlignmentModel, build_model
+
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.jsonl"
+ANSWERS_FILE = "answers.json"
+BEST_FILE = "heads.safetensors"
+LAST_FILE = "last.safetensors"
+RUN_FILE = "run.json"
+FORMAT = 1
+
+
+class RunError(UserError):
+    """A run folder that cannot be read, or must not be written."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """What run.json says of a finished run."""
+
+    path: Path
+    """The run folder."""
+    cache_key: str
+    """Of the cache it was trained on; its heads fit no other."""
+    feature_width: int
+    """D of that cache's videos."""
+    text_feature_width: int
+    """D of its texts."""
+    segment_rule: str
+    """Which rule cut the segments."""
+    num_train_clips: int
+    """Clips of the training split with features."""
+    num_failed_clips: int
+    """Clips of the training split without features, left out."""
+    num_partial_clips: int
+    """Clips of the training split whose video was cut short, included or left out."""
+    leaves_out_partial_clips: bool
+    """Which of the two."""
+    num_validation_clips: int
+    """Clips of the validation split with features."""
+    best_epoch: int
+    """Epochs behind the weights that are kept; 0 is the state before training."""
+    num_epochs: int
+    """Epochs done."""
+    num_steps: int
+    """Steps done."""
+    num_parameters: int
+    """Trained numbers."""
+    metrics: dict[str, float]
+    """Of the kept weights on the validation split, in [0, 1]; empty without validation."""
+    logit_scale: float
+    """Of the kept weights."""
+    wall_seconds: float
+    """Training and validating; of a run that was killed, also what came before the kept state."""
+
+    def line(self) -> str:
+        """The summary in one line."""
+        measured = [
+            f"{name.replace('_recall_at_1', ' recall@1')} {100 * value:.1f} %"
+            for name, value in self.metrics.items()
+        ]
+        if measured:
+            measured[-1] += f" ({self.num_validation_clips} validation clips)"
+        trained = f"trained on {self.num_train_clips} clips"
+        notes = []
+        if self.num_failed_clips:
+            notes.append(f"{self.num_failed_clips} without features left out")
+        if self.num_partial_clips:
+            what = " left out" if self.leaves_out_partial_clips else ""
+            notes.append(f"{self.num_partial_clips} of videos that are cut short{what}")
+        if notes:
+            trained += f" ({', '.join(notes)})"
+        kept = f"epoch {self.best_epoch} of {self.num_epochs} kept"
+        return f"{self.path}: " + ", ".join(
+            [trained, kept, *measured, f"{self.wall_seconds:.1f} s"]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as JSON takes it."""
+        return {**dataclasses.asdict(self), "path": str(self.path)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A finished run, read from disk."""
+
+    path: Path
+    """The run folder."""
+    config: RunConfig
+    """The resolved settings."""
+    model: AlignmentModel
+    """With the best weights, in eval mode, on the CPU."""
+    cache_key: str
+    """Of the cache it was trained on."""
+    segment_rule: str
+    """Which rule cut the segments it was trained on."""
+    metrics: dict[str, float]
+    """Of these weights on the validation split, in [0, 1]."""
+
+
+def refuse_finished_run(path: Path) -> None:
+    """Raise RunError when the folder holds a finished run, which nothing may overwrite."""
+    if (path / RUN_FILE).exists():
+        raise RunError(
+            f"{path} already holds a finished run: choose another folder with -o, or delete it"
+        )
+
+
+def make_run_folder(path: Path) -> None:
+    """Make the folder unless it is there; raises RunError when `path` cannot be one."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RunError(f"{path} cannot be a run folder: a file is in its way") from error
+
+
+@contextmanager
+def begin_run(path: Path, config: RunConfig, *, metrics_bytes: int = 0) -> Iterator[TextIO]:
+    """Start a run folder, or go on with one; yields its open metrics file.
+
+    metrics_bytes: of an unfinished run's metrics, how much is kept. Raises RunError when a finished
+    run is there or `path` cannot be a folder.
+    """
+    refuse_finished_run(path)
+    make_run_folder(path)
+    for name in (BEST_FILE, LAST_FILE):
+        (path / name).unlink(missing_ok=True)
+    save_settings(config, path / CONFIG_FILE)
+    with (path / METRICS_FILE).open("a", encoding="utf-8") as metrics_file:
+        metrics_file.truncate(metrics_bytes)
+        yield metrics_file
+
+
+def finish_run(
+    path: Path,
+    *,
+    model: AlignmentModel,
+    last_weights: Mapping[str, Tensor],
+    summary: RunSummary,
+) -> None:
+    """Write the weights and, last, run.json; each file is there whole or not at all."""
+    if model.answers:
+        vocabulary = json.dumps(model.answers, ensure_ascii=False, indent=0) + "\n"
+        atomic_write(path / ANSWERS_FILE, lambda file: file.write_text(vocabulary, "utf-8"))
+    save_weights(model.state_dict(), path / BEST_FILE)
+    save_weights(last_weights, path / LAST_FILE)
+    content = {
+        "format": FORMAT,
+        **{name: value for name, value in summary.to_json().items() if name != "path"},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("mlalign", "numpy", "safetensors", "torch")},
+        },
+    }
+    text = json.dumps(content, indent=2) + "\n"
+    atomic_write(path / RUN_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def load_run(path: Path) -> Run:
+    """Read a finished run; raises RunError when it is missing, unfinished or damaged."""
+    if not path.is_dir():
+        raise RunError(f"no run folder at {path}")
+    if not (path / RUN_FILE).is_file():
+        unfinished = (path / CONFIG_FILE).exists()
+        raise RunError(
+            f"{path} holds an unfinished run ({RUN_FILE} is missing): train it again"
+            if unfinished
+            else f"{path} is not a run folder: it has no {RUN_FILE}"
+        )
+    try:
+        content: dict[str, Any] = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise RunError(
+                f"{path} has run format {content['format']}, this mlalign reads {FORMAT}"
+            )
+        config = load_settings(RunConfig, path / CONFIG_FILE)
+        widths = [int(content[name]) for name in ("feature_width", "text_feature_width")]
+        answers: list[str] = []
+        if config.tasks.answer_weight > 0:
+            answers = json.loads((path / ANSWERS_FILE).read_text(encoding="utf-8"))
+        model = build_model(config, dim_video=widths[0], dim_text=widths[1], answers=answers)
+        model.load_state_dict(load_file(path / BEST_FILE))
+        return Run(
+            path=path,
+            config=config,
+            model=model.eval(),
+            cache_key=str(content["cache_key"]),
+            segment_rule=str(content["segment_rule"]),
+            metrics={str(name): float(value) for name, value in content["metrics"].items()},
+        )
+    except (
+        OSError,
+        SettingsError,
+        safetensors.SafetensorError,
+        RuntimeError,  # load_state_dict: names or shapes that do not fit
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise RunError(
+            f"the run {path} is damaged ({type(error).__name__}: {error}): train it again"
+        ) from error
+
+
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    atomic_write(path, lambda temporary: save_file(contiguous, temporary))

@@ -1,0 +1,99 @@
+"""FAISS nearest neighbours by inner product, exact or approximate: never for reported ranks."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import faiss
+import numpy as np
+
+from ...data_manifests.core.errors import UserError
+from ..config import IndexConfig
+
+MAX_GPU_NEIGHBOURS = 2048
+"""FAISS's GPU indexes return no more for a query."""
+
+
+def build_index(vectors: np.ndarray, config: IndexConfig | None = None) -> Any:
+    """An inner-product index of (n, W) float32 vectors, trained on these vectors; default exact.
+
+    Raises UserError when FAISS does not know the factory string or the search parameters, or cannot
+    build the index from n vectors.
+    """
+    config = config or IndexConfig()
+    try:
+        index = faiss.index_factory(vectors.shape[1], config.factory, faiss.METRIC_INNER_PRODUCT)
+        rows = np.ascontiguousarray(vectors, dtype=np.float32)
+        if not index.is_trained:
+            index.train(rows)
+        index.add(rows)
+    except RuntimeError as error:
+        raise UserError(
+            f"cannot build the index {config.factory!r} of {len(vectors)} vectors: {_reason(error)}"
+        ) from error
+    return index
+
+
+def ready_to_search(index: Any, config: IndexConfig) -> Any:
+    """The index with its search parameters set, on all GPUs when FAISS has any.
+
+    Raises UserError for parameters that the index does not have.
+    """
+    index = _on_gpus(index)
+    # get_num_gpus and GpuParameterSpace are those of a build with CUDA.
+    space: Any = faiss.ParameterSpace()  # its stubs know one of two signatures
+    if hasattr(faiss, "GpuParameterSpace") and not _is_cpu(index):
+        space = faiss.GpuParameterSpace()
+    try:
+        if config.search:
+            space.set_index_parameters(index, config.search)
+    except RuntimeError as error:
+        raise UserError(
+            f"the index {config.factory!r} does not take the search parameters {config.search!r}: "
+            f"{_reason(error)}"
+        ) from error
+    return index
+
+
+def nearest(index: Any, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best vectors of each query, best first, equal ones by id: scores and ids, (n, k).
+
+    Fewer than k columns when the index holds fewer; id -1 and score -inf where an approximate index
+    found fewer. FAISS leaves it open which of equal vectors it returns and in which order, so it is
+    asked for more until the last one is worse than the k-th.
+    """
+    most = index.ntotal if _is_cpu(index) else min(index.ntotal, MAX_GPU_NEIGHBOURS)
+    k = min(k, most)
+    rows = np.ascontiguousarray(queries, dtype=np.float32)
+    if k == 0 or len(rows) == 0:
+        return np.zeros((len(rows), k), dtype=np.float32), np.zeros((len(rows), k), dtype=np.int64)
+    depth = min(most, k + 1)
+    while True:
+        scores, ids = index.search(rows, depth)
+        scores = np.where(ids < 0, -np.inf, scores)
+        all_ties_seen = (scores[:, -1] < scores[:, k - 1]) | (ids[:, -1] < 0)
+        if depth == most or all_ties_seen.all():
+            break
+        depth = min(most, 2 * depth)
+    order = np.lexsort((ids, -scores), axis=1)[:, :k]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+
+
+def _on_gpus(index: Any) -> Any:
+    """A copy on every GPU that FAISS has; the index itself without one, or of a kind for CPUs."""
+    if getattr(faiss, "get_num_gpus", int)() == 0:
+        return index
+    try:
+        return faiss.index_cpu_to_all_gpus(index)
+    except RuntimeError:  # HNSW, fast scan and refinement have no GPU version
+        return index
+
+
+def _is_cpu(index: Any) -> bool:
+    return not type(index).__name__.startswith(("Gpu", "IndexReplicas"))
+
+
+def _reason(error: RuntimeError) -> str:
+    """FAISS's last words, without the place in its source that they come from."""
+    return re.sub(r"^Error in .* at \S+:\d+: ", "", str(error).strip().splitlines()[-1])

@@ -1,0 +1,90 @@
+"""Predicted answers to all questions of a split, known or not: options, and open-ended ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...data_manifests.core.errors import UserError
+from ...extract.cache.ragged import offsets_of, ragged_rows
+from ..official.formats import NUM_OPTIONS, answer_content, answer_moment_content
+from ..tasks.answer_moments import answer_moments
+from ..tasks.answers import scores_of_answers
+from ..tasks.choices import chosen_options, option_scores
+from .predictor import Predictor
+
+
+def question_content(predictor: Predictor) -> tuple[Any, str]:
+    """The content of the file of answers, and the ending of its name.
+
+    Raises UserError for a split without the questions of the card, and for open-ended ones without
+    a run that answers them.
+    """
+    questions = predictor.features.questions
+    if "open_ended" in predictor.card.tasks:
+        return answer_content(predictor.card, _open_answers(predictor), {})
+    rows, answers, options = _choices(predictor)
+    if predictor.config.answer_moments:
+        given = (predictor.features, predictor.embeddings, predictor.encoder)
+        spans = answer_moments(*given, chosen=options, rows=rows)
+        return answer_moment_content(answers, dict(zip(answers, spans, strict=True)))
+    known = {
+        questions.question_ids[row]: int(questions.answer_indices[row])
+        for row in rows
+        if questions.answer_indices[row] >= 0
+    }
+    return answer_content(predictor.card, answers, known)
+
+
+def _choices(predictor: Predictor) -> tuple[np.ndarray, dict[str, int | str], np.ndarray]:
+    """Rows of all multiple-choice questions, the chosen index of each, and the options' rows."""
+    questions = predictor.features.questions
+    is_choice = np.array([kind == "multiple_choice" for kind in questions.kinds], dtype=bool)
+    rows = np.flatnonzero(is_choice)
+    if not len(rows):
+        raise UserError(f"split {predictor.features.split!r} has no multiple-choice questions")
+    counts = np.diff(questions.option_offsets)[rows]
+    num_options = NUM_OPTIONS.get(predictor.card.importer)
+    if num_options is not None and counts.max() > num_options:
+        raise UserError(
+            f"questions of {predictor.card.name} have {num_options} options, and those of split "
+            f"{predictor.features.split!r} up to {counts.max()}: give the card that they are of"
+        )
+    options, _ = ragged_rows(questions.option_offsets, rows)
+    offsets = offsets_of(counts)
+    scores_O = option_scores(
+        predictor.features,
+        predictor.embeddings,
+        options=options,
+        clips=np.repeat(questions.clips[rows], counts),
+        weight=predictor.weight,
+        config=predictor.config,
+    )["fused"]
+    places = chosen_options(scores_O, offsets)
+    indices = (places - offsets[:-1]).tolist()
+    ids = [questions.question_ids[row] for row in rows]
+    return rows, dict(zip(ids, indices, strict=True)), options[places]
+
+
+def _open_answers(predictor: Predictor) -> dict[str, int | str]:
+    """The best answer of the run's vocabulary to each open-ended question."""
+    encoder, questions = predictor.encoder, predictor.features.questions
+    if encoder is None or encoder.answer_head is None or encoder.answer_features is None:
+        raise UserError(
+            "open-ended questions are answered by a run that was trained for it "
+            "(tasks.answer_weight): give one with --run"
+        )
+    rows = np.array(
+        [row for row, kind in enumerate(questions.kinds) if kind == "open_ended"], dtype=np.int64
+    )
+    if not len(rows):
+        raise UserError(f"split {predictor.features.split!r} has no open-ended questions")
+    found: dict[str, int | str] = {}
+    vectors = encoder.encode_texts(encoder.answer_features).detach()
+    for block, scores_KA in scores_of_answers(
+        rows, vectors, predictor.features, predictor.embeddings, encoder
+    ):
+        for row, best in zip(rows[block], scores_KA.argmax(axis=1), strict=True):
+            found[questions.question_ids[row]] = encoder.answers[best]
+    return found

@@ -1,0 +1,136 @@
+"""Free-text search: a text in, the clips and the moment in each out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+
+from ...align.runs.checkpoint import Run, load_run
+from ...data_manifests.core.errors import UserError
+from ...extract.cache.store import FeatureStore, SplitFeatures
+from ...extract.encode.query_encoder import TextEncoder, load_query_encoder
+from ..config import EvaluationConfig
+from ..indexes.clip_search import ClipSearch
+from ..indexes.kept import keep_index
+from ..inputs.clip_videos import ClipVideos, clip_videos
+from ..inputs.rows import check_cache_keys
+from ..inputs.splits import with_segment_rule
+from ..scores.vectors import clip_vectors, embed
+from ..tasks.fused_weight import FusedWeight, choose_fused_weight
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hit:
+    """One clip that was found, and where in it."""
+
+    text: str
+    """What was searched."""
+    rank: int
+    """1 is the best."""
+    score: float
+    """a * global + (1 - a) * segment, cosines."""
+    clip_id: str
+    video: str
+    """The file, below the folder of videos that the cache remembers."""
+    start_seconds: float
+    """Of the moment, in the video: the segment that is nearest to the text."""
+    end_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Library:
+    """The clips of a cache, ready to be searched."""
+
+    features: SplitFeatures
+    places: ClipVideos
+    """Of its N clips."""
+    run: Run | None
+    """Whose heads are used; None: the backbone as it is."""
+    weight: FusedWeight
+    """Of the global score."""
+    clip_search: ClipSearch
+    encode: TextEncoder
+
+    @classmethod
+    def open(
+        cls,
+        cache: Path,
+        *,
+        run_path: Path | None,
+        config: EvaluationConfig,
+        checkpoint: Path | None = None,
+    ) -> Self:
+        """Read the features of config.split (null: all clips) and the text tower behind them.
+
+        Raises UserError and its kin: no cache, a run of another cache, weights that are missing.
+        """
+        store = FeatureStore.open(cache)
+        runs = [] if run_path is None else [load_run(run_path)]
+        check_cache_keys(runs, store)
+        rule = with_segment_rule(config, runs).segment_rule
+        run = runs[0] if runs else None
+        features = store.split(config.split, segments=rule)
+        model = None if run is None else run.model
+        clips = clip_vectors(features, embed(features, model))
+        name = config.validation_split
+        validation = store.split(name, segments=rule) if name in store.splits else None
+        return cls(
+            features=features,
+            places=clip_videos(store, features.clip_ids),
+            run=run,
+            weight=choose_fused_weight(validation, model, config),
+            clip_search=ClipSearch(
+                clips,
+                clip_index=keep_index(clips.wholes, config.index, cache=cache).index,
+                segment_index=keep_index(clips.parts, config.index, cache=cache).index,
+                segment_score=config.segment_score,
+            ),
+            encode=load_query_encoder(cache, checkpoint=checkpoint),
+        )
+
+    def search(self, texts: Sequence[str], *, top: int) -> list[list[Hit]]:
+        """The `top` best clips of each text, best first; fewer when there are fewer clips.
+
+        Raises UserError for a text without any letter.
+        """
+        blank = [text for text in texts if not text.strip()]
+        if blank:
+            raise UserError(f"expected a text to search for, got {blank[0]!r}")
+        if not texts:
+            return []
+        raw = torch.from_numpy(self.encode(texts))
+        with torch.inference_mode():
+            wholes = sentences = F.normalize(raw, dim=-1)
+            if self.run is not None:
+                wholes = self.run.model.encode_texts(raw)
+                sentences = self.run.model.encode_sentences(raw)
+        found = self.clip_search.search(
+            wholes.numpy(),
+            k=top,
+            weight=self.weight.value,
+            sentences=sentences.numpy(),
+        )
+        spans = self.features.segment_spans
+        return [
+            [
+                Hit(
+                    text=text,
+                    rank=rank,
+                    score=float(score),
+                    clip_id=self.features.clip_ids[clip],
+                    video=str(self.places.videos[clip]),
+                    start_seconds=float(self.places.start_seconds[clip] + spans[segment, 0]),
+                    end_seconds=float(self.places.start_seconds[clip] + spans[segment, 1]),
+                )
+                for rank, (clip, score, segment) in enumerate(
+                    zip(found.clips[row], found.scores[row], found.segments[row], strict=True), 1
+                )
+                if clip >= 0
+            ]
+            for row, text in enumerate(texts)
+        ]

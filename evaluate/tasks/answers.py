@@ -1,0 +1,162 @@
+"""Open-ended questions: the answer of a closed vocabulary, by a run's head or by similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...align.model.model import AlignmentModel
+from ...data_manifests.cards.scoring_rules import TypeGroup
+from ...extract.cache.ragged import Ragged
+from ...extract.cache.store import SplitFeatures
+from ..scores.metrics import recall_at
+from ..scores.queries import Scored, TaskQueries, type_subsets
+from ..scores.ranks import Ranks, ranks_of_correct
+from ..scores.vectors import Embeddings
+
+SCORE: Final = "task"
+"""Name of the score: the run's answer head, or without one the cosine of answer and clip."""
+QUESTIONS_AT_ONCE: Final = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerTask:
+    """Open-ended questions with known answers, and the answers that may be given."""
+
+    queries: TaskQueries
+    """Q questions; subsets are their types."""
+    questions: np.ndarray
+    """(Q,) int64, rows of the split's questions."""
+    vocabulary: tuple[str, ...]
+    """A answers of the training split, from the run that has learnt to choose among them."""
+    answer_features: Tensor
+    """(A, D) float32, of the backbone."""
+    truth: np.ndarray
+    """(Q,) int64, place of the right answer in the vocabulary; -1 where it is not in it."""
+
+
+def answer_task(
+    features: SplitFeatures,
+    runs: Sequence[AlignmentModel],
+    groups: Sequence[TypeGroup] = (),
+) -> AnswerTask | None:
+    """The task, or None without such questions or without a run that has an answer head.
+
+    All rows choose among the first such run's vocabulary. Answers outside it count as wrong.
+    groups: question types that are reported together.
+    """
+    asked = features.questions
+    rows = [
+        row
+        for row, (kind, answer) in enumerate(zip(asked.kinds, asked.answers, strict=True))
+        if kind == "open_ended" and answer is not None
+    ]
+    trained = [run for run in runs if run.answer_head is not None]
+    if not rows or not trained or trained[0].answer_features is None:
+        return None
+    vocabulary = trained[0].answers
+    places = {answer: place for place, answer in enumerate(vocabulary)}
+    types = np.array([asked.types[row] or "" for row in rows])
+    queries = TaskQueries(
+        name="answers",
+        kind="choice",
+        query_ids=[asked.question_ids[row] for row in rows],
+        clips=asked.clips[rows],
+        chance=100.0 / len(vocabulary),
+        subsets=type_subsets(types, groups),
+    )
+    return AnswerTask(
+        queries=queries,
+        questions=np.array(rows, dtype=np.int64),
+        vocabulary=vocabulary,
+        answer_features=trained[0].answer_features,
+        truth=np.array([places.get(asked.answers[row] or "", -1) for row in rows]),
+    )
+
+
+def score_answers(
+    task: AnswerTask,
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    encoder: AlignmentModel | None,
+) -> dict[str, Scored]:
+    """Accuracy in percent over all questions; ties count against us.
+
+    A run whose head has another vocabulary chooses among its own answers.
+    """
+    vocabulary, answers_AW = answer_vectors(task, encoder)
+    truth = task.truth
+    if vocabulary != task.vocabulary:
+        places = {answer: place for place, answer in enumerate(vocabulary)}
+        known = [features.questions.answers[row] or "" for row in task.questions]
+        truth = np.array([places.get(answer, -1) for answer in known])
+    ranks = np.full(len(truth), len(vocabulary), dtype=np.int64)
+    tied = np.zeros(len(truth), dtype=bool)
+    for block, scores_KA in scores_of_answers(
+        task.questions, answers_AW, features, embeddings, encoder
+    ):
+        first = block.start
+        inside = np.flatnonzero(truth[block] >= 0)
+        found = ranks_of_correct(scores_KA[inside], Ragged.singles(truth[block][inside]))
+        ranks[first + inside], tied[first + inside] = found.ranks, found.tied
+    values = {"accuracy": recall_at(ranks, 1)}
+    return {SCORE: Scored(ranks=Ranks(ranks=ranks, tied=tied), values=values)}
+
+
+@torch.no_grad()
+def answer_vectors(
+    task: AnswerTask, encoder: AlignmentModel | None
+) -> tuple[tuple[str, ...], Tensor]:
+    """What a row chooses from, a head's own vocabulary or the task's, and its (A, W) vectors."""
+    vocabulary, raw = task.vocabulary, task.answer_features
+    if encoder is not None and encoder.answer_head is not None:
+        assert encoder.answer_features is not None
+        vocabulary, raw = encoder.answers, encoder.answer_features
+    return vocabulary, F.normalize(raw, dim=-1) if encoder is None else encoder.encode_texts(raw)
+
+
+@torch.no_grad()
+def scores_of_answers(
+    questions: np.ndarray,
+    answers_AW: Tensor,
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    encoder: AlignmentModel | None,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Ranges of the questions (rows of the split's), and (K, A) scores of every answer."""
+    for first in range(0, len(questions), QUESTIONS_AT_ONCE):
+        block = slice(first, first + QUESTIONS_AT_ONCE)
+        rows = questions[block]
+        clips = features.questions.clips[rows]
+        if encoder is not None and encoder.answer_head is not None:
+            found_KW = _asked(encoder, features, embeddings, rows, clips)
+        else:
+            found_KW = torch.from_numpy(embeddings.clips[clips])
+        yield block, (found_KW @ answers_AW.T).numpy()
+
+
+def _asked(
+    encoder: AlignmentModel,
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    questions: np.ndarray,
+    clips: np.ndarray,
+) -> Tensor:
+    """(K, W): what the run's head makes of the questions and the segments of their clips."""
+    assert encoder.answer_head is not None
+    counts = np.diff(features.segment_offsets)[clips]
+    present = np.arange(counts.max()) < counts[:, None]
+    rows = np.where(present, features.segment_offsets[clips][:, None] + np.arange(counts.max()), 0)
+    asked = torch.from_numpy(features.questions.question_features[questions])
+    found: Tensor = encoder.answer_head(
+        encoder.encode_texts(asked),
+        torch.from_numpy(embeddings.segments[rows] * present[:, :, None]),
+        torch.from_numpy(present),
+    )
+    return found

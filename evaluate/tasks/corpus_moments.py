@@ -1,0 +1,261 @@
+"""Moments in a corpus: which clip, and when in it (TVR's VCMR).
+
+The best clips of a query by the fused score are searched for moments, which are ranked together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+
+from ...align.model.model import AlignmentModel
+from ...data_manifests.cards.spans import reaches, suppress
+from ...extract.cache.ragged import Ragged, offsets_of, ragged_rows
+from ...extract.cache.store import SplitFeatures
+from ..config import EvaluationConfig, MomentConfig
+from ..scores.queries import Scored, TaskQueries
+from ..scores.ranks import ranks_of_hits
+from ..scores.similarity import BLOCK_BYTES, blocks, fuse, level_scores
+from ..scores.vectors import Embeddings, TwoLevelVectors, clip_vectors, text_vectors
+from .moments import (
+    SCORE,
+    MomentTask,
+    clip_segments,
+    main_threshold,
+    nearest_overlaps,
+    recall_name,
+    recall_values,
+)
+
+BEFORE_SUPPRESSION: Final = 2
+"""Times the predictions that count, so many are suppressed among (TVR: 200 for 100)."""
+HEAD_CLIPS: Final = 4096
+"""Clips that go through the head at once, those of several queries."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CorpusMoments:
+    """The best moments of one query, best first."""
+
+    clips: np.ndarray
+    """(n,) int64, rows of the split's clips."""
+    moments: np.ndarray
+    """(n, 3) float64: start and end in the clip, score."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Searched:
+    """The C clips that a query searches, the best first, and their P segments, end to end."""
+
+    clips: np.ndarray
+    """(C,) int64, rows of the split's clips."""
+    cosines: np.ndarray
+    """(P,) float32, of the text with the segments."""
+    offsets: np.ndarray
+    """(C + 1,) int64, where the segments of each clip begin."""
+    global_scores: np.ndarray
+    """(C,) float32."""
+    fused_scores: np.ndarray
+    """(C,) float32."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Spans:
+    """n spans of segments in the clips that a query searches."""
+
+    scores: np.ndarray
+    """(n,) float32."""
+    first: np.ndarray
+    """(n,) int64, place of the first segment among the P."""
+    last: np.ndarray
+    """(n,) int64, of the last one."""
+
+
+def corpus_task(task: MomentTask, features: SplitFeatures, config: MomentConfig) -> TaskQueries:
+    """The same queries; chance is a segment of any clip drawn at random."""
+    threshold = main_threshold(config)
+    right = [
+        reaches(
+            nearest_overlaps(clip_segments(features, row), task.spans(features, query), config),
+            threshold,
+            config.iou_comparison,
+        ).sum()
+        for query, row in enumerate(task.first_texts.tolist())
+    ]
+    return TaskQueries(
+        name="corpus_moments",
+        kind="moments",
+        query_ids=task.queries.query_ids,
+        clips=task.queries.clips,
+        chance=100.0 * float(np.mean(right)) / len(features.segment_spans),
+        main_metric=recall_name(1, threshold),
+    )
+
+
+def score_corpus_moments(
+    task: MomentTask,
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    encoder: AlignmentModel | None,
+    *,
+    weight: float,
+    config: EvaluationConfig,
+) -> dict[str, Scored]:
+    """R@K at each IoU in percent, where the clip has to be right, too."""
+    searched = predict_in_corpus(
+        features, embeddings, encoder, texts=task.first_texts, weight=weight, config=config
+    )
+    largest_k = max(config.moments.recall_ks)
+    predicted, spans = [], []
+    for query, found in enumerate(searched):
+        is_right = found.clips[:largest_k] == task.queries.clips[query]
+        # A moment of another clip is one that nothing overlaps.
+        moved = np.where(is_right[:, None], found.moments[:largest_k, :2], -1.0)
+        predicted.append(moved)
+        spans.append(task.spans(features, query))
+    values = recall_values(predicted, spans, config.moments)
+    del values["mIoU"]
+    main = recall_name(1, main_threshold(config.moments))
+    return {SCORE: Scored(ranks=ranks_of_hits(values[main] > 0), values=values)}
+
+
+def predict_in_corpus(
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    encoder: AlignmentModel | None,
+    *,
+    texts: np.ndarray,
+    weight: float,
+    config: EvaluationConfig,
+    block_bytes: int = BLOCK_BYTES,
+) -> Iterator[CorpusMoments]:
+    """The moments of each text in all clips, in blocks of texts: memory is bounded by the block.
+
+    With a moment head a span's score is corpus_clip_factor times the clip's fused score plus the
+    logarithms of the probabilities of its start and end; without one a segment's is the fused score
+    with its own similarity in place of the pooled one. Equal scores are in the order of clips (the
+    best first), then of time.
+    """
+    clips = clip_vectors(features, embeddings)
+    queries = text_vectors(embeddings, texts=texts, sentences=Ragged.singles(texts))
+    for start, stop in blocks(queries, clips, block_bytes=block_bytes):
+        block = queries.slice(start, stop)
+        global_QN, segment_QN = level_scores(block, clips, config=config.segment_score)
+        fused_QN = fuse(global_QN, segment_QN, weight=weight)
+        best_QC = np.argsort(-fused_QN, axis=1, kind="stable")[:, : config.moments.corpus_clips]
+        at_once = max(1, HEAD_CLIPS // best_QC.shape[1])
+        for first in range(0, len(block), at_once):
+            some = range(first, min(first + at_once, len(block)))
+            searched = [
+                _searched(
+                    block.parts[query], best_QC[query], clips, global_QN[query], fused_QN[query]
+                )
+                for query in some
+            ]
+            if encoder is not None and encoder.moment_head is not None:
+                found = _spans_of_head(searched, encoder, factor=config.moments.corpus_clip_factor)
+            else:
+                found = (_segments(one, weight) for one in searched)
+            for one, spans in zip(searched, found, strict=True):
+                yield _best_moments(spans, one, features, config.moments)
+
+
+def _searched(
+    text: np.ndarray,
+    chosen: np.ndarray,
+    clips: TwoLevelVectors,
+    global_N: np.ndarray,
+    fused_N: np.ndarray,
+) -> _Searched:
+    """A text (W,) with the chosen of the N clips."""
+    rows, _ = ragged_rows(clips.offsets, chosen)
+    return _Searched(
+        clips=chosen,
+        cosines=clips.parts[rows] @ text,
+        offsets=offsets_of(clips.part_counts[chosen]),
+        global_scores=global_N[chosen],
+        fused_scores=fused_N[chosen],
+    )
+
+
+def _segments(searched: _Searched, weight: float) -> _Spans:
+    """Every segment by itself."""
+    global_scores = np.repeat(searched.global_scores, np.diff(searched.offsets))
+    places = np.arange(len(searched.cosines))
+    scores = fuse(global_scores, searched.cosines, weight=weight)
+    return _Spans(scores=scores, first=places, last=places)
+
+
+def _spans_of_head(
+    searched: Sequence[_Searched], encoder: AlignmentModel, *, factor: float
+) -> Iterator[_Spans]:
+    """All spans of each query's clips. The queries go through the head together."""
+    assert encoder.moment_head is not None
+    counts = np.concatenate([np.diff(one.offsets) for one in searched])
+    present_CL = np.arange(counts.max()) < counts[:, None]
+    logits_CL = np.zeros(present_CL.shape, dtype=np.float32)
+    logits_CL[present_CL] = np.concatenate([one.cosines for one in searched])
+    with torch.no_grad():
+        logits = encoder.logit_scale * torch.from_numpy(logits_CL)
+        starts, ends = encoder.moment_head(logits, torch.from_numpy(present_CL))
+    starts_CL, ends_CL = starts.numpy(), ends.numpy()
+    rows = offsets_of(np.array([len(one.clips) for one in searched]))
+    for one, start, stop in zip(searched, rows[:-1], rows[1:], strict=True):
+        length = int(counts[start:stop].max())
+        present = present_CL[start:stop, :length]
+        scores_CLL = starts_CL[start:stop, :length, None] + ends_CL[start:stop, None, :length]
+        scores_CLL += factor * one.fused_scores[:, None, None]
+        later = np.triu(np.ones((length, length), dtype=bool))
+        is_span = later & present[:, :, None] & present[:, None, :]
+        clip, first, last = np.nonzero(is_span)
+        yield _Spans(
+            scores=scores_CLL[is_span],
+            first=one.offsets[clip] + first,
+            last=one.offsets[clip] + last,
+        )
+
+
+def _best_moments(
+    found: _Spans, searched: _Searched, features: SplitFeatures, config: MomentConfig
+) -> CorpusMoments:
+    num_kept = config.num_predictions
+    depth = num_kept if config.nms_iou is None else BEFORE_SUPPRESSION * num_kept
+    order = _top(found.scores, depth)
+    rank = np.searchsorted(searched.offsets, found.first[order], side="right") - 1
+    clips = searched.clips[rank]
+    to_row = features.segment_offsets[clips] - searched.offsets[rank]
+    spans = np.column_stack(
+        [
+            features.segment_spans[to_row + found.first[order], 0],
+            features.segment_spans[to_row + found.last[order], 1],
+        ]
+    )
+    moments = np.column_stack([spans, found.scores[order]]).astype(np.float64)
+    kept = np.arange(len(order))
+    if config.nms_iou is not None:
+        kept = _suppressed(clips, spans, config.nms_iou)
+    kept = kept[:num_kept]
+    return CorpusMoments(clips=clips[kept], moments=moments[kept])
+
+
+def _suppressed(clips: np.ndarray, spans: np.ndarray, threshold: float) -> np.ndarray:
+    """Places that are kept, clip by clip, in their order."""
+    kept = [
+        own[suppress(spans[own], threshold=threshold)]
+        for own in (np.flatnonzero(clips == clip) for clip in np.unique(clips))
+    ]
+    return np.sort(np.concatenate(kept))
+
+
+def _top(scores: np.ndarray, top_k: int) -> np.ndarray:
+    """Places of the best scores, best first, equal ones in order."""
+    if len(scores) > top_k:
+        lowest = np.partition(scores, len(scores) - top_k)[len(scores) - top_k]
+        places = np.flatnonzero(scores >= lowest)
+    else:
+        places = np.arange(len(scores))
+    return np.asarray(places[np.argsort(-scores[places], kind="stable")][:top_k])

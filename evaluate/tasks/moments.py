@@ -1,0 +1,226 @@
+"""Moments in one clip: where does a text happen, as a run's head says, or its similarities."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+
+from ...align.model.model import AlignmentModel
+from ...data_manifests.cards.spans import reaches, span_iou, suppress
+from ...extract.cache.ragged import Ragged
+from ...extract.cache.store import SplitFeatures
+from ..config import MomentConfig
+from ..scores.average_precision import window_metrics, window_precisions_of
+from ..scores.queries import Scored, TaskQueries
+from ..scores.ranks import ranks_of_hits
+from ..scores.vectors import Embeddings
+
+SCORE: Final = "task"
+"""Name of the score: the run's moment head, or without one the similarity with each segment."""
+WINDOW_ID: Final = re.compile(r"(.+)/\d+")
+"""Of the texts that are one query with several moments: QUERY/0, QUERY/1 ..."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MomentTask:
+    """Texts with a span or several, to be found in their clips."""
+
+    queries: TaskQueries
+    """Q queries."""
+    texts: Ragged
+    """Rows of the split's texts of each query: one for each of its moments, all with its words."""
+
+    @property
+    def first_texts(self) -> np.ndarray:
+        """(Q,) int64, a text of each query."""
+        return self.texts.firsts
+
+    def spans(self, features: SplitFeatures, query: int) -> np.ndarray:
+        """(m, 2) seconds, the moments of a query."""
+        return np.asarray(features.text_spans[self.texts[query]])
+
+
+def moment_task(features: SplitFeatures, config: MomentConfig) -> MomentTask | None:
+    """The task, or None without texts that have a span.
+
+    The main metric is recall at 1 at the middle one of the thresholds; chance is a segment of the
+    clip drawn at random.
+    """
+    rows = np.flatnonzero(features.text_is_segment)
+    if len(rows) == 0:
+        return None
+    query_ids, texts = moment_queries(features, rows)
+    threshold = main_threshold(config)
+    firsts = texts.firsts
+    queries = TaskQueries(
+        name="moments",
+        kind="moments",
+        query_ids=query_ids,
+        clips=features.text_clips[firsts],
+        chance=0.0,
+        main_metric=recall_name(1, threshold),
+    )
+    task = MomentTask(queries=queries, texts=texts)
+    guessed = [
+        _reached(clip_segments(features, row), task.spans(features, query), threshold, config)
+        for query, row in enumerate(firsts.tolist())
+    ]
+    chance = 100.0 * float(np.mean([hits.mean() for hits in guessed]))
+    return MomentTask(queries=queries.with_chance(chance), texts=texts)
+
+
+def moment_queries(features: SplitFeatures, rows: np.ndarray) -> tuple[list[str], Ragged]:
+    """Ids of the queries, and the texts of each: those of a clip with the ids QUERY/K are one."""
+    found: dict[tuple[int, str, str], list[int]] = {}
+    for row in rows.tolist():
+        name = features.text_ids[row]
+        match = WINDOW_ID.fullmatch(name)
+        query_id = match.group(1) if match else name
+        found.setdefault((features.text_clips[row], features.texts[row], query_id), []).append(row)
+    return [query_id for _, _, query_id in found], Ragged.of(list(found.values()))
+
+
+def predictions_of(
+    task: MomentTask,
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    encoder: AlignmentModel | None,
+    *,
+    config: MomentConfig,
+) -> list[np.ndarray]:
+    """Of each query what `predict_moments` gives."""
+    return [
+        predict_moments(features, embeddings, encoder, text=row, config=config)
+        for row in task.first_texts.tolist()
+    ]
+
+
+def score_moments_of(
+    task: MomentTask,
+    features: SplitFeatures,
+    predicted: Sequence[np.ndarray],
+    *,
+    config: MomentConfig,
+) -> dict[str, Scored]:
+    """R@K at each IoU, and the mean IoU of the first prediction, in percent.
+
+    predicted: of each query (n, 3), by `predictions_of`. Of a query with several moments the
+    nearest counts; with config.average_precision there are mAP, mAP@0.5 and mAP@0.75, too.
+    """
+    spans = [task.spans(features, query) for query in range(len(predicted))]
+    values = recall_values(predicted, spans, config)
+    if config.average_precision:
+        precisions = window_precisions_of(predicted, spans)
+        values |= window_metrics(precisions)
+    ranks = ranks_of_hits(values[task.queries.main_metric] > 0)
+    return {SCORE: Scored(ranks=ranks, values=values)}
+
+
+def recall_values(
+    predicted: Sequence[np.ndarray], spans: Sequence[np.ndarray], config: MomentConfig
+) -> dict[str, np.ndarray]:
+    """R@K at each IoU and mIoU, (Q,) each in percent.
+
+    predicted: of each query (n, 3) start, end and score, best first.   spans: (m, 2), its moments;
+    none where no prediction of it can be right.
+    """
+    largest_k = max(config.recall_ks)
+    ious = np.zeros((len(predicted), largest_k))
+    for query, (found, truth) in enumerate(zip(predicted, spans, strict=True)):
+        near = nearest_overlaps(found[:largest_k, :2], truth, config)
+        ious[query, : len(near)] = near
+    best = np.maximum.accumulate(ious, axis=1)
+    values = {
+        recall_name(k, threshold): 100.0 * reaches(best[:, k - 1], threshold, config.iou_comparison)
+        for k in config.recall_ks
+        for threshold in config.iou_thresholds
+    }
+    return {**values, "mIoU": 100.0 * ious[:, 0]}
+
+
+def predict_moments(
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    encoder: AlignmentModel | None,
+    *,
+    text: int,
+    config: MomentConfig,
+) -> np.ndarray:
+    """(n, 3) start, end and score of the moments of a text in its clip, best first.
+
+    With a moment head spans of segments by the product of the probabilities of their start and end
+    (XML, arXiv 2001.09099), whose logarithm is the score; without one the segments by their cosine.
+    Equal scores are in the order of time. Suppressed and cut as the settings say.
+    """
+    segments = clip_segments(features, text)
+    cosines = clip_cosines(features, embeddings, text)
+    if encoder is not None and encoder.moment_head is not None:
+        starts, ends = start_and_end(cosines, encoder)
+        first, last = np.triu_indices(len(segments))
+        scores = starts[first] + ends[last]
+        spans = np.stack([segments[first, 0], segments[last, 1]], axis=1)
+    else:
+        spans, scores = segments, cosines
+    order = np.argsort(-scores, kind="stable")
+    if config.nms_iou is not None:
+        order = order[
+            suppress(spans[order], threshold=config.nms_iou, max_spans=config.num_predictions)
+        ]
+    order = order[: config.num_predictions]
+    return np.column_stack([spans[order], scores[order]]).astype(np.float64)
+
+
+def start_and_end(cosines: np.ndarray, encoder: AlignmentModel) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities (S,) that the text starts and ends at each segment of its clip."""
+    assert encoder.moment_head is not None
+    with torch.no_grad():
+        logits = encoder.logit_scale * torch.from_numpy(cosines)[None]
+        starts, ends = encoder.moment_head(logits, torch.ones_like(logits, dtype=torch.bool))
+    return starts[0].numpy(), ends[0].numpy()
+
+
+def nearest_overlaps(found: np.ndarray, truth: np.ndarray, config: MomentConfig) -> np.ndarray:
+    """(n,) IoU of each span (n, 2) with the nearest of the true ones (m, 2); 0 without any."""
+    if not len(truth):
+        return np.zeros(len(found))
+    ious = span_iou(found[:, None], truth[None], denominator=config.iou_denominator)
+    return np.asarray(ious.max(axis=1))
+
+
+def clip_segments(features: SplitFeatures, text: int) -> np.ndarray:
+    """(S, 2) seconds, the segments of the text's clip."""
+    spans: np.ndarray = features.segment_spans[_rows_of_clip(features, text)]
+    return spans
+
+
+def clip_cosines(features: SplitFeatures, embeddings: Embeddings, text: int) -> np.ndarray:
+    """(S,) float32, the cosines of a text with the segments of its clip."""
+    own = embeddings.segments[_rows_of_clip(features, text)]
+    return np.asarray(own @ embeddings.sentences[text])
+
+
+def main_threshold(config: MomentConfig) -> float:
+    """The middle one of the thresholds."""
+    return config.iou_thresholds[len(config.iou_thresholds) // 2]
+
+
+def recall_name(k: int, threshold: float) -> str:
+    """Of a metric."""
+    return f"R@{k} IoU {threshold:g}"
+
+
+def _rows_of_clip(features: SplitFeatures, text: int) -> slice:
+    """Of the split's segments, those of the text's clip."""
+    return slice(*features.segment_offsets[features.text_clips[text] :][:2])
+
+
+def _reached(
+    segments: np.ndarray, truth: np.ndarray, threshold: float, config: MomentConfig
+) -> np.ndarray:
+    ious = nearest_overlaps(segments, truth, config)
+    return reaches(ious, threshold, config.iou_comparison)

@@ -1,0 +1,274 @@
+"""Retrieval: text to clip and clip to text with the global texts, sentence to clip with the others.
+
+Which sentences a text has decides its segment score (docs/method.md, Scores: for a text of several
+sentences, the mean over sentences of the best segment). The sentences of a global text are the
+segment texts of its clip whose words stand in it, as in a paragraph; a caption that is no such
+paragraph, or has no segment texts beside it, is its own only sentence. The condition keeps other
+people's annotations of the clip from leaking into the query.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...data_manifests.cards.scoring_rules import Direction
+from ...extract.cache.ragged import Ragged
+from ...extract.cache.store import SplitFeatures
+from ..config import EvaluationConfig
+from ..indexes.effect import IndexEffect, index_effect
+from ..scores.best_items import BestItems, best_clips, best_texts, join_best_items
+from ..scores.metrics import (
+    average_precisions,
+    discounted_gain,
+    discounted_gains,
+    one_based,
+    recall_at,
+    reciprocal_rank,
+)
+from ..scores.queries import Scored, TaskQueries
+from ..scores.ranks import Ranks
+from ..scores.similarity import Normalise, ScoreBlock, retrieval_ranks
+from ..scores.vectors import Embeddings, TwoLevelVectors, clip_vectors, text_vectors
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrievalTask:
+    """Texts and clips, which of them are queries, and which pairs are right."""
+
+    queries: TaskQueries
+    """Q queries."""
+    direction: Direction
+    """Says which side the queries are."""
+    texts: np.ndarray
+    """(n,) int64, rows of the split's texts."""
+    sentences: Ragged
+    """The sentences of each text, as rows of the split's texts."""
+    clips: np.ndarray
+    """(m,) int64, rows of the split's clips."""
+    correct: Ragged
+    """The right items of each query, as positions in `clips`, in `texts`, or in `groups`."""
+    groups: Ragged | None = None
+    """Of clip_to_text, positions in `texts` of each clip's texts, where these are ranked as one."""
+
+
+def retrieval_tasks(features: SplitFeatures, config: EvaluationConfig) -> list[RetrievalTask]:
+    """The tasks that the split has texts for, in the directions asked for."""
+    whole = np.flatnonzero(~features.text_is_segment)
+    of_spans = np.flatnonzero(features.text_is_segment)
+    tasks = []
+    if "text_to_clip" in config.directions:
+        if len(whole):
+            sentences = sentences_of(features, whole)
+            tasks.append(_text_to_clip("text_to_clip", features, whole, sentences))
+        if len(of_spans):
+            singles = Ragged.singles(of_spans)
+            tasks.append(_text_to_clip("sentence_to_clip", features, of_spans, singles))
+    if "clip_to_text" in config.directions and len(whole):
+        sentences = sentences_of(features, whole)
+        by_clip = config.several_captions == "clips"
+        tasks.append(_clip_to_text(features, whole, sentences, by_clip=by_clip))
+    return tasks
+
+
+def sentences_of(features: SplitFeatures, texts: np.ndarray) -> Ragged:
+    """For each of these rows of texts the rows of its sentences; its own row where it has none."""
+    of_clip: dict[int, list[int]] = {}
+    for row in np.flatnonzero(features.text_is_segment):
+        of_clip.setdefault(int(features.text_clips[row]), []).append(int(row))
+    words = {row: _words(features.texts[row]) for rows in of_clip.values() for row in rows}
+    lists = []
+    for text in texts:
+        paragraph = _words(features.texts[text])
+        candidates = of_clip.get(int(features.text_clips[text]), [])
+        found = [row for row in candidates if words[row].strip() and words[row] in paragraph]
+        lists.append(found or [int(text)])
+    return Ragged.of(lists)
+
+
+def score_retrieval(
+    task: RetrievalTask,
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    *,
+    weight: float,
+    config: EvaluationConfig,
+    normalise: Sequence[Normalise] | None = None,
+) -> dict[str, Scored]:
+    """The scores global, segment and fused (weight * global + (1 - weight) * segment).
+
+    normalise: for each of these what to do to it; the best items are by the scores themselves.
+    """
+    texts, clips = sides(task, features, embeddings)
+    weights, k = score_weights(weight), config.shown_neighbours
+    best_of_blocks: list[list[BestItems]] = [[] for _ in weights]
+
+    def show(block: ScoreBlock) -> None:
+        if k > 0 and task.direction == "clip_to_text":
+            best_of_blocks[block.weight].append(best_texts(block.scores, k=k))
+        elif k > 0:
+            own = texts.slice(block.start, block.start + len(block.scores))
+            best = best_clips(block.scores, own, clips, spans=features.segment_spans, k=k)
+            best_of_blocks[block.weight].append(best)
+
+    ranks = retrieval_ranks(
+        texts,
+        clips,
+        task.correct,
+        direction=task.direction,
+        weights=list(weights.values()),
+        segment_score=config.segment_score,
+        normalise=normalise,
+        groups=task.groups,
+        ties=config.ties,
+        watch=show,
+    )
+    return {
+        score: Scored(
+            ranks=found,
+            values=retrieval_values(found, task.correct, config),
+            best_items=join_best_items(blocks),
+        )
+        for score, found, blocks in zip(weights, ranks, best_of_blocks, strict=True)
+    }
+
+
+def recall_at_1_by_weight(
+    task: RetrievalTask,
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    *,
+    weights: list[float],
+    config: EvaluationConfig,
+) -> np.ndarray:
+    """(weights,) R@1 in percent of each fused score."""
+    texts, clips = sides(task, features, embeddings)
+    ranks = retrieval_ranks(
+        texts,
+        clips,
+        task.correct,
+        direction=task.direction,
+        weights=weights,
+        segment_score=config.segment_score,
+        groups=task.groups,
+        ties=config.ties,
+    )
+    return np.array([recall_at(found.ranks, 1).mean() for found in ranks])
+
+
+def effect_of_index(
+    task: RetrievalTask,
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    *,
+    weight: float,
+    config: EvaluationConfig,
+    cache: Path,
+) -> IndexEffect:
+    """What config.index does to a text to clip task by the fused score."""
+    assert task.direction == "text_to_clip"
+    texts, clips = sides(task, features, embeddings)
+    return index_effect(
+        texts,
+        clips,
+        task.correct,
+        weight=weight,
+        config=config,
+        cache=cache,
+        sentences=embeddings.sentences[task.texts],
+    )
+
+
+def _text_to_clip(
+    name: str, features: SplitFeatures, texts: np.ndarray, sentences: Ragged
+) -> RetrievalTask:
+    num_clips = len(features.clip_ids)
+    queries = TaskQueries(
+        name=name,
+        kind="retrieval",
+        main_metric="R@1",
+        query_ids=[features.text_ids[row] for row in texts],
+        clips=features.text_clips[texts],
+        chance=100.0 / num_clips,
+        item_ids=features.clip_ids,
+    )
+    return RetrievalTask(
+        queries=queries,
+        direction="text_to_clip",
+        texts=texts,
+        sentences=sentences,
+        clips=np.arange(num_clips),
+        correct=Ragged.singles(features.text_clips[texts]),
+    )
+
+
+def _clip_to_text(
+    features: SplitFeatures, texts: np.ndarray, sentences: Ragged, *, by_clip: bool
+) -> RetrievalTask:
+    """The queries are the clips that have a global text; every global text is an item.
+
+    by_clip: the texts of a clip count by their best score, and clips are ranked (CLIP4Clip).
+    """
+    clips, owner = np.unique(features.text_clips[texts], return_inverse=True)
+    own = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
+    texts_of_clip = Ragged.of(own)
+    correct = Ragged.singles(np.arange(len(clips))) if by_clip else texts_of_clip
+    num_items = len(clips) if by_clip else len(texts)
+    queries = TaskQueries(
+        name="clip_to_text",
+        kind="retrieval",
+        main_metric="R@1",
+        query_ids=[features.clip_ids[clip] for clip in clips],
+        clips=clips,
+        chance=100.0 * float(correct.counts.mean()) / num_items,
+        item_ids=[features.text_ids[row] for row in texts],
+    )
+    return RetrievalTask(
+        queries=queries,
+        direction="clip_to_text",
+        texts=texts,
+        sentences=sentences,
+        clips=clips,
+        correct=correct,
+        groups=texts_of_clip if by_clip else None,
+    )
+
+
+def score_weights(weight: float) -> dict[str, float]:
+    """Weights of the global score by the name of the score; `weight` is that of the fused one."""
+    return {"global": 1.0, "segment": 0.0, "fused": weight}
+
+
+def sides(
+    task: RetrievalTask, features: SplitFeatures, embeddings: Embeddings
+) -> tuple[TwoLevelVectors, TwoLevelVectors]:
+    """The texts and the clips of the task in the shared space."""
+    clips = clip_vectors(features, embeddings)
+    if len(task.clips) < len(clips):
+        clips = clips.take(task.clips)
+    return text_vectors(embeddings, texts=task.texts, sentences=task.sentences), clips
+
+
+def retrieval_values(
+    found: Ranks, correct: Ragged, config: EvaluationConfig
+) -> dict[str, np.ndarray]:
+    """The metrics of each query; mAP only where queries have several right items, for one it is
+    MRR."""
+    ranks = found.ranks
+    values = {f"R@{k}": recall_at(ranks, k) for k in config.recall_ks}
+    values |= {"MnR": one_based(ranks), "MRR": reciprocal_rank(ranks)}
+    if found.places is None:
+        return values | {"nDCG@10": discounted_gain(ranks)}
+    return values | {
+        "nDCG@10": discounted_gains(found.places, correct.offsets),
+        "mAP": 100.0 * average_precisions(found.places, correct.offsets),
+    }
+
+
+def _words(text: str) -> str:
+    """The text's words, lower case, one space before, between and after them."""
+    return " " + " ".join(re.findall(r"\w+", text.casefold())) + " "

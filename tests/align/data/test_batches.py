@@ -1,0 +1,224 @@
+"""Batches: what is in them, and their masks against loops over the split."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from split_fixtures import Text, random_split, split_of
+
+from mlalign.align.config import OptimiserConfig, RunConfig
+from mlalign.align.data.batches import epoch_batches, make_batch, num_batches
+from mlalign.align.data.pairs import normalised_words
+from mlalign.align.data.split import TrainingDataError, TrainingSplit, load_training_split
+from mlalign.align.loss_config import LossConfig
+from mlalign.extract.cache.store import SplitFeatures
+
+CPU = torch.device("cpu")
+
+
+def loaded(split: SplitFeatures, losses: LossConfig | None = None) -> TrainingSplit:
+    return load_training_split(split, config=RunConfig(losses=losses or LossConfig()), device=CPU)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_epoch_shows_every_clip_with_texts_once(seed: int) -> None:
+    split = random_split(seed)
+    shown = np.concatenate(
+        [b.clips for b in epoch_batches(loaded(split), batch_clips=5, seed=0, epoch=1)]
+    )
+    assert sorted(shown.tolist()) == np.unique(split.text_clips).tolist()
+
+
+def test_the_order_follows_from_seed_and_epoch_alone() -> None:
+    split = loaded(random_split(0))
+
+    def epoch(seed: int, epoch: int) -> list[list[int]]:
+        batches = epoch_batches(split, batch_clips=5, seed=seed, epoch=epoch)
+        return [
+            [*b.clips.tolist(), *b.global_level.texts.tolist()]
+            for b in batches
+            if b.global_level is not None
+        ]
+
+    assert epoch(0, 1) == epoch(0, 1)
+    assert epoch(0, 1) != epoch(0, 2)
+    assert epoch(0, 1) != epoch(1, 1)
+
+
+@pytest.mark.parametrize("num_clips", range(1, 30))
+@pytest.mark.parametrize("batch_clips", [2, 3, 8, 100])
+def test_batches_are_equal_and_none_has_a_single_clip(num_clips: int, batch_clips: int) -> None:
+    count = num_batches(num_clips, batch_clips=batch_clips)
+    sizes = [len(part) for part in np.array_split(np.arange(num_clips), count)]
+    assert sum(sizes) == num_clips
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= batch_clips + 1
+    assert min(sizes) >= min(2, num_clips)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_global_level_equals_loops_over_the_split(seed: int) -> None:
+    split = random_split(seed)
+    rng = np.random.default_rng(seed)
+    clips = rng.permutation(len(split.clip_ids))[:7]
+    level = make_batch(loaded(split), clips, rng=rng).global_level
+    assert level is not None
+    assert level.videos.tolist() == clips.tolist()
+    captions = {
+        clip: [
+            t
+            for t, owner in enumerate(split.text_clips)
+            if owner == clip and not split.text_is_segment[t]
+        ]
+        for clip in clips
+    }
+    assert [split.text_clips[t] for t in level.texts] == [c for c in clips if captions[c]]
+    for row, clip in enumerate(clips):
+        words = {normalised_words(split.texts[t]) for t in captions[clip]}
+        for column, text in enumerate(level.texts.tolist()):
+            own = split.text_clips[text] == clip
+            assert level.positive[row, column] == own
+            assert level.negative[row, column] == (normalised_words(split.texts[text]) not in words)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_segment_level_equals_loops_over_the_split(seed: int) -> None:
+    split = random_split(seed)
+    rng = np.random.default_rng(seed)
+    clips = rng.permutation(len(split.clip_ids))[:7]
+    level = make_batch(loaded(split), clips, rng=rng).segment_level
+    assert level is not None
+    owner_of = np.repeat(np.arange(len(split.clip_ids)), np.diff(split.segment_offsets))
+    segments = [s for clip in clips for s in np.flatnonzero(owner_of == clip)]
+    texts = [
+        t
+        for clip in clips
+        for t in np.flatnonzero(split.text_is_segment & (split.text_clips == clip))
+    ]
+    assert level.videos.tolist() == segments
+    batch = make_batch(loaded(split), clips, rng=rng)
+    assert batch.segments.tolist() == segments
+    assert batch.segment_counts.tolist() == [int((owner_of == clip).sum()) for clip in clips]
+    assert level.texts.tolist() == texts
+
+    def iou(segment: int, text: int) -> float:
+        (a, b), (c, d) = split.segment_spans[segment], split.text_spans[text]
+        shared = max(0.0, min(b, d) - max(a, c))
+        return float(shared / ((b - a) + (d - c) - shared))
+
+    def is_own(segment: int, text: int) -> bool:  # the rule is "spans"
+        same = split.segment_spans[segment] == split.text_spans[text]
+        return bool(owner_of[segment] == split.text_clips[text] and same.all())
+
+    in_clip = set(zip(level.in_clip_rows.tolist(), level.in_clip_columns.tolist(), strict=True))
+    for row, segment in enumerate(segments):
+        near = [
+            t
+            for t in texts
+            if split.text_clips[t] == owner_of[segment]
+            and (is_own(segment, t) or iou(segment, t) > 0.3)
+        ]
+        words = {normalised_words(split.texts[t]) for t in near}
+        for column, text in enumerate(texts):
+            assert level.positive[row, column] == is_own(segment, text)
+            assert level.negative[row, column] == (normalised_words(split.texts[text]) not in words)
+            assert ((row, column) in in_clip) == (owner_of[segment] == split.text_clips[text])
+
+
+def test_all_captions_of_a_clip_hold_for_it_though_one_is_drawn() -> None:
+    texts: list[Text] = [(0, "a dog", None), (0, "an animal", None), (1, "An animal!", None)]
+    split = loaded(split_of([[(0, 1)], [(0, 1)]], texts), LossConfig(segment_weight=0))
+    for draw in range(10):
+        batch = make_batch(split, np.array([0, 1]), rng=np.random.default_rng(draw))
+        assert batch.global_level is not None
+        assert not batch.global_level.negative[0, 1]
+
+
+def test_a_level_without_weight_is_left_out() -> None:
+    split = random_split(0)
+    rng = np.random.default_rng(0)
+    batch = make_batch(loaded(split, LossConfig(segment_weight=0)), np.arange(4), rng=rng)
+    assert batch.segment_level is None and batch.global_level is not None
+    batch = make_batch(loaded(split, LossConfig(global_weight=0)), np.arange(4), rng=rng)
+    assert batch.global_level is None and batch.segment_level is not None
+
+
+@pytest.mark.parametrize(
+    ("texts", "level"),
+    [
+        ([(0, "a", (0.0, 1.0)), (1, "b", (0.0, 1.0))], "global"),
+        ([(0, "a", None), (1, "b", None)], "segment"),
+        ([(0, "a", None), (1, "b", None), (0, "c", (7.0, 8.0))], "segment"),
+    ],
+)
+def test_a_level_with_a_weight_but_no_pairs_is_an_error(texts: list[Text], level: str) -> None:
+    with pytest.raises(TrainingDataError, match=f"no pairs.*--set losses.{level}_weight=0"):
+        loaded(split_of([[(0, 1)], [(0, 1)]], texts))
+
+
+def test_segments_without_spans_are_shown_the_way_out() -> None:
+    texts: list[Text] = [(0, "a", None), (1, "b", None)]
+    with pytest.raises(TrainingDataError, match="--set losses.weak_segment_weight=1"):
+        loaded(split_of([[(0, 1)], [(0, 1)]], texts))
+    weak = LossConfig(global_weight=0, segment_weight=0, weak_segment_weight=1)
+    assert loaded(split_of([[(0, 1)], [(0, 1)]], texts), weak).global_texts is not None
+
+
+@pytest.mark.parametrize(
+    "losses", [LossConfig(in_clip_weight=1), LossConfig(cross_clip_negative_weight=0)]
+)
+def test_negatives_inside_clips_need_clips_of_several_segments(losses: LossConfig) -> None:
+    texts: list[Text] = [
+        (clip, f"{kind} {clip}", span)
+        for clip in (0, 1)
+        for kind, span in (("caption", None), ("sentence", (0.0, 1.0)))
+    ]
+    with pytest.raises(TrainingDataError, match="negatives inside clips.*resegment"):
+        loaded(split_of([[(0, 1)], [(0, 1)]], texts), losses)
+    assert loaded(split_of([[(0, 1), (1, 2)], [(0, 1)]], texts), losses).segment_pairs is not None
+
+
+def test_the_weak_term_needs_global_texts_and_a_segment_in_every_clip() -> None:
+    weak = LossConfig(global_weight=0, segment_weight=0, weak_segment_weight=1)
+    spans: list[Text] = [(0, "a", (0.0, 1.0)), (1, "b", (0.0, 1.0))]
+    with pytest.raises(TrainingDataError, match="no pairs.*--set losses.weak_segment_weight=0"):
+        loaded(split_of([[(0, 1)], [(0, 1)]], spans), weak)
+    texts: list[Text] = [(0, "a", None), (1, "b", None)]
+    with pytest.raises(TrainingDataError, match="1 of the 2 clips .* no segments .*clip1.*resegm"):
+        loaded(split_of([[(0, 1)], []], texts), weak)
+
+
+@pytest.mark.parametrize("kind", ["clip", "segment", "text"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused_with_their_clips(kind: str, value: float) -> None:
+    split = random_split(0)
+    getattr(split, f"{kind}_features")[-1, 2] = value
+    last = {"clip": 11, "segment": 11, "text": split.text_clips[-1]}[kind]
+    with pytest.raises(TrainingDataError, match=f"1 of .* {kind} features .* clips clip{last}:"):
+        loaded(split)
+
+
+@pytest.mark.parametrize("most", [2, 99])
+def test_several_captions_of_a_clip_are_drawn_without_repeats_and_do_not_repel(most: int) -> None:
+    split = random_split(3)
+    config = RunConfig(
+        losses=LossConfig(segment_weight=0), optimiser=OptimiserConfig(texts_per_clip=most)
+    )
+    resident = load_training_split(split, config=config, device=torch.device("cpu"))
+    seen: set[int] = set()
+    for epoch in range(20):
+        for batch in epoch_batches(resident, batch_clips=5, seed=0, epoch=epoch):
+            level = batch.global_level
+            assert level is not None
+            texts = level.texts.tolist()
+            owners = split.text_clips[texts]
+            own = batch.clips[:, None] == owners[None, :]
+            np.testing.assert_array_equal(level.positive.numpy(), own)
+            assert not (level.negative.numpy() & own).any()
+            assert len(set(texts)) == len(texts)
+            is_global = split.text_clips[~split.text_is_segment]
+            for clip in batch.clips:
+                assert (owners == clip).sum() == min((is_global == clip).sum(), most)
+            seen |= set(texts)
+    assert seen == set(np.flatnonzero(~split.text_is_segment).tolist())

@@ -1,0 +1,206 @@
+"""Heads that see the segments of a clip together: where they start, what they look at."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from split_fixtures import DIM, random_split
+from torch import Tensor
+
+from mlalign.align.config import RunConfig
+from mlalign.align.data.batches import epoch_batches
+from mlalign.align.data.split import load_training_split
+from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
+from mlalign.align.loss_config import LossConfig
+from mlalign.align.model.heads import build_head
+from mlalign.align.model.model import AlignmentModel, build_model
+from mlalign.align.objective.objective import loss_terms
+from mlalign.align.trainer import fit
+from mlalign.data_manifests.core.errors import SettingsError
+from mlalign.evaluate.scores.vectors import embed
+
+NAMES: tuple[HeadName, ...] = ("temporal", "attention")
+WIDTH = 16
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def ragged(*counts: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Clips, their segments and the counts; lengths of the features differ."""
+    lengths = torch.logspace(-2, 2, sum(counts))[:, None]
+    segments = torch.randn(sum(counts), WIDTH) * lengths
+    return torch.randn(len(counts), WIDTH), segments, torch.tensor(counts)
+
+
+def shaken(name: HeadName, *, layers: int = 2, dropout: float = 0.0) -> torch.nn.Module:
+    """A head whose parameters are no longer those of the start."""
+    head = build_head(HeadConfig(name=name, layers=layers, dropout=dropout), dim=WIDTH)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return head
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_start_as_the_identity_to_the_last_bit(name: HeadName) -> None:
+    head = build_head(HeadConfig(name=name, dropout=0.5), dim=WIDTH)
+    clips, segments, counts = ragged(3, 1, 7, 2)
+    moved = head(clips, segments, counts)
+    assert torch.equal(moved[0], clips)
+    assert torch.equal(moved[1], segments)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_clips_vectors_do_not_depend_on_its_company(name: HeadName) -> None:
+    head = shaken(name).double()
+    clips, segments, counts = (part.double() for part in ragged(3, 1, 7, 2, 4, 40))
+    together = head(clips, segments, counts.long())
+    ends = counts.long().cumsum(0).tolist()
+    for clip, end in enumerate(ends):
+        own = slice(end - int(counts[clip]), end)
+        alone = head(clips[clip : clip + 1], segments[own], counts[clip : clip + 1].long())
+        torch.testing.assert_close(alone[0][0], together[0][clip])
+        torch.testing.assert_close(alone[1], together[1][own])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_clips_vectors_depend_on_its_segments(name: HeadName) -> None:
+    head = shaken(name)
+    clips, segments, counts = ragged(3, 2)
+    before = head(clips, segments, counts)
+    segments[1] += 1
+    after = head(clips, segments, counts)
+    assert not torch.equal(before[0][0], after[0][0])
+    assert torch.equal(before[0][1], after[0][1])
+    assert torch.equal(before[1][0], after[1][0]) == (name == "attention")
+
+
+def test_only_temporal_knows_the_order_of_the_segments() -> None:
+    clips, segments, counts = ragged(5)
+    for name in NAMES:
+        head = shaken(name)
+        forward, _ = head(clips, segments, counts)
+        backward, _ = head(clips, segments.flip(0), counts)
+        assert torch.allclose(forward, backward, atol=1e-4) == (name == "attention")
+
+
+def test_attention_pools_by_a_softmax_over_each_clips_segments() -> None:
+    head = shaken("attention")
+    clips, segments, counts = ragged(3, 5)
+    with torch.no_grad():
+        moved, _ = head(clips, segments, counts)
+    for clip, own in enumerate((segments[:3], segments[3:])):
+        tokens = head.norm(own)
+        weights = [math.exp((token @ head.query).item() / math.sqrt(WIDTH)) for token in tokens]
+        pooled = sum(w * token for w, token in zip(weights, tokens, strict=True)) / sum(weights)
+        expected = head.residual(clips[clip]) + clips[clip].norm() * head.leave(pooled)
+        torch.testing.assert_close(moved[clip], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_direction_of_the_output_ignores_the_length_of_the_features(name: HeadName) -> None:
+    head = shaken(name, layers=1)
+    clips, segments, counts = ragged(3, 1, 7)
+    for short, long in zip(
+        head(clips, segments, counts), head(50 * clips, 50 * segments, counts), strict=True
+    ):
+        torch.testing.assert_close(
+            torch.nn.functional.normalize(short, dim=-1),
+            torch.nn.functional.normalize(long, dim=-1),
+            atol=1e-2,
+            rtol=1e-2,
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_learns(name: HeadName) -> None:
+    head = build_head(HeadConfig(name=name), dim=WIDTH)
+    optimiser = torch.optim.SGD(head.parameters(), lr=0.1)
+    before = [parameter.clone() for parameter in head.parameters()]
+    batch = ragged(3, 1, 7)
+    for _ in range(3):  # behind the zero layers gradients come one step later each
+        optimiser.zero_grad()
+        clips, segments = head(*batch)
+        torch.autograd.backward((clips - 1).square().mean() + (segments - 1).square().mean())
+        optimiser.step()
+    for (parameter, new), old in zip(head.named_parameters(), before, strict=True):
+        assert not torch.equal(old, new), parameter
+
+
+def test_each_layer_and_the_dropout_count() -> None:
+    clips, segments, counts = ragged(3, 4)
+    one, two = (sum(1 for _ in shaken("temporal", layers=n).parameters()) for n in (1, 2))
+    assert two > one
+    head = shaken("temporal", dropout=0.5)
+    assert not torch.equal(head(clips, segments, counts)[0], head(clips, segments, counts)[0])
+    head.eval()
+    assert torch.equal(head(clips, segments, counts)[0], head(clips, segments, counts)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_keep_the_width_and_are_no_heads_of_texts(name: HeadName) -> None:
+    with pytest.raises(SettingsError, match="keeps the width"):
+        build_head(HeadConfig(name=name, width=5), dim=WIDTH)
+    with pytest.raises(ValueError, match=f"text.name is {name}.*texts have none"):
+        HeadsConfig(text=HeadConfig(name=name))
+
+
+def config_of(name: HeadName, *, separate_levels: bool, losses: LossConfig) -> RunConfig:
+    heads = HeadsConfig(video=HeadConfig(name=name), separate_levels=separate_levels)
+    return RunConfig(heads=heads, losses=losses, device="cpu")
+
+
+def built(name: HeadName, *, separate_levels: bool = False) -> AlignmentModel:
+    config = config_of(name, separate_levels=separate_levels, losses=LossConfig())
+    return build_model(config, dim_video=DIM, dim_text=DIM).eval()
+
+
+@pytest.mark.parametrize("name", ["residual", *NAMES])
+@pytest.mark.parametrize("separate_levels", [False, True])
+def test_step_0_is_zero_shot_to_the_last_bit_in_the_scores(
+    name: HeadName, separate_levels: bool
+) -> None:
+    features = random_split(0)
+    model, zero_shot = embed(features, built(name, separate_levels=separate_levels)), None
+    reference = embed(features, zero_shot)
+    for part in ("clips", "segments", "texts", "sentences"):
+        assert (getattr(model, part) == getattr(reference, part)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("separate_levels", [False, True])
+@pytest.mark.parametrize(
+    "losses",
+    [
+        LossConfig(),
+        LossConfig(segment_weight=0),
+        LossConfig(global_weight=0),
+        LossConfig(global_weight=0, segment_weight=0, weak_segment_weight=1, name="sigmoid"),
+    ],
+)
+def test_a_training_with_them_runs_and_scores(
+    name: HeadName, separate_levels: bool, losses: LossConfig
+) -> None:
+    config = config_of(name, separate_levels=separate_levels, losses=losses)
+    train, validation = random_split(0, num_clips=40), random_split(1)
+    result = fit(config, train=train, validation=validation)
+    assert result.num_steps > 0
+    vectors = embed(validation, result.model)
+    assert len(vectors.segments) == len(validation.segment_features)
+    fresh = build_model(config, dim_video=DIM, dim_text=DIM)
+    fresh.load_state_dict(result.last_weights)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_levels_reach_the_head(name: HeadName) -> None:
+    config = config_of(name, separate_levels=False, losses=LossConfig())
+    device = torch.device("cpu")
+    split = load_training_split(random_split(0, num_clips=40), config=config, device=device)
+    batch = next(epoch_batches(split, batch_clips=20, seed=0, epoch=1))
+    model = build_model(config, dim_video=DIM, dim_text=DIM)
+    torch.autograd.backward(loss_terms(model, split, batch, config=config, epoch=1)["loss"])
+    assert model.video_head.leave.weight.grad.abs().sum() > 0  # type: ignore[operator, union-attr]

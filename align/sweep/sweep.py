@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 
 from ...data_manifests.core.cores import num_cores, process_pool
-from ...data_manifests.core.folder_lock import held_alone
+from ...data_manifests.core.folder_lock import folder_lock
 from ...data_manifests.core.settings import load_settings, settings_dict
 from ...extract.cache.store import FeatureStore
 from ..config import DataConfig, RunConfig
@@ -56,7 +56,7 @@ def run_sweep(
     busy = RunError(
         f"another sweep is at work in {out}: wait for it, or choose another folder with -o"
     )
-    with held_alone(out / LOCK_FILE, busy=busy):
+    with folder_lock(out / LOCK_FILE, busy=busy):
         return _run_members(store, members, out, jobs=jobs)
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from .errors import UserError
 
 
 @contextmanager
-def held_alone(lock_file: Path, *, busy: UserError) -> Iterator[None]:
-    """Hold the lock: the system lets go of it when this process ends, however it does.
+def folder_lock(lock_file: Path, *, busy: UserError) -> Iterator[None]:
+    """Hold the lock; the system releases it when this process ends, even if it is killed.
 
-    busy: raised when another process holds it.
+    busy: raised when another process holds the lock.
     """
-    with lock_file.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise busy from error
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise busy from error
+    try:
         yield
+    finally:
+        lock.release()

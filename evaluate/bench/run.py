@@ -17,12 +17,13 @@ import yaml
 from ...data_manifests.cards.card import Card
 from ...data_manifests.core.atomic_write import atomic_write
 from ...data_manifests.core.errors import UserError
-from ...data_manifests.core.folder_lock import held_alone
+from ...data_manifests.core.folder_lock import folder_lock
 from ...data_manifests.core.settings import save_settings
 from .checks import check_plan
 from .commands import Outcome, failed_members, run_command
 from .plan import BackbonePlan, BenchPlan, DatasetPlan
 from .records import (
+    STEPS,
     Product,
     begin,
     finish,
@@ -74,15 +75,21 @@ def run_bench(plan: BenchPlan, out: Path, *, say: Say) -> list[Cell]:
     when OUT is no folder of a benchmark or another benchmark is at work in it.
     """
     check_plan(plan)
-    if out.exists() and not (out / LOCK_FILE).exists() and (out.is_file() or any(out.iterdir())):
+    if out.exists() and not _holds_benchmark(out) and (out.is_file() or any(out.iterdir())):
         raise UserError(f"{out} is there and holds no benchmark: choose a new folder with -o")
     out.mkdir(parents=True, exist_ok=True)
     busy = UserError(f"another benchmark is at work in {out}: wait for it, or choose another -o")
-    with held_alone(out / LOCK_FILE, busy=busy):
+    with folder_lock(out / LOCK_FILE, busy=busy):
         save_settings(plan, out / PLAN_FILE)
         say(f"commands run in {out.resolve()}; logs are in its folder steps")
         bench = _Bench(plan, out, say)
         return [cell for dataset in plan.datasets for cell in bench.cells(dataset)]
+
+
+def _holds_benchmark(out: Path) -> bool:
+    """Whether a benchmark was started in a folder."""
+    # On Windows the lock file is removed when its holder ends.
+    return (out / LOCK_FILE).exists() or all((out / name).exists() for name in (PLAN_FILE, STEPS))
 
 
 class _Bench:
@@ -185,7 +192,7 @@ class _Bench:
         cell = cell_path(dataset, backbone)
         text = yaml.safe_dump(sweep_tree(self._plan, dataset, card), sort_keys=False)
         sweep = self._out / cell / "sweep.yaml"
-        atomic_write(sweep, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        atomic_write(sweep, text)
         outcome = self._command(sweep_words(dataset, backbone), f"{cell}/runs")
         told = failed_members(outcome.said)
         failures = {}

@@ -373,7 +373,7 @@ def test_another_benchmark_in_the_same_folder_is_refused(place: Workplace) -> No
         [
             sys.executable,
             "-c",
-            "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX);"
+            "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire();"
             "print('held', flush=True); sys.stdin.read()",
             place.out / ".bench.lock",
         ],

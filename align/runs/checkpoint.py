@@ -171,7 +171,7 @@ def finish_run(
     """Write the weights and, last, run.json; each file is there whole or not at all."""
     if model.answers:
         vocabulary = json.dumps(model.answers, ensure_ascii=False, indent=0) + "\n"
-        atomic_write(path / ANSWERS_FILE, lambda file: file.write_text(vocabulary, "utf-8"))
+        atomic_write(path / ANSWERS_FILE, vocabulary)
     save_weights(model.state_dict(), path / BEST_FILE)
     save_weights(last_weights, path / LAST_FILE)
     content = {
@@ -183,7 +183,7 @@ def finish_run(
         },
     }
     text = json.dumps(content, indent=2) + "\n"
-    atomic_write(path / RUN_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    atomic_write(path / RUN_FILE, text)
 
 
 def load_run(path: Path) -> Run:

@@ -92,10 +92,7 @@ def write_leaderboard(board: Leaderboard, out: Path) -> None:
     writer = csv.DictWriter(table, fieldnames=list(_cells(board, board.rows[0])))
     writer.writeheader()
     writer.writerows(_cells(board, row) for row in board.rows)
-    atomic_write(
-        out / TABLE_FILE,
-        lambda path: path.write_text(table.getvalue(), encoding="utf-8", newline=""),
-    )
+    atomic_write(out / TABLE_FILE, table.getvalue())
     if any(row.score is not None for row in board.rows):
         atomic_write(out / PLOT_FILE, lambda path: _plot(board, path))
 

@@ -211,4 +211,4 @@ def _file_rows(row_log: RowLog) -> dict[str, FileRows]:
 
 
 def _write(path: Path, content: str) -> None:
-    atomic_write(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+    atomic_write(path, content)

@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
@@ -63,13 +62,9 @@ def export_manifest(manifest: Manifest, out: Path, *, peer: PeerName) -> Exporte
         left_out.append(f"{manifest.questions.num_rows} questions")
     out.mkdir(parents=True, exist_ok=True)
     for name, (content, _) in contents.items():
-        atomic_write(out / name, partial(_put, content))
+        atomic_write(out / name, content)
     files = {name: count for name, (_, count) in contents.items()}
     return Exported(out=str(out), files=files, left_out=left_out)
-
-
-def _put(content: str, path: Path) -> None:
-    path.write_text(content, encoding="utf-8", newline="\n")
 
 
 _Files = dict[str, tuple[str, int]]

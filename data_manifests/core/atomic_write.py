@@ -1,18 +1,21 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes: a file is complete or absent."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import platform
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import UserError
 
 
 def check_writable(folder: Path) -> None:
-    """Raise UserError when no file can be written in `folder`, which may have to be created first.
+    """Raise UserError when no file can be written in `folder`, which may not exist yet.
 
-    For commands that work long before they write.
+    For commands that work for a long time before they write.
     """
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
@@ -24,12 +27,52 @@ def check_writable(folder: Path) -> None:
         )
 
 
-def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a path beside `path`, and rename what it wrote: a reader sees the old file
-    or the new one. Nothing is left behind when `write` raises."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def atomic_write(
+    path: Path, content: str | bytes | Callable[[Path], object], *, overwrite: bool = True
+) -> None:
+    """Write a file so that readers see either the old file or the complete new one.
+
+    content: text (written as UTF-8, line ends unchanged), bytes, or a function that writes the
+    file at the path it is given. overwrite: see `atomic_path`.
+    """
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        if callable(content):
+            content(temporary)
+        else:
+            data = content.encode() if isinstance(content, str) else content
+            with temporary.open("wb") as file:
+                file.write(data)
+
+
+@contextmanager
+def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """A temporary path in the folder of `path`, which is created if missing.
+
+    When the block ends, what was written there is flushed to disk and renamed to `path`. When it
+    raises, the temporary file is removed. overwrite: False raises FileExistsError if `path` exists.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Each writer has a name of its own, which also tells whether it is still running (see
+    # extract/cache/writer.py): .HOST-PID-RANDOM.tmp
+    name = f".{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = path.with_name(name)
     try:
-        write(temporary)
-        temporary.replace(path)
+        yield temporary
+        _flush(temporary, os.O_RDWR)  # Windows flushes only what is open for writing
+        if overwrite:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # flush the rename, too; some network file systems cannot
+        with suppress(OSError):
+            _flush(path.parent, os.O_RDONLY)
+
+
+def _flush(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -81,7 +81,7 @@ def settings_dict(settings: Any) -> dict[str, Any]:
 def save_settings(settings: Any, path: Path) -> None:
     """Write the settings as YAML; `load_settings(type(settings), path)` gives them back."""
     text = yaml.safe_dump(settings_dict(settings), sort_keys=False, allow_unicode=True)
-    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    atomic_write(path, text)
 
 
 def _plain(value: Any) -> Any:

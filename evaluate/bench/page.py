@@ -33,10 +33,7 @@ def write_board(plan: BenchPlan, boards: Sequence[DatasetBoard], out: Path) -> P
     writer = csv.DictWriter(table, COLUMNS, restval="")
     writer.writeheader()
     writer.writerows(csv_rows(boards))
-    atomic_write(
-        out / BOARD_TABLE,
-        lambda path: path.write_text(table.getvalue(), encoding="utf-8", newline=""),
-    )
+    atomic_write(out / BOARD_TABLE, table.getvalue())
     content: dict[str, Any] = {
         "boards": boards,
         "mains": [board.tables[0] if board.tables else None for board in boards],

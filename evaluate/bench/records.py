@@ -166,4 +166,4 @@ def _write_record(out: Path, product: Product, *, result: str | None) -> None:
     path = _record(out, product)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**product.making, "result": result}, indent=1) + "\n"
-    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    atomic_write(path, text)

@@ -114,7 +114,7 @@ def write_content(content: Any, path: Path) -> None:
     lines = content if path.suffix == ".jsonl" else [content]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    atomic_write(path, text)
 
 
 def write_similarities(

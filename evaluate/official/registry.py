@@ -219,4 +219,4 @@ def write_scores(scores: dict[str, Any], folder: Path) -> None:
     """Write scores.json into the folder, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps(scores, indent=2) + "\n"
-    atomic_write(folder / "scores.json", lambda path: path.write_text(content, encoding="utf-8"))
+    atomic_write(folder / "scores.json", content)

@@ -24,7 +24,7 @@ def write_page_of(template: str, path: Path, content: dict[str, Any]) -> None:
         lstrip_blocks=True,
     )
     page = environment.get_template(template).render(**content)
-    atomic_write(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    atomic_write(path, page)
 
 
 def _template(name: str) -> str:

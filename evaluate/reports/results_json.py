@@ -94,7 +94,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
     save_settings(evaluation.config, folder / CONFIG_FILE)
     write_tables(evaluation, folder)
     atomic_write(folder / QUERIES_FILE, lambda path: _write_queries(evaluation, path))
-    atomic_write(folder / RESULTS_FILE, lambda path: path.write_text(content, encoding="utf-8"))
+    atomic_write(folder / RESULTS_FILE, content)
 
 
 def results_json(evaluation: Evaluation) -> dict[str, Any]:

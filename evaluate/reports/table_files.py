@@ -52,12 +52,7 @@ def write_tables(evaluation: Evaluation, folder: Path) -> None:
     """Write both files, each replaced at once or not at all."""
     contents = {CSV_FILE: csv_table(evaluation), TEX_FILE: tex_tables(evaluation)}
     for name, content in contents.items():
-        data = content.encode()
-
-        def write(path: Path, data: bytes = data) -> None:
-            path.write_bytes(data)
-
-        atomic_write(folder / name, write)
+        atomic_write(folder / name, content)
 
 
 def csv_table(evaluation: Evaluation) -> str:

@@ -1,4 +1,4 @@
-"""The write side of a cache: shards that are there whole or not at all."""
+"""Write a cache: each shard is complete or absent."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...data_manifests.core.atomic_write import atomic_path, atomic_write
 from ...data_manifests.core.file_names import name_text
 from .contract import (
     FORMAT,
@@ -30,15 +31,15 @@ from .contract import (
     settings_path,
     shard_path,
 )
-from .disk_files import aside, create_file, disk_errors, put_file
+from .disk_files import disk_errors, put_file
 from .rows import Rows
 
 BLOCK_ROWS: Final = 4096
 """Of a matrix that is written block by block."""
-FOREIGN_LEFTOVER_SECONDS = 24 * 3600
-"""Another machine's unfinished file of this age is taken for one whose writer was killed."""
+OTHER_HOST_LEFTOVER_SECONDS = 24 * 3600
+"""Age at which an unfinished file of another machine is removed: its writer was killed."""
 ORPHAN_SECONDS = 600
-"""A shard of this age without its index file is taken for one whose writer was killed."""
+"""Age at which a shard without its index file is removed: its writer was killed."""
 
 
 def open_for_writing(
@@ -65,9 +66,9 @@ def open_for_writing(
             "layout": dict(layout),
             **record,
         }
-        with disk_errors(path):
-            cache.mkdir(parents=True, exist_ok=True)
-            create_file(path, json_bytes(content))
+        # The first of several processes wins; the others compare their settings with its file.
+        with disk_errors(path), contextlib.suppress(FileExistsError):
+            atomic_write(path, json_bytes(content), overwrite=False)
     check_same(cache, {**settings, **layout})
     clear_leftovers(cache)
     return str(read_settings(cache)["key"])
@@ -143,10 +144,12 @@ def commit_shard(
 
 
 def _put_hdf5(path: Path, arrays: Mapping[str, np.ndarray | Sequence[Rows]]) -> str:
-    """Write an HDF5 file as `put_file` does; its SHA-256. Equal arrays give equal bytes, since no
-    time is stored in it."""
-    with disk_errors(path), aside(path) as file:
-        # A file object, not a path: what the disk says then comes as it is, and HDF5 closes well.
+    """Write an HDF5 file atomically and return its SHA-256.
+
+    Equal arrays give equal bytes: no time is stored.
+    """
+    with disk_errors(path), atomic_path(path) as temporary, temporary.open("w+b") as file:
+        # A file object, not a path: disk errors are then raised unchanged, and HDF5 can close it.
         with h5py.File(file, "w", libver=("v110", "v110")) as hdf5:
             for name in sorted(arrays):
                 _write_dataset(hdf5, name, arrays[name])
@@ -185,7 +188,7 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
 
 
 def clear_leftovers(cache: Path) -> None:
-    """Remove what killed writers left aside; the files of writers that may be at work stay."""
+    """Remove unfinished files of killed writers; files of writers that may be running stay."""
     for path in orphans(cache):
         with contextlib.suppress(OSError):
             path.unlink()
@@ -196,7 +199,7 @@ def clear_leftovers(cache: Path) -> None:
             if host == platform.node():
                 is_left = not (pid.isdecimal() and _is_alive(int(pid)))
             else:
-                is_left = time.time() - path.stat().st_mtime > FOREIGN_LEFTOVER_SECONDS
+                is_left = time.time() - path.stat().st_mtime > OTHER_HOST_LEFTOVER_SECONDS
             if is_left:
                 path.unlink()
 

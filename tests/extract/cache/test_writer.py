@@ -4,13 +4,13 @@ import errno
 import io
 import json
 import os
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mlalign.extract.cache import disk_files
 from mlalign.extract.cache.contract import CacheError, index_path, read_settings, shard_path
 from mlalign.extract.cache.writer import check_new, check_same, commit_shard, open_for_writing
 
@@ -159,23 +159,25 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch, call, number):
         return fail
 
     if call == "write":
-        fdopen = os.fdopen
+        open_path = Path.open
 
-        def full(handle, mode):
-            calls.append(handle)
+        def full(path, mode="r", *arguments, **options):
+            if "w" not in mode:
+                return open_path(path, mode, *arguments, **options)
+            calls.append(path)
             if len(calls) <= number:
-                return fdopen(handle, mode)
+                return open_path(path, mode)
 
             class Full(io.FileIO):
                 def write(self, content):
                     super().write(bytes(content)[:10])
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            return io.BufferedRandom(Full(handle, "r+"))
+            return io.BufferedRandom(Full(path, "w+"))
 
-        monkeypatch.setattr(disk_files.os, "fdopen", full)
+        monkeypatch.setattr(Path, "open", full)
     else:
-        monkeypatch.setattr(disk_files.os, call, failing(getattr(os, call)))
+        monkeypatch.setattr(os, call, failing(getattr(os, call)))
     with pytest.raises(CacheError, match="No space left on device.*make room and run the same"):
         commit(tmp_path, seed=1)
     monkeypatch.undo()
@@ -193,7 +195,7 @@ def test_a_disk_that_refuses_a_new_cache_is_named(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(disk_files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(CacheError, match="Read-only file system.*make it possible to write there"):
         make(tmp_path / "cache")
 
@@ -214,7 +216,7 @@ def test_the_first_of_two_makers_wins(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "cache.json").read_text()) == rival
 
 
-def test_nothing_is_left_aside(tmp_path):
+def test_no_temporary_file_is_left(tmp_path):
     make(tmp_path)
     commit(tmp_path)
     assert not [name for name in files(tmp_path) if name.endswith(".tmp")]

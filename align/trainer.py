@@ -17,7 +17,7 @@ from .config import DeviceName, Precision, RunConfig
 from .data.memory import splits_of_run
 from .distributed import is_first_process, wait_for_all
 from .epoch_loop import FitResult, Training, load_training_data, untrained_model
-from .runs.callbacks import Callback, MetricsWriter, ProgressBar
+from .runs.callbacks import Callback, MetricsWriter, TrainingProgress
 from .runs.checkpoint import RunSummary, begin_run, finish_run, refuse_finished_run
 from .runs.events import EventsWriter
 from .runs.training_state import SavedState, delete_state, load_state, save_state
@@ -63,7 +63,7 @@ def align_on(
 
     resume_from = saved.training if saved else None
     if is_first_process():
-        progress = ProgressBar(sys.stderr, label=out.name)
+        progress = TrainingProgress(sys.stderr, label=out.name)
         with (
             begin_run(out, config, metrics_bytes=saved.metrics_bytes if saved else 0) as metrics,
             EventsWriter(out, first_step=int(saved.training["step"]) + 1 if saved else 1) as events,

@@ -32,9 +32,9 @@ from .maintenance.resegment import complete_segments
 from .planning.inputs import Inputs, official_counts
 from .planning.job_parts import JobPart
 from .planning.plan import Committed, Work, plan_clips, plan_rows, read_committed
+from .planning.progress import ProgressCounts
 from .planning.recipe import Recipe, check_recipe, other_versions
 from .planning.run_stats import PhaseClock, bytes_of_shards, write_run_stats
-from .planning.tally import Counts
 from .provenance import made_with
 from .segments.shots import check_installed
 
@@ -107,7 +107,7 @@ def extract(
         check_installed()
     if config.decoder == "ffmpeg" and config.engine == "local" and plan.clips:
         check_program(config.hwaccel)
-    encoded = Counts()
+    encoded = ProgressCounts()
     made: dict[str, Any] = {}
     if plan.has_work or not exists:
         with contextlib.ExitStack() as opened:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
-from tqdm import tqdm
+from ...data_manifests.core.progress_bar import ProgressBar
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,36 +101,34 @@ class MetricsWriter:
         self._file.write(json.dumps(values) + "\n")
 
 
-class ProgressBar:
-    """A live line of loss terms, score and time left on a terminal; about ten lines in a log."""
+class TrainingProgress:
+    """Loss terms, score and time left: a live bar on a terminal, about ten lines in a log."""
 
     def __init__(self, file: TextIO, *, label: str) -> None:
         self._file = file
         self._label = label
-        self._bar: tqdm[NoReturn] | None = None
+        self._bar: ProgressBar | None = None
         self._terms = ""
         self._score = ""
 
     def on_step(self, report: StepReport) -> None:
-        """Move on by one step."""
+        """Advance by one step."""
         hidden = ("logit_scale", "gradient_norm", "segment_in_clip", "segment_cross_clip")
         visible = {name: value for name, value in report.numbers.items() if name not in hidden}
         self._terms = " ".join(f"{name} {value:.3f}" for name, value in visible.items())
-        if not self._file.isatty():
-            return
         if self._bar is None:
-            self._bar = tqdm(
+            self._bar = ProgressBar(
+                label=self._label,
                 total=report.num_steps,
-                initial=report.step - 1,  # of a run that goes on: time left is of what is left
-                desc=self._label,
-                unit="step",
+                unit="steps",
+                completed=report.step - 1,  # of a resumed run
                 file=self._file,
+                log_seconds=math.inf,  # a log has lines by epoch
             )
-        self._bar.set_postfix_str(f"{self._terms}{self._score}", refresh=False)
-        self._bar.update()
+        self._bar.advance(note=lambda: f"{self._terms}{self._score}")
 
     def on_validation(self, report: ValidationReport) -> bool:
-        """Show the score; in a log, for every tenth of the epochs."""
+        """Show the score; in a log, at every tenth of the epochs."""
         self._score = f", validation {100 * report.score:.1f} %"
         every = -(-report.num_epochs // 10)
         if not self._file.isatty() and report.epoch % every == 0:
@@ -142,6 +141,6 @@ class ProgressBar:
         return False
 
     def close(self) -> None:
-        """Leave the terminal as a finished line."""
+        """Leave the bar as finished lines on the terminal."""
         if self._bar is not None:
             self._bar.close()

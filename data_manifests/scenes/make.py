@@ -6,17 +6,17 @@ import itertools
 import random
 import shutil
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from ..core.cores import num_cores, process_pool
 from ..core.errors import UserError
+from ..core.progress_bar import ProgressBar
 from ..tables.reader import write_manifest
 from ..tables.schema import CLIPS, QUESTIONS, TEXTS, Manifest
 from .plan import FRAMES_PER_SECOND, plan_clip
@@ -120,14 +120,13 @@ def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 def _draw(jobs: list[_Job], *, num_processes: int) -> None:
     """Draw all clips, with a progress bar on a terminal."""
     chunks = [jobs[i : i + CLIPS_PER_JOB] for i in range(0, len(jobs), CLIPS_PER_JOB)]
-    bar = tqdm(total=len(jobs), desc="scenes", unit="clip", disable=None)
-    with bar:
+    with ProgressBar(label="scenes", total=len(jobs), unit="clips") as bar:
         if num_processes == 1 or len(chunks) <= 2:  # not worth the start of processes
-            _advance(bar.update, map(_draw_clips, chunks))
+            _advance(bar, map(_draw_clips, chunks))
             return
         with process_pool(min(num_processes, len(chunks)), initializer=_ignore_interrupt) as pool:
             try:
-                _advance(bar.update, pool.map(_draw_clips, chunks))
+                _advance(bar, pool.map(_draw_clips, chunks))
             except BrokenProcessPool as error:
                 raise UserError(
                     "a process that draws clips was killed; is the memory full?"
@@ -137,9 +136,9 @@ def _draw(jobs: list[_Job], *, num_processes: int) -> None:
                 raise
 
 
-def _advance(update: Callable[[int], Any], numbers: Iterable[int]) -> None:
+def _advance(bar: ProgressBar, numbers: Iterable[int]) -> None:
     for number in numbers:
-        update(number)
+        bar.advance(number)
 
 
 def _ignore_interrupt() -> None:

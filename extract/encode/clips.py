@@ -21,8 +21,7 @@ from ..config import ExtractConfig
 from ..decode.clip_reader import Chunk, ClipFailure, ClipTask, DecodeSettings, Message
 from ..decode.worker_pool import LocalDecoders
 from ..planning.plan import Item, Work
-from ..planning.progress import printable
-from ..planning.tally import Counts, Tally
+from ..planning.progress import ProgressCounter, ProgressCounts, printable
 from ..segments.sampling import Sampling
 from .clip_shard import Clip, ClipShard
 
@@ -44,7 +43,7 @@ def encode_clips(
     videos_root: Path,
     config: ExtractConfig,
     encoders: Encoders,
-    tally: Tally,
+    counter: ProgressCounter,
     committed: Callable[[str], None] = lambda name: None,
 ) -> None:
     """Commit the features of all clips; `committed` hears the name of every shard.
@@ -70,13 +69,13 @@ def encode_clips(
         videos_root=videos_root,
         config=config,
         encoders=encoders,
-        tally=tally,
+        counter=counter,
         committed=committed,
     )
     messages = decoders.decode_with_pauses(run.tasks(works), pause_seconds=PAUSE_SECONDS)
     try:
         while True:
-            with tally.waiting("decoder"):
+            with counter.waiting("decoder"):
                 event = next(messages, _OVER)
             if isinstance(event, _Over):
                 break
@@ -126,7 +125,7 @@ class _Run:
         videos_root: Path,
         config: ExtractConfig,
         encoders: Encoders,
-        tally: Tally,
+        counter: ProgressCounter,
         committed: Callable[[str], None],
     ) -> None:
         self._cache = cache
@@ -134,7 +133,7 @@ class _Run:
         self._config = config
         self._encoders = encoders
         self._batch_frames = config.batch_frames or encoders.usual_batch_frames
-        self._tally = tally
+        self._counter = counter
         self._committed = committed
         self._shard_of: dict[str, _OpenShard] = {}
         self._waiting: list[tuple[Clip, np.ndarray]] = []
@@ -166,13 +165,13 @@ class _Run:
             clip.samples.append(replace(message, pictures=message.pictures[:0].copy()))
             return
         clip.end = message
-        counts = Counts(clips=1)
+        counts = ProgressCounts(clips=1)
         if isinstance(message, ClipFailure):
             counts.failed = 1
             counts.lines.append(f"failed: {printable(clip_id)}: {printable(message.reason)}")
             # What came before the failure is of no use.
             self._waiting = [entry for entry in self._waiting if entry[0] is not clip]
-        self._tally.count(counts)
+        self._counter.count(counts)
         if clip.is_done:
             self._settle(clip)
 
@@ -229,11 +228,11 @@ class _Run:
     def _gather(self) -> None:
         """Hand the features of the oldest batch to its clips."""
         batch = self._in_flight.popleft()
-        with self._tally.waiting("encoder"):
+        with self._counter.waiting("encoder"):
             features = batch.features.result()
         with np.errstate(over="ignore"):  # an overflow fails the clip, with its reason
             stored = features.astype(self._config.dtype)
-        self._tally.count(Counts(frames=len(batch.clips)))
+        self._counter.count(ProgressCounts(frames=len(batch.clips)))
         for clip, feature in zip(batch.clips, stored, strict=False):
             # A clip that failed meanwhile has no use for it and may be committed already.
             if not isinstance(clip.end, ClipFailure):

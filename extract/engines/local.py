@@ -11,8 +11,12 @@ from ..config import ExtractConfig
 from ..encode.clips import encode_clips
 from ..encode.texts import encode_questions, encode_texts
 from ..planning.plan import Work
-from ..planning.progress import Progress
-from ..planning.tally import Counts, Tally, telling
+from ..planning.progress import (
+    ExtractionProgress,
+    ProgressCounter,
+    ProgressCounts,
+    reported_progress,
+)
 from .protocol import EngineFacts
 
 if TYPE_CHECKING:
@@ -39,12 +43,15 @@ class LocalEngine:
 
     def encode(
         self, unit: Unit, works: Sequence[Work], cache: Path, *, videos_root: Path
-    ) -> Counts:
+    ) -> ProgressCounts:
         if not works:
-            return Counts()
-        tally = Tally()
+            return ProgressCounts()
+        counter = ProgressCounter()
         num_clips = sum(len(work.items) for work in works) if unit == "clips" else 0
-        with shown_progress(num_clips, self.facts) as progress, telling(tally, progress.add):
+        with (
+            shown_progress(num_clips, self.facts) as progress,
+            reported_progress(counter, progress.add),
+        ):
             encode_unit(
                 unit,
                 works,
@@ -52,7 +59,7 @@ class LocalEngine:
                 videos_root=videos_root,
                 config=self._config,
                 encoders=self._encoders,
-                tally=tally,
+                counter=counter,
             )
         return progress.total
 
@@ -78,12 +85,12 @@ def encode_unit(
     videos_root: Path,
     config: ExtractConfig,
     encoders: Encoders,
-    tally: Tally,
+    counter: ProgressCounter,
 ) -> None:
     """Encode and commit works of one unit in this process, and count it."""
 
     def committed(name: str) -> None:
-        tally.count(Counts(committed=[name]))
+        counter.count(ProgressCounts(committed=[name]))
 
     match unit:
         case "clips":
@@ -93,7 +100,7 @@ def encode_unit(
                 videos_root=videos_root,
                 config=config,
                 encoders=encoders,
-                tally=tally,
+                counter=counter,
                 committed=committed,
             )
         case "texts" | "questions":
@@ -103,6 +110,6 @@ def encode_unit(
             assert_never(unit)
 
 
-def shown_progress(num_clips: int, facts: EngineFacts) -> Progress:
+def shown_progress(num_clips: int, facts: EngineFacts) -> ExtractionProgress:
     """The progress of clips (none: of texts, which are not shown)."""
-    return Progress(num_clips=num_clips, title=f"extracting ({facts.where})")
+    return ExtractionProgress(num_clips=num_clips, title=f"extracting ({facts.where})")

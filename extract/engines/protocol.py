@@ -10,7 +10,7 @@ from typing import Protocol
 from ..cache.contract import Unit
 from ..decode.preprocessing import Preprocessing
 from ..planning.plan import Work
-from ..planning.tally import Counts
+from ..planning.progress import ProgressCounts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,7 @@ class Engine(Protocol):
 
     def encode(
         self, unit: Unit, works: Sequence[Work], cache: Path, *, videos_root: Path
-    ) -> Counts:
+    ) -> ProgressCounts:
         """Commit all works of one unit; what was done and waited for.
 
         Raises CacheError when the disk refuses; what was committed stays.

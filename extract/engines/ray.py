@@ -16,7 +16,7 @@ from ...data_manifests.core.errors import UserError
 from ..cache.contract import CacheError, Unit, read_settings
 from ..config import ExtractConfig, Precision
 from ..planning.plan import Work
-from ..planning.tally import Counts
+from ..planning.progress import ProgressCounts
 from .local import shown_progress
 from .protocol import EngineFacts
 from .ray_ledger import MAX_ATTEMPTS, Ledger, News
@@ -116,11 +116,11 @@ class RayEngine:
 
     def encode(
         self, unit: Unit, works: Sequence[Work], cache: Path, *, videos_root: Path
-    ) -> Counts:
+    ) -> ProgressCounts:
         """See `protocol.Engine.encode`. A shard whose workers were lost again and again is left
         out, and named in an EngineError once all others are committed."""
         if not works:
-            return Counts()
+            return ProgressCounts()
         cache = cache.resolve()
         job = RayJob(
             unit=unit,
@@ -146,7 +146,9 @@ class RayEngine:
             )
         return progress.total
 
-    def _hand_out(self, job: RayJob, ledger: Any, show: Callable[[Counts], None]) -> list[str]:
+    def _hand_out(
+        self, job: RayJob, ledger: Any, show: Callable[[ProgressCounts], None]
+    ) -> list[str]:
         """Until every shard is committed or given up; the names of the latter."""
         running = {self._run(number, job, ledger): number for number in range(len(self._workers))}
         restarts = [0] * len(self._workers)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..cache.contract import Unit, index_path
 from ..planning.plan import Work
-from ..planning.tally import Counts
+from ..planning.progress import ProgressCounts
 
 MAX_ATTEMPTS = 3
 """A shard whose workers were lost so often is given up: it may be what kills them."""
@@ -19,7 +19,7 @@ MAX_ATTEMPTS = 3
 class News:
     """What a ledger has to tell."""
 
-    counts: Counts
+    counts: ProgressCounts
     """Of all workers, since the last news."""
     num_free: int
     """Shards that nobody has in hand."""
@@ -41,7 +41,7 @@ class Ledger:
         self._taken: dict[str, tuple[int, Work]] = {}
         self._attempts: dict[str, int] = {}
         self._given_up: list[str] = []
-        self._counts = Counts()
+        self._counts = ProgressCounts()
 
     def take(self, worker: int) -> Work | None:
         """The next work, now in this worker's hands; None when there is none."""
@@ -52,7 +52,7 @@ class Ledger:
         self._attempts[work.name] = self._attempts.get(work.name, 0) + 1
         return work
 
-    def tell(self, counts: Counts) -> None:
+    def tell(self, counts: ProgressCounts) -> None:
         """What a worker has done; its committed shards are out of its hands."""
         for name in counts.committed:
             self._taken.pop(name, None)
@@ -76,7 +76,7 @@ class Ledger:
 
     def news(self) -> News:
         """What has happened since the last call, and what is left."""
-        counts, self._counts = self._counts, Counts()
+        counts, self._counts = self._counts, ProgressCounts()
         return News(
             counts=counts,
             num_free=len(self._free),

@@ -17,7 +17,7 @@ from ..cache.contract import CacheError, Unit, read_settings
 from ..config import ExtractConfig
 from ..decode.ffmpeg_check import check_program
 from ..planning.plan import Work
-from ..planning.tally import Counts, Tally, telling
+from ..planning.progress import ProgressCounter, ProgressCounts, reported_progress
 from .local import encode_unit, facts_of
 from .protocol import EngineFacts
 
@@ -62,13 +62,13 @@ class RayWorker:
             check_program(config.hwaccel)
         encoders = self._encoders(config, with_text=with_text)
         _check_equal(facts_of(encoders), job.facts)
-        tally = Tally()
+        counter = ProgressCounter()
 
-        def tell(counts: Counts) -> None:
+        def tell(counts: ProgressCounts) -> None:
             with contextlib.suppress(RayActorError):  # the run is over: nobody asks any more
                 ray.get(ledger.tell.remote(counts))
 
-        with telling(tally, tell):
+        with reported_progress(counter, tell):
             encode_unit(
                 job.unit,
                 self._works(ledger),
@@ -76,7 +76,7 @@ class RayWorker:
                 videos_root=job.videos_root,
                 config=config,
                 encoders=encoders,
-                tally=tally,
+                counter=counter,
             )
 
     def _works(self, ledger: Any) -> Iterator[Work]:

@@ -14,8 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tqdm import tqdm
-
+from ...data_manifests.core.progress_bar import ProgressBar
 from ...data_manifests.tables.schema import Manifest
 from ..cache.contract import DiskError, digest, feature_width, read_settings, settings_path
 from ..cache.shards import live_rows, read_index
@@ -148,9 +147,7 @@ class _Run:
     def import_clips(self, works: Sequence[Work]) -> None:
         num_clips = sum(len(work.items) for work in works)
         video = self.foreign.video
-        with tqdm(
-            total=num_clips, desc="import", unit="clip", disable=not sys.stderr.isatty()
-        ) as bar:
+        with ProgressBar(label="importing", total=num_clips, unit="clips") as bar:
             for work in works:
                 shard = ClipShard(
                     width=self.widths["width"],
@@ -173,9 +170,8 @@ class _Run:
                         )
                         shard.add(clip, None if place is None else video.files[place.key])
                         if isinstance(clip.end, ClipFailure):
-                            said = printable(f"{clip.clip_id}: failed: {clip.end.reason}")
-                            bar.write(said, file=sys.stderr)
-                        bar.update()
+                            bar.print(printable(f"{clip.clip_id}: failed: {clip.end.reason}"))
+                        bar.advance()
                     tables = {"clips": shard.clip_rows, "segments": shard.segment_rows}
                     commit_shard(
                         self.cache, "clips", work.name, arrays=shard.arrays(), tables=tables

@@ -22,7 +22,7 @@ from mlalign.align.epoch_loop import FitResult
 from mlalign.align.head_config import HeadConfig, HeadsConfig
 from mlalign.align.loss_config import TaskConfig
 from mlalign.align.runs import training_state
-from mlalign.align.runs.callbacks import ProgressBar, StepReport, ValidationReport
+from mlalign.align.runs.callbacks import StepReport, TrainingProgress, ValidationReport
 from mlalign.align.runs.checkpoint import RunError, load_run
 from mlalign.align.runs.training_state import STATE_FILE, load_state, save_state
 from mlalign.align.trainer import align_on, fit
@@ -92,7 +92,7 @@ def run_killed(out: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             """Nothing is open."""
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "ProgressBar", Progress)
+        patch.setattr(trainer, "TrainingProgress", Progress)
         with pytest.raises(Killed):
             align_on(out, CONFIG, train=TRAIN, validation=VAL)
 
@@ -167,7 +167,7 @@ class Terminal(io.StringIO):
 
 def test_the_live_line_of_a_run_that_goes_on_begins_where_it_was() -> None:
     shown = Terminal()
-    bar = ProgressBar(shown, label="run")
+    bar = TrainingProgress(shown, label="run")
     numbers = {"loss": 1.0, "global": 0.25}
     bar.on_step(StepReport(epoch=3, step=51, num_steps=100, learning_rate=0.1, numbers=numbers))
     bar.close()

@@ -147,7 +147,7 @@ def test_decoding_goes_on_while_a_batch_is_encoded(make_video, tmp_path):
     from mlalign.extract.decode.preprocessing import Preprocessing
     from mlalign.extract.encode.clips import encode_clips
     from mlalign.extract.planning.plan import Item, Work
-    from mlalign.extract.planning.tally import Tally
+    from mlalign.extract.planning.progress import ProgressCounter
 
     seconds_per_batch, num_batches = 0.2, 8
 
@@ -173,7 +173,7 @@ def test_decoding_goes_on_while_a_batch_is_encoded(make_video, tmp_path):
     row |= {"start_seconds": None, "end_seconds": None}
     work = Work(name="clips-x", items=[Item(row=row, digest="d", generation=0)])
     config = replace(TINY, batch_frames=4, workers=1, fps=10.0, segments=("uniform:1",))
-    tally, names = Tally(), []
+    counter, names = ProgressCounter(), []
     encoders = Encoders([Sleeper()])
     encode_clips(
         [work],
@@ -181,14 +181,14 @@ def test_decoding_goes_on_while_a_batch_is_encoded(make_video, tmp_path):
         videos_root=tmp_path,
         config=config,
         encoders=encoders,
-        tally=tally,
+        counter=counter,
         committed=names.append,
     )
     encoders.close()
-    counts = tally.take()
+    counts = counter.take()
     assert names == ["clips-x"]
     assert (counts.clips, counts.failed, counts.frames) == (1, 0, num_batches * 4)
-    # Beyond the first chunk, all the time goes into encoding, and the tally says so.
+    # Beyond the first chunk, all the time goes into encoding, and the counter says so.
     assert counts.waited["encoder"] > seconds_per_batch * (num_batches - 3)
 
 

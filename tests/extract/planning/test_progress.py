@@ -1,4 +1,4 @@
-"""Counts, waits and stalls, as they are told and shown; queues bounded in bytes."""
+"""Counts, waits and stalls are reported and shown; queues are bounded in bytes."""
 
 import threading
 import time
@@ -6,52 +6,56 @@ import time
 import pytest
 
 from mlalign.extract.decode.byte_queue import ByteQueue
-from mlalign.extract.planning.progress import Progress
-from mlalign.extract.planning.tally import Counts, Tally, telling
+from mlalign.extract.planning.progress import (
+    ExtractionProgress,
+    ProgressCounter,
+    ProgressCounts,
+    reported_progress,
+)
 
 
-def test_each_count_is_told_once():
-    tally = Tally()
-    tally.count(Counts(clips=2, failed=1, frames=30, lines=["a"], committed=["x"]))
-    tally.count(Counts(frames=2, lines=["b"]))
-    told = tally.take()
-    assert (told.clips, told.failed, told.frames) == (2, 1, 32)
-    assert (told.lines, told.committed) == (["a", "b"], ["x"])
-    assert tally.take() == Counts()
+def test_each_count_is_reported_once():
+    counter = ProgressCounter()
+    counter.count(ProgressCounts(clips=2, failed=1, frames=30, lines=["a"], committed=["x"]))
+    counter.count(ProgressCounts(frames=2, lines=["b"]))
+    reported = counter.take()
+    assert (reported.clips, reported.failed, reported.frames) == (2, 1, 32)
+    assert (reported.lines, reported.committed) == (["a", "b"], ["x"])
+    assert counter.take() == ProgressCounts()
 
 
 def test_a_wait_that_is_not_over_counts_so_far():
-    tally = Tally()
-    with tally.waiting("decoder"):
+    counter = ProgressCounter()
+    with counter.waiting("decoder"):
         time.sleep(0.05)
-        first = tally.take().waited["decoder"]
+        first = counter.take().waited["decoder"]
         time.sleep(0.05)
-    second = tally.take().waited["decoder"]
+    second = counter.take().waited["decoder"]
     assert first >= 0.05 and second >= 0.05
-    assert tally.take().waited == {"decoder": 0.0, "encoder": 0.0}
+    assert counter.take().waited == {"decoder": 0.0, "encoder": 0.0}
 
 
 def test_telling_goes_on_during_a_stall_and_ends_with_the_rest():
-    tally, told, stalled = Tally(), [], threading.Event()
+    counter, reported, stalled = ProgressCounter(), [], threading.Event()
 
     def tell(counts):
-        told.append(counts)
+        reported.append(counts)
         if counts.waited["encoder"] > 0:
             stalled.set()
 
-    with telling(tally, tell, every_seconds=0.01):
-        with tally.waiting("encoder"):
+    with reported_progress(counter, tell, every_seconds=0.01):
+        with counter.waiting("encoder"):
             assert stalled.wait(timeout=10)
-        tally.count(Counts(frames=7))
-    assert sum(counts.frames for counts in told) == 7
+        counter.count(ProgressCounts(frames=7))
+    assert sum(counts.frames for counts in reported) == 7
 
 
 def test_the_log_says_who_waits_for_whom(monkeypatch, capsys):
-    monkeypatch.setattr("mlalign.extract.planning.progress.LOG_SECONDS", 0.0)
-    with Progress(num_clips=4, title="extracting (float32 on cpu)") as progress:
-        progress.add(Counts(clips=1, frames=20, waited={"decoder": 0.1, "encoder": 3.9}))
-        progress.add(Counts(waited={"decoder": 2.0, "encoder": 0.0}))
-        progress.add(Counts(clips=3, failed=1, lines=["failed: x: no"]))
+    monkeypatch.setattr("mlalign.data_manifests.core.progress_bar.LOG_SECONDS", 0.0)
+    with ExtractionProgress(num_clips=4, title="extracting (float32 on cpu)") as progress:
+        progress.add(ProgressCounts(clips=1, frames=20, waited={"decoder": 0.1, "encoder": 3.9}))
+        progress.add(ProgressCounts(waited={"decoder": 2.0, "encoder": 0.0}))
+        progress.add(ProgressCounts(clips=3, failed=1, lines=["failed: x: no"]))
     assert (progress.total.clips, progress.total.frames) == (4, 20)
     first, second, line, third = capsys.readouterr().err.splitlines()
     assert first.startswith("extracting (float32 on cpu): 1/4 clips, 20 frames, ")

@@ -15,14 +15,13 @@ from .ragged import Ragged, offsets_of
 from .shards import ShardReader
 
 
-def spread_rows(first: np.ndarray, counts: np.ndarray, *, most: int) -> np.ndarray:
-    """(sum of kept,) int64: rows of ragged items, of an item with more than `most` so many, evenly
-    spread.
+def spread_rows(first: np.ndarray, counts: np.ndarray, *, max_count: int) -> np.ndarray:
+    """(sum of kept,) int64: rows of ragged items, at most `max_count` per item, evenly spread.
 
     first, counts: (n,) int64, an item's rows are [first, first + count).   An item of 5 rows with
-    most = 2 keeps the middle ones of two equal parts: rows 1 and 3.
+    max_count = 2 keeps the middle ones of two equal parts: rows 1 and 3.
     """
-    kept = np.minimum(counts, most)
+    kept = np.minimum(counts, max_count)
     place = np.arange(kept.sum()) - np.repeat(np.cumsum(kept) - kept, kept)
     of_count, of_kept = np.repeat(counts, kept), np.repeat(kept, kept)
     # The middle of part k of n parts, (2 k + 1) / (2 n), in integers.
@@ -30,11 +29,11 @@ def spread_rows(first: np.ndarray, counts: np.ndarray, *, most: int) -> np.ndarr
     return rows
 
 
-def read_frames(clips: pa.Table, reader: ShardReader, *, most: int) -> Ragged:
-    """Frames of the rows of a clips table, at most so many of each, in the type that is stored."""
+def read_frames(clips: pa.Table, reader: ShardReader, *, max_count: int) -> Ragged:
+    """Frames of the clips in a table, at most `max_count` per clip, in the stored type."""
     counts = counts_in(clips, "num_frames")
-    rows = spread_rows(clips["first_frame_row"].to_numpy(), counts, most=most)
-    kept = np.minimum(counts, most)
+    rows = spread_rows(clips["first_frame_row"].to_numpy(), counts, max_count=max_count)
+    kept = np.minimum(counts, max_count)
     found = reader.ragged("frames/features", clips, rows=rows, counts=kept)
     return Ragged(values=found, offsets=offsets_of(kept))
 
@@ -48,7 +47,7 @@ def read_tokens(texts: pa.Table, reader: ShardReader) -> Ragged:
             "mlalign-extract with --keep-tokens again to finish it"
         )
     first = counts_in(texts, "first_token_row")
-    rows = spread_rows(first, counts, most=int(counts.max(initial=1)))
+    rows = spread_rows(first, counts, max_count=int(counts.max(initial=1)))
     found = reader.ragged("tokens/features", texts, rows=rows, counts=counts)
     return Ragged(values=found, offsets=offsets_of(counts))
 

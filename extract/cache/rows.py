@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 
-class Rows(Protocol):
+class Matrix(Protocol):
     """A matrix that is read block by block, wherever it lies."""
 
     @property
@@ -18,8 +18,8 @@ class Rows(Protocol):
         """(stop - start, D), rows start to stop."""
 
 
-class ArrayRows:
-    """A matrix in memory, or one of a file that h5py has open; see `Rows`."""
+class ArrayMatrix:
+    """A matrix in memory, or one of a file that h5py has open; see `Matrix`."""
 
     def __init__(self, values: np.ndarray, *, first: int = 0, count: int | None = None) -> None:
         """values: a (n, D) array or HDF5 dataset; count rows of it from `first` on are meant."""

@@ -88,8 +88,8 @@ class Spool:
         return rows
 
 
-class SpooledRows:
-    """Some rows of a spool as a matrix; see `Rows`."""
+class SpooledMatrix:
+    """Some rows of a spool as a matrix; see `Matrix`."""
 
     def __init__(self, spool: Spool, numbers: np.ndarray, *, width: int, dtype: str) -> None:
         """numbers: (n,) int64, which rows of the spool they are."""

@@ -257,7 +257,9 @@ class FeatureStore:
             num_failed_clips=clips.num_rows - has_features.num_rows,
             num_partial_clips=pc.sum(is_partial).as_py() or 0,
             questions=self._questions(ids, reader),
-            frames=read_frames(usable, reader, most=frames_per_clip) if frames_per_clip else None,
+            frames=read_frames(usable, reader, max_count=frames_per_clip)
+            if frames_per_clip
+            else None,
             tokens=read_tokens(texts, reader) if with_tokens else None,
         )
 

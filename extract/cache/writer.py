@@ -32,7 +32,7 @@ from .contract import (
     shard_path,
 )
 from .disk_files import disk_errors, put_file
-from .rows import Rows
+from .rows import Matrix
 
 BLOCK_ROWS: Final = 4096
 """Of a matrix that is written block by block."""
@@ -123,7 +123,7 @@ def commit_shard(
     unit: Unit | Literal["segments"],
     name: str,
     *,
-    arrays: Mapping[str, np.ndarray | Sequence[Rows]],
+    arrays: Mapping[str, np.ndarray | Sequence[Matrix]],
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> None:
     """Put one shard and its index rows on disk; a reader sees all of it or nothing.
@@ -143,7 +143,7 @@ def commit_shard(
         put_file(index_path(cache, table, shard), parquet_bytes(TABLES[table], rows))
 
 
-def _put_hdf5(path: Path, arrays: Mapping[str, np.ndarray | Sequence[Rows]]) -> str:
+def _put_hdf5(path: Path, arrays: Mapping[str, np.ndarray | Sequence[Matrix]]) -> str:
     """Write an HDF5 file atomically and return its SHA-256.
 
     Equal arrays give equal bytes: no time is stored.
@@ -157,7 +157,7 @@ def _put_hdf5(path: Path, arrays: Mapping[str, np.ndarray | Sequence[Rows]]) -> 
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_dataset(hdf5: h5py.File, name: str, content: np.ndarray | Sequence[Rows]) -> None:
+def _write_dataset(hdf5: h5py.File, name: str, content: np.ndarray | Sequence[Matrix]) -> None:
     if isinstance(content, np.ndarray):
         hdf5.create_dataset(name, data=content, track_times=False)
         return

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from ..config import DecoderLimits, DecoderName, HardwareName
 from ..segments.sampling import Sampling
-from .protocol import Beat, Decoder, no_beat
+from .protocol import Decoder, Heartbeat, no_heartbeat
 
 
 def open_decoder(
@@ -20,12 +20,12 @@ def open_decoder(
     limits: DecoderLimits,
     image_fps: float | None = None,
     hwaccel: HardwareName | None = None,
-    beat: Beat = no_beat,
+    heartbeat: Heartbeat = no_heartbeat,
 ) -> Decoder:
     """A decoder of the span [start, end) of a video; nothing is opened before it is iterated.
 
     image_fps: rate of the images, where path is a folder of them. hwaccel: of the ffmpeg
-    decoder. beat: told of progress between
+    decoder. heartbeat: told of progress between
     samples, by another thread as well.
     """
     if image_fps is not None and path.is_dir():
@@ -39,7 +39,7 @@ def open_decoder(
             from .pyav import PyavDecoder
 
             return PyavDecoder(
-                path, sampling=sampling, start=start, end=end, limits=limits, beat=beat
+                path, sampling=sampling, start=start, end=end, limits=limits, heartbeat=heartbeat
             )
         case "ffmpeg":
             from .ffmpeg import FfmpegDecoder
@@ -52,7 +52,7 @@ def open_decoder(
                 end=end,
                 limits=limits,
                 hwaccel=hwaccel,
-                beat=beat,
+                heartbeat=heartbeat,
             )
         case _:
             assert_never(name)

@@ -15,7 +15,7 @@ from ..segments.sampling import Sampling
 from ..segments.shots import ShotDetector
 from .choice import open_decoder
 from .preprocessing import Preprocessing
-from .protocol import Beat, DecodeError, Ending, no_beat
+from .protocol import DecodeError, DecodeResult, Heartbeat, no_heartbeat
 from .sources import check_source, source_sha256
 
 CHUNK_PICTURES = 16
@@ -65,7 +65,7 @@ class Chunk:
 class ClipEnd:
     """The clip is decoded to its end."""
 
-    ending: Ending
+    result: DecodeResult
     source_sha256: str
     shot_seconds: tuple[float, ...] | None = None
     """When its second, third ... shot begins; None when they were not looked for."""
@@ -94,16 +94,16 @@ Message = Chunk | ClipEnd | ClipFailure
 
 
 def read_clip(
-    task: ClipTask, settings: DecodeSettings, *, beat: Beat = no_beat
+    task: ClipTask, settings: DecodeSettings, *, heartbeat: Heartbeat = no_heartbeat
 ) -> Iterator[Message]:
     """Chunks and then a ClipEnd, or, at any point, a ClipFailure as the last message.
 
-    beat: told of progress between them, by another thread as well.
+    heartbeat: told of progress between them, by another thread as well.
     """
     stage: Stage = "open"
     try:
         check_source(task.path, image_fps=settings.image_fps)
-        sha256 = source_sha256(task.path, beat=beat)
+        sha256 = source_sha256(task.path, heartbeat=heartbeat)
         decoder = open_decoder(
             settings.decoder,
             task.path,
@@ -113,14 +113,14 @@ def read_clip(
             end=task.end_seconds,
             limits=settings.limits,
             hwaccel=settings.hwaccel,
-            beat=beat,
+            heartbeat=heartbeat,
         )
         collector = _Collector()
         shots = ShotDetector() if settings.find_shots else None
         num_samples = 0
         for sample in decoder:
             stage = "decode"
-            beat()
+            heartbeat()
             num_samples += 1
             if num_samples > settings.limits.max_samples:
                 limit = settings.limits.max_samples
@@ -136,7 +136,7 @@ def read_clip(
                 yield collector.take()
         yield collector.take()
         yield ClipEnd(
-            ending=decoder.ending(),
+            result=decoder.result(),
             source_sha256=sha256,
             shot_seconds=shots.shot_seconds if shots is not None else None,
         )

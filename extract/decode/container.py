@@ -1,5 +1,4 @@
-"""A video file, opened in this process: which of its streams is the video, and its frames, with all
-that went wrong on the way."""
+"""A video file opened in this process: its video stream, its frames, and any damage."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from av.video.stream import VideoStream
 from .protocol import DEMUXERS, PROTOCOLS, DecodeError
 
 Note = Callable[[av.error.FFmpegError | str], None]
-"""Is told of damage."""
+"""Called with each damage that is found."""
 
 _METADATA_OPTIONS: Final[dict[str, Any]] = (
     {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
@@ -61,9 +60,12 @@ def seconds_per_frame(stream: VideoStream) -> Fraction:
     return 1 / as_fraction(stream.average_rate, default=DEFAULT_FPS)
 
 
-class Complaints:
-    """What the libraries call an error in their log from now on. Where they go on after it, as over
-    lost pictures, they say it nowhere else; of intact files they say nothing."""
+class LibavErrors:
+    """Errors that libav logs from now on.
+
+    Where libav continues after an error, such as lost pictures, the log is the only sign of it.
+    Intact files log no errors.
+    """
 
     def __init__(self) -> None:
         self._num_before = av.logging.get_last_error()[0]
@@ -104,8 +106,7 @@ def video_stream(container: InputContainer) -> VideoStream:
     stream = next((stream for stream in real if stream is best), real[0])
     if stream.codec_context is None:
         raise DecodeError("there is no decoder for its codec")
-    # Many files at once, one thread each, beats one file with many threads (measured: twice the
-    # rate).
+    # Many files at once, one thread each, are twice as fast as one file with many (measured).
     stream.codec_context.thread_count = 1
     return stream
 
@@ -118,7 +119,7 @@ def ticks_per_frame(stream: VideoStream) -> Fraction:
 def decoded_frames(
     container: InputContainer, stream: VideoStream, *, note: Note
 ) -> Iterator[VideoFrame]:
-    """The stream's frames; damage is told to `note` and passed over, as players do."""
+    """The stream's frames; damage is passed to `note` and skipped, as players do."""
     packets = container.demux(stream)
     torn = _TornPackets(gap=ticks_per_frame(stream), note=note)
     is_over = False

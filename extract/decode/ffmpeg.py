@@ -24,7 +24,7 @@ from ..config import DecoderLimits, HardwareName
 from ..segments.sampling import Sample, exact
 from .completeness import Extent, read_extent, shortfall
 from .container import (
-    Complaints,
+    LibavErrors,
     decoded_frames,
     open_container,
     reason_of,
@@ -36,13 +36,13 @@ from .ffmpeg_log import FRAMES, INSTANTS, FfmpegLog, StallGuard
 from .protocol import (
     DEMUXERS,
     PROTOCOLS,
-    Beat,
     DecodeError,
-    Ending,
+    DecodeResult,
+    Heartbeat,
     Picture,
     Probe,
     check_picture_size,
-    no_beat,
+    no_heartbeat,
     resized,
 )
 from .pyav import pixel_ratio, probe, shown_size
@@ -60,11 +60,11 @@ class FfmpegDecoder:
         end: float | None,
         limits: DecoderLimits,
         hwaccel: HardwareName | None = None,
-        beat: Beat = no_beat,
+        heartbeat: Heartbeat = no_heartbeat,
     ) -> None:
         self._path = path
         self._hwaccel = hwaccel
-        self._beat = beat
+        self._heartbeat = heartbeat
         self._fps = fps
         self._start = start
         self._end = end
@@ -87,13 +87,17 @@ class FfmpegDecoder:
         assert process.stdout is not None and process.stderr is not None
         guard = StallGuard(process, stall_seconds=self._limits.stall_seconds)
 
-        def beat() -> None:
+        def heartbeat() -> None:
             guard.progress()
-            self._beat()
+            self._heartbeat()
 
         try:
             self._log = FfmpegLog(
-                process.stderr, gap=source.gap, start=self._start, fps=self._fps, beat=beat
+                process.stderr,
+                gap=source.gap,
+                start=self._start,
+                fps=self._fps,
+                heartbeat=heartbeat,
             )
             yield from self._samples(process.stdout, source, guard)
             if self._is_over:
@@ -114,7 +118,7 @@ class FfmpegDecoder:
             if self._log is not None:
                 self._log.close()
 
-    def ending(self) -> Ending:
+    def result(self) -> DecodeResult:
         assert self._probe is not None and self._log is not None, "asked before the iteration"
         over = self._log.over_seconds
         if self._end is not None:
@@ -129,7 +133,7 @@ class FfmpegDecoder:
             start=start,
             end=None if self._end is None else exact(self._end),
         )
-        return Ending(
+        return DecodeResult(
             probe=self._probe, duration_seconds=float(max(over, Fraction(0))), problem=problem
         )
 
@@ -225,14 +229,14 @@ class _Source:
 
 def _look(path: Path, limits: DecoderLimits) -> _Source:
     problems: list[object] = []
-    complaints = Complaints()
+    libav_errors = LibavErrors()
     with open_container(path) as container:
         stream = video_stream(container)
         check_picture_size(stream.codec_context.width, stream.codec_context.height, limits)
         extent = read_extent(path, container, stream)
         frame = next(decoded_frames(container, stream, note=problems.append), None)
         if frame is None:
-            reason = reason_of(problems[0]) if problems else complaints.last
+            reason = reason_of(problems[0]) if problems else libav_errors.last
             raise DecodeError(f"no frame could be decoded{reason and f': {reason}'}")
         first = frame.dts if container.format.name == "avi" else frame.pts
         seconds = float((first or 0) * time_base(stream))

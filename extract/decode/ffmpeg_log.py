@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import IO
 
 from ..segments.sampling import exact
-from .protocol import Beat
+from .protocol import Heartbeat
 
 FRAMES = "showinfo@frames"
 """The filter that prints each decoded frame."""
@@ -47,12 +47,12 @@ class FfmpegLog:
     """Reads the error stream in a thread of its own while the program runs."""
 
     def __init__(
-        self, stream: IO[bytes], *, gap: Fraction, start: float, fps: float, beat: Beat
+        self, stream: IO[bytes], *, gap: Fraction, start: float, fps: float, heartbeat: Heartbeat
     ) -> None:
-        """gap: seconds between frames by the container; start: of the clip in the video; beat:
+        """gap: seconds between frames by the container; start: of the clip in the video; heartbeat:
         called for every frame."""
         self._stream = stream
-        self._beat = beat
+        self._heartbeat = heartbeat
         self._gap = gap
         self._start = exact(start)
         self._step = 1 / exact(fps)
@@ -126,7 +126,7 @@ class FfmpegLog:
         num_known = 0
         for line in self._stream:
             if match := _FRAME.search(line):
-                self._beat()
+                self._heartbeat()
                 seconds = int(match[1]) * tick - self._start
                 ticks = _DURATION.search(line)
                 duration = int(ticks[1]) * tick if ticks else Fraction(0)

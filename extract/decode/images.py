@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from ..config import DecoderLimits
 from ..segments.sampling import Sample, Sampling, Timed, choose, exact
-from .protocol import DecodeError, Ending, Picture, Probe, check_picture_size
+from .protocol import DecodeError, DecodeResult, Picture, Probe, check_picture_size
 from .sources import image_files
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -62,13 +62,13 @@ class ImagesDecoder:
         if self._probe is None:
             raise DecodeError(f"no image could be read: {self._first_error}")
 
-    def ending(self) -> Ending:
+    def result(self) -> DecodeResult:
         assert self._probe is not None, "asked before the iteration was over"
         over = self._over if self._end is None else min(exact(self._end), self._over)
         problem = None
         if self._num_unreadable:
             problem = f"{self._num_unreadable} images cannot be read: {self._first_error}"
-        return Ending(
+        return DecodeResult(
             probe=self._probe,
             duration_seconds=float(over - exact(self._start)),
             problem=problem,

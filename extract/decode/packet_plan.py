@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 
 from ..segments.sampling import Timed
 from .container import is_encrypted
-from .protocol import Beat, no_beat
+from .protocol import Heartbeat, no_heartbeat
 
 TELLING_CODECS: Final = frozenset({"h264", "hevc"})
 """Their decoders know by the packet alone whether other frames refer to it."""
@@ -81,7 +81,7 @@ def read_timeline(
     stream: VideoStream,
     *,
     only_keys: bool = False,
-    beat: Beat = no_beat,
+    heartbeat: Heartbeat = no_heartbeat,
 ) -> Timeline:
     """The whole stream's packets, without decoding any.
 
@@ -96,7 +96,7 @@ def read_timeline(
     columns = tuple(array("q") for _ in range(4))  # a day of 240 fps has 20 million packets
     try:
         for packet in container.demux(stream):
-            beat()
+            heartbeat()
             if packet.size:
                 if packet.pts is None or packet.is_corrupt or is_encrypted(packet):
                     raise PlanFailed
@@ -146,9 +146,9 @@ def decode_wanted(
     wanted: Sequence[int],
     *,
     note: Callable[[av.error.FFmpegError | str], None],
-    beat: Beat = no_beat,
+    heartbeat: Heartbeat = no_heartbeat,
 ) -> Iterator[VideoFrame]:
-    """The frames of the wanted pts (increasing), in this order; damage is told to `note`, which
+    """The frames of the wanted pts (increasing), in this order; damage is passed to `note`, which
     may raise PlanFailed.
 
     container: opened anew. Raises PlanFailed when one of them does not come out.
@@ -158,7 +158,7 @@ def decode_wanted(
     held: dict[int, VideoFrame] = {}
     missing = iter(wanted)
     due = next(missing, None)
-    for frame in _decode(container, stream, is_needed, is_wanted, note=note, beat=beat):
+    for frame in _decode(container, stream, is_needed, is_wanted, note=note, heartbeat=heartbeat):
         if frame.pts is not None and frame.pts in is_awaited:
             held[frame.pts] = frame
         while due is not None and due in held:
@@ -179,14 +179,14 @@ def _decode(
     is_wanted: np.ndarray,
     *,
     note: Callable[[av.error.FFmpegError | str], None],
-    beat: Beat,
+    heartbeat: Heartbeat,
 ) -> Iterator[VideoFrame]:
     decoder = stream.codec_context
     index = -1
     was_needed = False
     last = int(np.flatnonzero(is_needed)[-1])
     for packet in container.demux(stream):
-        beat()
+        heartbeat()
         if packet.size:
             index += 1
         is_over = index > last or not packet.size

@@ -1,5 +1,5 @@
-"""What a decoder gives, whichever it is: the frames of one clip at the sampled instants, and what
-went wrong (see completeness.py for what counts as such)."""
+"""Interface of the decoders: the frames of one clip at the sampled instants, and what is missing
+(see completeness.py for what counts as such)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PROTOCOLS: Final = "file"
 
 
 class DecodeError(Exception):
-    """This video gives no frame, and why. The text is safe to print."""
+    """A video has no frame that can be decoded, and why. The text is safe to print."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """What the container says of the chosen video stream."""
+    """Metadata of the chosen video stream, from the container."""
 
     stream_index: int
     """Among all streams of the file."""
@@ -50,15 +50,15 @@ class Probe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ending:
-    """How the decoding of a clip went."""
+class DecodeResult:
+    """Outcome of decoding a clip."""
 
     probe: Probe | None
-    """None: there was no video, its features were imported."""
+    """None if the features were imported, without a video."""
     duration_seconds: float
     """Of the clip, by its decoded frames."""
     problem: str | None
-    """What was lost on the way, when not all of the clip could be decoded."""
+    """What is missing, if not all of the clip could be decoded."""
 
 
 Picture = Callable[[], np.ndarray]
@@ -66,12 +66,12 @@ Picture = Callable[[], np.ndarray]
 converted."""
 
 
-Beat = Callable[[], None]
-"""Called at every step that shows progress: a packet, a frame, a block of a file. Cheap."""
+Heartbeat = Callable[[], None]
+"""Called at every step of progress (a packet, a frame, a block of a file). Cheap."""
 
 
-def no_beat() -> None:
-    """For those whom nobody watches."""
+def no_heartbeat() -> None:
+    """No-op heartbeat."""
 
 
 class Decoder(Protocol):
@@ -79,8 +79,8 @@ class Decoder(Protocol):
 
     def __iter__(self) -> Iterator[Sample[Picture]]: ...
 
-    def ending(self) -> Ending:
-        """To be asked once the iteration is over."""
+    def result(self) -> DecodeResult:
+        """Outcome; to be called after the iteration."""
         ...
 
 

@@ -19,7 +19,7 @@ from ..config import DecoderLimits
 from ..segments.sampling import Sample, Sampling, Timed, choose, exact
 from .completeness import Extent, read_extent, shortfall
 from .container import (
-    Complaints,
+    LibavErrors,
     as_fraction,
     decoded_frames,
     open_container,
@@ -31,13 +31,13 @@ from .container import (
 from .orientation import Orientation, Orientations, orientation_of
 from .packet_plan import PlanFailed, decode_wanted, read_timeline
 from .protocol import (
-    Beat,
     DecodeError,
-    Ending,
+    DecodeResult,
+    Heartbeat,
     Picture,
     Probe,
     check_picture_size,
-    no_beat,
+    no_heartbeat,
     resized,
 )
 
@@ -58,10 +58,10 @@ class PyavDecoder:
         start: float,
         end: float | None,
         limits: DecoderLimits,
-        beat: Beat = no_beat,
+        heartbeat: Heartbeat = no_heartbeat,
     ) -> None:
         self._path = path
-        self._beat = beat
+        self._heartbeat = heartbeat
         self._sampling = sampling
         self._start = start
         self._end = end
@@ -71,7 +71,7 @@ class PyavDecoder:
         self._num_frames = 0
         self._num_errors = 0
         self._first_error = ""
-        self._complaints = Complaints()
+        self._libav_errors = LibavErrors()
         self._orientations = Orientations()
         self._extent: Extent | None = None
         self._lost_seconds = Fraction(0)
@@ -92,7 +92,7 @@ class PyavDecoder:
     def _planned(self) -> Iterator[Sample[Picture]]:
         """Decode only what the samples need. Raises PlanFailed where that may not be right, and at
         the first sign of damage: what is lost shows when everything is decoded."""
-        self._complaints = Complaints()
+        self._libav_errors = LibavErrors()
         only_keys = self._sampling.rule == "keyframes"
         if self._sampling.rule == "every-frame":
             raise PlanFailed  # there is nothing to leave out
@@ -100,7 +100,9 @@ class PyavDecoder:
             stream = video_stream(container)
             self._check_size(stream)
             self._extent = read_extent(self._path, container, stream)
-            timeline = read_timeline(container, stream, only_keys=only_keys, beat=self._beat)
+            timeline = read_timeline(
+                container, stream, only_keys=only_keys, heartbeat=self._heartbeat
+            )
             tick, gap = time_base(stream), ticks_per_frame(stream)
         self._check_plan()
         shown = timeline.frames(tick, gap=gap)
@@ -113,7 +115,12 @@ class PyavDecoder:
             stream = video_stream(container)
             ratio = pixel_ratio(stream)
             frames = decode_wanted(
-                container, stream, timeline, wanted, note=self._check_plan, beat=self._beat
+                container,
+                stream,
+                timeline,
+                wanted,
+                note=self._check_plan,
+                heartbeat=self._heartbeat,
             )
             frame = self._checked(next(frames), ratio)
             self._probe = probe(stream, frame, first_pts_seconds=float(first * tick))
@@ -129,12 +136,12 @@ class PyavDecoder:
         self._check_plan()
 
     def _check_plan(self, error: av.error.FFmpegError | str | None = None) -> None:
-        if error is not None or self._complaints.num:
+        if error is not None or self._libav_errors.num:
             raise PlanFailed
 
     def _whole(self) -> Iterator[Sample[Picture]]:
         """Decode every frame up to the clip's end."""
-        self._complaints = Complaints()
+        self._libav_errors = LibavErrors()
         with open_container(self._path) as container:
             stream = video_stream(container)
             self._check_size(stream)
@@ -155,7 +162,7 @@ class PyavDecoder:
                     pass
             # The decoding that follows counts its own.
             self._num_frames = self._num_errors = 0
-            self._lost_seconds, self._complaints = Fraction(0), Complaints()
+            self._lost_seconds, self._libav_errors = Fraction(0), LibavErrors()
         return self._over_seconds
 
     def _check_size(self, stream: VideoStream) -> None:
@@ -173,7 +180,7 @@ class PyavDecoder:
                 f"the video ends at {float(self._over_seconds):g} s"
             )
 
-    def ending(self) -> Ending:
+    def result(self) -> DecodeResult:
         assert self._probe is not None, "asked before the iteration was over"
         over = self._over_seconds
         if self._end is not None:
@@ -187,7 +194,7 @@ class PyavDecoder:
             start=exact(self._start),
             end=None if self._end is None else exact(self._end),
         )
-        return Ending(
+        return DecodeResult(
             probe=self._probe,
             duration_seconds=float(max(over - exact(self._start), Fraction(0))),
             problem=problem,
@@ -196,8 +203,8 @@ class PyavDecoder:
     def _damage(self) -> str | None:
         if self._num_errors:
             return f"{self._num_errors} damaged packets or frames{self._because()}"
-        if self._complaints.num:
-            return f"damaged: {self._complaints.last}"
+        if self._libav_errors.num:
+            return f"damaged: {self._libav_errors.last}"
         return None
 
     def _timed(self, container: InputContainer, stream: VideoStream) -> Iterator[Timed[Picture]]:
@@ -208,7 +215,7 @@ class PyavDecoder:
         shift = last = 0
         num_known = 0
         for frame in decoded_frames(container, stream, note=self._note):
-            self._beat()
+            self._heartbeat()
             self._checked(frame, ratio)
             # AVI has no presentation times: the ones made up for it are wrong with B-frames.
             ticks = frame.dts if container.format.name == "avi" else frame.pts
@@ -222,7 +229,7 @@ class PyavDecoder:
                 shift = last + round(gap) - ticks
             last = ticks + shift
             seconds = (last - first) * tick
-            num_faults = self._num_errors + self._complaints.num
+            num_faults = self._num_errors + self._libav_errors.num
             if num_faults > num_known and self._num_frames:
                 self._lost_seconds += max(seconds - self._over_seconds, Fraction(0))
             num_known = num_faults
@@ -243,7 +250,7 @@ class PyavDecoder:
         self._first_error = self._first_error or reason_of(error)
 
     def _because(self) -> str:
-        reason = self._first_error or self._complaints.last
+        reason = self._first_error or self._libav_errors.last
         return f": {reason}" if reason else ""
 
 

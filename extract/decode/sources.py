@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from ...data_manifests.core.file_kinds import is_image
-from .protocol import Beat, DecodeError, no_beat
+from .protocol import DecodeError, Heartbeat, no_heartbeat
 
 HASH_BYTES = 2**20
 """Of a file that are read at once."""
@@ -36,27 +36,29 @@ def image_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names, key=_natural)]
 
 
-def file_sha256(path: Path, *, beat: Beat = no_beat) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits. beat: called for every block of it."""
+def file_sha256(path: Path, *, heartbeat: Heartbeat = no_heartbeat) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits. heartbeat: called for every block of it."""
     state = path.stat()
-    return _file_sha256(path, state.st_size, state.st_mtime_ns, beat)
+    return _file_sha256(path, state.st_size, state.st_mtime_ns, heartbeat)
 
 
 @functools.lru_cache(maxsize=64)  # a film of many clips is read once
-def _file_sha256(path: Path, _num_bytes: int, _mtime_ns: int, beat: Beat) -> str:
+def _file_sha256(path: Path, _num_bytes: int, _mtime_ns: int, heartbeat: Heartbeat) -> str:
     hasher = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(HASH_BYTES):
             hasher.update(block)
-            beat()
+            heartbeat()
     return hasher.hexdigest()
 
 
-def source_sha256(path: Path, *, beat: Beat = no_beat) -> str:
+def source_sha256(path: Path, *, heartbeat: Heartbeat = no_heartbeat) -> str:
     """SHA-256 of a file's bytes, or of the names and digests of a folder's images."""
     if not path.is_dir():
-        return file_sha256(path, beat=beat)
-    lines = [f"{file_sha256(image, beat=beat)} {image.name}\n" for image in image_files(path)]
+        return file_sha256(path, heartbeat=heartbeat)
+    lines = [
+        f"{file_sha256(image, heartbeat=heartbeat)} {image.name}\n" for image in image_files(path)
+    ]
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Decoding processes of this machine: one that ends costs its clip and nothing else."""
+"""Decoding processes of this machine: if one crashes, only its clip is lost."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from .clip_reader import (
     Message,
     read_clip,
 )
-from .protocol import Beat
+from .protocol import Heartbeat
 
 MAX_WAITING_BYTES = 16 * 2**20
 """Of pictures that wait for the encoder: 111 of 224 pixels, 27 of 448; the next batch or more."""
 
-BEAT_SECONDS = 1.0
-"""A process that is at work says so no more often."""
+HEARTBEAT_SECONDS = 1.0
+"""Shortest time between two heartbeats of a decoding process."""
 
 MESSAGE_BYTES = 4096
-"""What a message without pictures is taken for, so that those are bounded, too."""
+"""Size assumed for a message without pictures, so that their number is bounded, too."""
 
 
 class DecoderStartError(UserError):
@@ -47,10 +47,10 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     is_ready: bool = False
-    """It has started and said so."""
+    """It has started and reported so."""
     task: ClipTask | None = None
     began: float = 0.0
-    """When it was given its task, by time.monotonic(), and later by what it has waited since."""
+    """When it was given its task (time.monotonic), moved on by the time it has waited since."""
     last_sign: float = 0.0
     """When it last showed progress, likewise."""
 
@@ -226,7 +226,7 @@ class LocalDecoders:
 
 
 def _give(worker: _Worker, task: ClipTask) -> bool:
-    """Hand a clip to a process; False when that has just died."""
+    """Send a clip to a process; False if the process has just died."""
     try:
         worker.connection.send(task)
     except OSError:
@@ -249,38 +249,38 @@ def _how(exit_code: int | None) -> str:
     return f"exit code {exit_code}"
 
 
-class _Voice:
-    """What a decoding process says to the main one, from any of its threads."""
+class _MessageSender:
+    """Sends messages of a decoding process to the main process; safe from any thread."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
         self._last = time.monotonic()
-        self.beat: Beat = self._beat
-        """One object for all time: digests of files are remembered with it."""
+        self.heartbeat: Heartbeat = self._heartbeat
+        """A single object: it is part of the key under which digests of files are cached."""
 
-    def say(self, message: Message | None) -> None:
+    def send(self, message: Message | None) -> None:
         with self._lock:
             self._connection.send(message)
             self._last = time.monotonic()
 
-    def _beat(self) -> None:
-        """There was progress."""
-        if time.monotonic() - self._last > BEAT_SECONDS:
-            self.say(None)
+    def _heartbeat(self) -> None:
+        """Report progress, at most once per HEARTBEAT_SECONDS."""
+        if time.monotonic() - self._last > HEARTBEAT_SECONDS:
+            self.send(None)
 
 
 def _decode_forever(connection: Connection, settings: DecodeSettings) -> None:
-    """The life of a decoding process: clip after clip until the connection closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    """Main loop of a decoding process: decode clips until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     _limit_memory(settings.limits.memory_gib)
     _silence_decoder()
-    voice = _Voice(connection)
+    sender = _MessageSender(connection)
     try:
-        voice.say(None)  # it has started
+        sender.send(None)  # it has started
         while True:
-            for message in read_clip(connection.recv(), settings, beat=voice.beat):
-                voice.say(message)
+            for message in read_clip(connection.recv(), settings, heartbeat=sender.heartbeat):
+                sender.send(message)
     except (EOFError, OSError):
         os._exit(0)  # the main process is gone
 
@@ -294,7 +294,7 @@ def _limit_memory(gib: float) -> None:
 
 
 def _silence_decoder() -> None:
-    """What the decoder has to say of a file comes as an error, not on the terminal."""
+    """Errors of the decoder are raised, not printed on the terminal."""
     import av.logging
 
     av.logging.set_level(av.logging.PANIC)

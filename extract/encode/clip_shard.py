@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cache.rows import ArrayRows, Rows
-from ..cache.spool import Spool, SpooledRows
+from ..cache.rows import ArrayMatrix, Matrix
+from ..cache.spool import Spool, SpooledMatrix
 from ..decode.clip_reader import Chunk, ClipEnd, ClipFailure, Stage
 from ..decode.sources import source_facts
 from ..planning.plan import Item
@@ -62,7 +62,7 @@ class ClipShard:
         self._rules = segment_rules
         self._keep_frames = keep_frames
         self._clip_features: list[np.ndarray] = []
-        self._frame_features: list[Rows] = []
+        self._frame_features: list[Matrix] = []
         self._times: list[np.ndarray] = []
         self._num_frames = 0
         self.clip_rows: list[dict[str, Any]] = []
@@ -87,13 +87,13 @@ class ClipShard:
             return
         index = np.concatenate([chunk.picture_index for chunk in clip.samples])
         numbers = np.asarray(clip.rows)[index]
-        frames = SpooledRows(clip.spool, numbers, width=self._width, dtype=self._dtype)
+        frames = SpooledMatrix(clip.spool, numbers, width=self._width, dtype=self._dtype)
         sampled = np.concatenate([chunk.sample_seconds for chunk in clip.samples])
         shown = np.concatenate([chunk.seconds for chunk in clip.samples])
-        ending, shots = clip.end.ending, clip.end.shot_seconds
+        result, shots = clip.end.result, clip.end.shot_seconds
         facts = CutFacts(
             clip_id=clip.clip_id,
-            duration_seconds=ending.duration_seconds,
+            duration_seconds=result.duration_seconds,
             text_spans=clip.item.spans,
             shot_seconds=shots or (),
         )
@@ -107,13 +107,13 @@ class ClipShard:
                 clip.clip_id, rule, spans[rule], frames=frames, sample_seconds=sampled
             )
         row |= {
-            "status": "ok" if ending.problem is None else "partial",
-            "reason": ending.problem,
+            "status": "ok" if result.problem is None else "partial",
+            "reason": result.problem,
             "num_frames": len(index),
             "first_frame_row": self._num_frames,
             "num_segments": sum(map(len, spans.values())),
-            "duration_seconds": ending.duration_seconds,
-            **({} if ending.probe is None else asdict(ending.probe)),
+            "duration_seconds": result.duration_seconds,
+            **({} if result.probe is None else asdict(result.probe)),
             "source_sha256": clip.end.source_sha256,
             "shot_seconds": shots,
         }
@@ -123,18 +123,18 @@ class ClipShard:
         self._times.append(np.stack([shown, sampled]))
         self._num_frames += len(index)
 
-    def arrays(self) -> dict[str, np.ndarray | Sequence[Rows]]:
+    def arrays(self) -> dict[str, np.ndarray | Sequence[Matrix]]:
         """Dataset path to array, or to the parts of an array, as `contract` has them."""
         empty = np.empty((0, self._width), dtype=self._dtype)
         times = np.concatenate([np.empty((2, 0)), *self._times], axis=1)
-        arrays: dict[str, np.ndarray | Sequence[Rows]] = {
+        arrays: dict[str, np.ndarray | Sequence[Matrix]] = {
             "clips/features": np.concatenate([empty, *self._clip_features]),
             "segments/features": self._segments.features,
             "frames/seconds": times[0],
             "frames/sample_seconds": times[1],
         }
         if self._keep_frames:
-            arrays["frames/features"] = [ArrayRows(empty), *self._frame_features]
+            arrays["frames/features"] = [ArrayMatrix(empty), *self._frame_features]
         return arrays
 
     def _add_failed(self, clip: Clip, row: dict[str, Any], *, reason: str, stage: Stage) -> None:

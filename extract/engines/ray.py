@@ -19,7 +19,7 @@ from ..planning.plan import Work
 from ..planning.progress import ProgressCounts
 from .local import shown_progress
 from .protocol import EngineFacts
-from .ray_ledger import MAX_ATTEMPTS, Ledger, News
+from .ray_queue import MAX_ATTEMPTS, QueueStatus, ShardQueue
 
 try:
     import ray
@@ -130,14 +130,14 @@ class RayEngine:
             facts=self.facts,
         )
         num_clips = sum(len(work.items) for work in works) if unit == "clips" else 0
-        ledger = ray.remote(Ledger).options(num_cpus=0).remote(unit, works, cache)
+        queue = ray.remote(ShardQueue).options(num_cpus=0).remote(unit, works, cache)
         try:
             with shown_progress(num_clips, self.facts) as progress:
-                given_up = self._hand_out(job, ledger, progress.add)
+                given_up = self._hand_out(job, queue, progress.add)
         except RayError as error:
             raise _translated(error) from error
         finally:
-            ray.kill(ledger)
+            ray.kill(queue)
         if given_up:
             rows = [item.row for work in works if work.name in given_up for item in work.items]
             raise EngineError(
@@ -147,10 +147,10 @@ class RayEngine:
         return progress.total
 
     def _hand_out(
-        self, job: RayJob, ledger: Any, show: Callable[[ProgressCounts], None]
+        self, job: RayJob, queue: Any, show: Callable[[ProgressCounts], None]
     ) -> list[str]:
         """Until every shard is committed or given up; the names of the latter."""
-        running = {self._run(number, job, ledger): number for number in range(len(self._workers))}
+        running = {self._run(number, job, queue): number for number in range(len(self._workers))}
         restarts = [0] * len(self._workers)
         while True:
             ended, _ = ray.wait(list(running), timeout=1.0) if running else ([], [])
@@ -159,31 +159,31 @@ class RayEngine:
                 try:
                     ray.get(run)
                 except RayActorError:
-                    num_lost = ray.get(ledger.lose.remote(number))
+                    num_lost = ray.get(queue.release.remote(number))
                     restarts[number] += 1
                     self._say(
                         f"Ray worker {number} was lost; its unfinished shards ({num_lost}) are "
                         "done again"
                     )
-            news: News = ray.get(ledger.news.remote())
-            show(news.counts)
-            if not news.num_left:
-                return news.given_up
+            status: QueueStatus = ray.get(queue.status.remote())
+            show(status.counts)
+            if not status.num_left:
+                return status.given_up
             idle = set(range(len(self._workers))) - set(running.values())
             able = [number for number in sorted(idle) if restarts[number] <= MAX_RESTARTS]
             if not running and not able:
                 raise EngineError(
-                    f"all {len(self._workers)} Ray workers are lost; {news.num_left} shards are "
+                    f"all {len(self._workers)} Ray workers are lost; {status.num_left} shards are "
                     "missing, what was committed is safe: run the same command again to go on"
                 )
-            for number in able[: news.num_free]:
-                running[self._run(number, job, ledger)] = number
+            for number in able[: status.num_free]:
+                running[self._run(number, job, queue)] = number
 
-    def _run(self, number: int, job: RayJob, ledger: Any) -> Any:
-        """Start a worker on the ledger; Ray brings it up again first where it was lost."""
+    def _run(self, number: int, job: RayJob, queue: Any) -> Any:
+        """Start a worker on the queue; Ray brings it up again first where it was lost."""
         precision = cast(Precision, self.facts.precision)
         config = replace(self._config_of(number), precision=precision)
-        return self._workers[number].run.remote(job, ledger, config, with_text=self._with_text)
+        return self._workers[number].run.remote(job, queue, config, with_text=self._with_text)
 
     def _first_facts(self) -> EngineFacts:
         """The first worker's, which the others must share: hardware settles what `auto` means."""

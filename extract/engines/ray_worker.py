@@ -1,5 +1,5 @@
 """A worker on a Ray cluster: a backbone, and processes that decode for it. It runs the local
-engine's code, fed from a ledger."""
+engine's code, fed from a queue."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class RayWorker:
         """What its backbone is. Raises BackboneError."""
         return facts_of(self._encoders(config, with_text=with_text))
 
-    def run(self, job: RayJob, ledger: Any, config: ExtractConfig, *, with_text: bool) -> None:
-        """Take works from the ledger, the actor of a `Ledger`, until it has none; commit them.
+    def run(self, job: RayJob, queue: Any, config: ExtractConfig, *, with_text: bool) -> None:
+        """Take works from the queue, the actor of a `ShardQueue`, until it has none; commit them.
 
         Raises CacheError when this machine sees other files or has other weights than the rest, or
         when the disk refuses.
@@ -64,14 +64,14 @@ class RayWorker:
         _check_equal(facts_of(encoders), job.facts)
         counter = ProgressCounter()
 
-        def tell(counts: ProgressCounts) -> None:
+        def report(counts: ProgressCounts) -> None:
             with contextlib.suppress(RayActorError):  # the run is over: nobody asks any more
-                ray.get(ledger.tell.remote(counts))
+                ray.get(queue.report.remote(counts))
 
-        with reported_progress(counter, tell):
+        with reported_progress(counter, report):
             encode_unit(
                 job.unit,
-                self._works(ledger),
+                self._works(queue),
                 job.cache,
                 videos_root=job.videos_root,
                 config=config,
@@ -79,9 +79,9 @@ class RayWorker:
                 counter=counter,
             )
 
-    def _works(self, ledger: Any) -> Iterator[Work]:
+    def _works(self, queue: Any) -> Iterator[Work]:
         with contextlib.suppress(RayActorError):
-            while (work := ray.get(ledger.take.remote(self._number))) is not None:
+            while (work := ray.get(queue.take.remote(self._number))) is not None:
                 yield work
 
     def _encoders(self, config: ExtractConfig, *, with_text: bool) -> Encoders:

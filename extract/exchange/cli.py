@@ -84,7 +84,7 @@ def import_command(
         )
     from ..planning.inputs import Inputs
     from .importing import import_features
-    from .settings import Foreign, ImportSettings
+    from .settings import ImportedFeatures, ImportSettings
     from .sources import open_source
 
     try:
@@ -93,7 +93,7 @@ def import_command(
     except (ValueError, ZeroDivisionError) as error:
         raise click.UsageError(str(error)) from error
     inputs = Inputs(manifest=manifest_path)
-    foreign = Foreign(
+    imported = ImportedFeatures(
         video=open_source(source, video_format, npz_array="features"),
         video_path=source,
         text=_open_texts(texts, text_format),
@@ -101,7 +101,7 @@ def import_command(
         questions=_open_texts(questions, question_format),
         questions_path=questions,
     )
-    done = import_features(inputs.read(), cache, foreign, settings, inputs=inputs)
+    done = import_features(inputs.read(), cache, imported, settings, inputs=inputs)
     click.echo(json.dumps(asdict(done)) if as_json else "\n".join(done.lines()))
     if done.has_failed and not allow_failures:
         raise SystemExit(1)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..decode.clip_reader import Chunk, ClipEnd, ClipFailure
-from ..decode.protocol import Ending
+from ..decode.protocol import DecodeResult
 from ..encode.clip_shard import Clip
 from ..segments.pooling import frame_rows
 from .keys import ClipKey
@@ -72,8 +72,10 @@ def fill(
             picture_index=np.arange(len(rows)),
         )
     )
-    ending = Ending(probe=None, duration_seconds=timed.duration_seconds, problem=timed.problem)
-    clip.end = ClipEnd(ending=ending, source_sha256=stored.sha256)
+    result = DecodeResult(
+        probe=None, duration_seconds=timed.duration_seconds, problem=timed.problem
+    )
+    clip.end = ClipEnd(result=result, source_sha256=stored.sha256)
 
 
 def checked_rows(values: np.ndarray, *, width: int | None) -> np.ndarray:
@@ -109,13 +111,13 @@ def _timed(
         covered = min(covered, stop) - start
     duration = covered if end is None else end - start
     slack = TOLERANCE * duration + float(period)
-    said = f"{len(values)} rows last for {covered:g} s, the clip for {duration:g} s"
+    lengths = f"{len(values)} rows last for {covered:g} s, the clip for {duration:g} s"
     if covered > duration + slack:
-        raise FeatureError(f"{said}: is the rate right?")
+        raise FeatureError(f"{lengths}: is the rate right?")
     return _Timed(
         values=values,
         sample_seconds=np.maximum(seconds, 0.0),
         seconds=seconds,
         duration_seconds=duration,
-        problem=None if covered >= duration - slack else said,
+        problem=None if covered >= duration - slack else lengths,
     )

@@ -1,5 +1,4 @@
-"""A cache out of features that another tool made: planned, committed and resumed as extraction
-does it."""
+"""Import features of another tool: planned, committed and resumed like an extraction."""
 
 from __future__ import annotations
 
@@ -31,10 +30,10 @@ from ..planning.progress import printable
 from ..planning.run_stats import PhaseClock, write_run_stats
 from .clips import fill
 from .keys import ClipKey, clip_keys, question_keys, text_keys
-from .settings import Foreign, ImportSettings, found_widths
+from .settings import ImportedFeatures, ImportSettings, detect_widths
 from .sources import FeatureError
-from .summary import Imported
-from .texts import import_questions, import_texts, plan_foreign
+from .summary import ImportSummary
+from .texts import import_questions, import_texts, plan_imported
 
 SHARD_CLIPS: Final = 128
 
@@ -42,18 +41,18 @@ SHARD_CLIPS: Final = 128
 def import_features(
     manifest: Manifest,
     cache: Path,
-    foreign: Foreign,
+    imported: ImportedFeatures,
     settings: ImportSettings,
     *,
     inputs: Inputs,
-) -> Imported:
-    """Put foreign features of a manifest's clips and texts into a cache, where new or changed.
+) -> ImportSummary:
+    """Import the features of a manifest's clips and texts into a cache, where new or changed.
 
     Raises CacheError when the cache was made otherwise or the features do not make one cache,
     DiskError when it cannot be written. A clip without usable features is a row with its reason.
     """
     clock = PhaseClock()
-    run = _Run(cache, manifest, foreign, inputs=inputs, settings=settings)
+    run = _Run(cache, manifest, imported, inputs=inputs, settings=settings)
     clips, texts, questions = run.plan()
     with clock.phase("texts"):
         run.import_texts(texts)
@@ -66,19 +65,19 @@ def import_features(
     rows = [row for row in live.to_pylist() if row["clip_id"] in wanted]
     statuses = Counter(row["status"] for row in rows)
     used = {place.key for place in run.clip_keys.values()}
-    sources = [foreign.video, foreign.text, foreign.questions]
-    done = Imported(
+    sources = [imported.video, imported.text, imported.questions]
+    done = ImportSummary(
         cache=str(cache),
         clips={status: statuses[status] for status in ("ok", "partial", "failed")},
         new_clips=sum(len(work.items) for work in clips),
         new_texts=sum(len(work.items) for work in texts) - len(run.text_failures),
         seconds=clock.total_seconds,
         failures={row["clip_id"]: row["reason"] for row in rows if row["status"] == "failed"},
-        unused=[key for key in foreign.video.files if key not in used],
+        unused=[key for key in imported.video.files if key not in used],
         texts_without_features=run.texts_without_features,
         text_failures=run.text_failures,
         num_questions=manifest.questions.num_rows,
-        has_questions=foreign.questions is not None,
+        has_questions=imported.questions is not None,
         new_questions=sum(len(work.items) for work in questions) - len(run.question_failures),
         questions_without_features=run.questions_without_features,
         question_failures=run.question_failures,
@@ -91,11 +90,11 @@ def import_features(
 
 @dataclass(slots=True)
 class _Run:
-    """One import under way."""
+    """A running import."""
 
     cache: Path
     manifest: Manifest
-    foreign: Foreign
+    imported: ImportedFeatures
     inputs: Inputs = field(kw_only=True)
     settings: ImportSettings = field(kw_only=True)
     widths: dict[str, int] = field(init=False)
@@ -108,26 +107,26 @@ class _Run:
 
     @property
     def texts_without_features(self) -> list[str]:
-        if self.foreign.text is None:
+        if self.imported.text is None:
             return []
         return [i for i in self.manifest.texts["text_id"].to_pylist() if i not in self.text_keys]
 
     @property
     def questions_without_features(self) -> list[str]:
-        if self.foreign.questions is None:
+        if self.imported.questions is None:
             return []
         ids = self.manifest.questions["question_id"].to_pylist()
         return [i for i in ids if i not in self.question_keys]
 
     def plan(self) -> tuple[list[Work], list[Work], list[Work]]:
         """Open the cache; the clips, texts and questions that are new or changed."""
-        self.clip_keys = clip_keys(self.manifest.clips.to_pylist(), self.foreign.video.files)
+        self.clip_keys = clip_keys(self.manifest.clips.to_pylist(), self.imported.video.files)
         text_ids = self.manifest.texts["text_id"].to_pylist()
-        text = self.foreign.text
+        text = self.imported.text
         self.text_keys = {} if text is None else text_keys(text_ids, text.files)
-        asked = self.foreign.questions
+        questions = self.imported.questions
         self.question_keys = (
-            {} if asked is None else question_keys(self.manifest.questions, asked.files)
+            {} if questions is None else question_keys(self.manifest.questions, questions.files)
         )
         self._open()
         key = read_settings(self.cache)["key"]
@@ -139,14 +138,14 @@ class _Run:
             key=digest([key, self.rules]),
             source_changed=self._has_changed,
         )
-        text_rows = {text_id: (own,) for text_id, own in self.text_keys.items()}
-        plan = partial(plan_foreign, self.manifest, self.cache, key=key, report=_say)
+        text_rows = {text_id: (key,) for text_id, key in self.text_keys.items()}
+        plan = partial(plan_imported, self.manifest, self.cache, key=key, report=_say)
         texts = plan("texts", text, text_rows)
-        return clips, texts, plan("questions", asked, self.question_keys)
+        return clips, texts, plan("questions", questions, self.question_keys)
 
     def import_clips(self, works: Sequence[Work]) -> None:
         num_clips = sum(len(work.items) for work in works)
-        video = self.foreign.video
+        video = self.imported.video
         with ProgressBar(label="importing", total=num_clips, unit="clips") as bar:
             for work in works:
                 shard = ClipShard(
@@ -180,11 +179,11 @@ class _Run:
                     spool.close()
 
     def import_texts(self, works: Sequence[Work]) -> None:
-        if self.foreign.text is not None:
+        if self.imported.text is not None:
             import_texts(
                 works,
                 self.cache,
-                source=self.foreign.text,
+                source=self.imported.text,
                 keys=self.text_keys,
                 width=feature_width(self.widths, "texts"),
                 dtype=self.settings.dtype,
@@ -192,11 +191,11 @@ class _Run:
             )
 
     def import_questions(self, works: Sequence[Work]) -> None:
-        if self.foreign.questions is not None:
+        if self.imported.questions is not None:
             import_questions(
                 works,
                 self.cache,
-                source=self.foreign.questions,
+                source=self.imported.questions,
                 keys=self.question_keys,
                 width=feature_width(self.widths, "questions"),
                 dtype=self.settings.dtype,
@@ -206,7 +205,7 @@ class _Run:
     def _open(self) -> None:
         """Make the cache, or check that it was made the same way."""
         settings = {
-            **self.foreign.settings(),
+            **self.imported.settings(),
             "seconds_per_feature": float(self.settings.seconds_per_feature),
             "dtype": self.settings.dtype,
         }
@@ -221,9 +220,13 @@ class _Run:
             check_new(self.cache)
             rules = rules or default_segments(self.manifest)
             places = [place.key for place in self.clip_keys.values()]
-            asked = [key for keys in self.question_keys.values() for key in keys if key is not None]
+            questions = [
+                key for keys in self.question_keys.values() for key in keys if key is not None
+            ]
             texts = list(self.text_keys.values())
-            self.widths = found_widths(self.foreign, places, texts, asked, manifest=self.manifest)
+            self.widths = detect_widths(
+                self.imported, places, texts, questions, manifest=self.manifest
+            )
         self.rules = rules
         open_for_writing(
             self.cache,
@@ -249,11 +252,11 @@ class _Run:
         place = self.clip_keys.get(row["clip_id"])
         if place is None:
             return False
-        facts = source_facts(self.foreign.video.files[place.key])
+        facts = source_facts(self.imported.video.files[place.key])
         if facts == (before["source_bytes"], before["source_mtime_ns"]):
             return False
         try:
-            return bool(self.foreign.video.read(place.key).sha256 != before["source_sha256"])
+            return bool(self.imported.video.read(place.key).sha256 != before["source_sha256"])
         except FeatureError:
             return True
 
@@ -269,7 +272,7 @@ def _made() -> dict[str, Any]:
     }
 
 
-def _write_stats(cache: Path, clock: PhaseClock, done: Imported) -> None:
+def _write_stats(cache: Path, clock: PhaseClock, done: ImportSummary) -> None:
     """The run's file in CACHE/runs. Without room for it all is done, and nothing has failed."""
     try:
         counts = {"clips": done.clips, "new_clips": done.new_clips, "new_texts": done.new_texts}

@@ -1,4 +1,4 @@
-"""What an import is given: foreign features, how they are understood, and how wide they are."""
+"""Inputs of an import: features, how to interpret them, and their width."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..cache.contract import CacheError
 from ..segments.rules import SHOTS, parse_rule
 from .clips import checked_rows
 from .sources import FeatureError, FeatureSource
-from .summary import some
+from .summary import first_names
 from .texts import text_vector
 
 SAMPLED_ITEMS: Final = 16
-"""Readable items whose widths tell, by majority, the width of all."""
+"""Number of readable items sampled; the width is the most common one among them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportSettings:
-    """How foreign features are understood. Raises ValueError when that cannot be."""
+    """How to interpret imported features. Raises ValueError for impossible settings."""
 
     seconds_per_feature: Fraction
     """From one row to the next; 1 / fps, exact."""
@@ -46,7 +46,7 @@ class ImportSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Foreign:
+class ImportedFeatures:
     """Where the features come from."""
 
     video: FeatureSource
@@ -57,7 +57,7 @@ class Foreign:
     questions_path: Path | None = None
 
     def settings(self) -> dict[str, Any]:
-        """What of it changes the numbers."""
+        """Settings that change the numbers."""
         settings = {
             "backbone": f"imported: {self.video.format}",
             "source": name_text(os.path.abspath(self.video_path)),
@@ -69,8 +69,8 @@ class Foreign:
         return settings
 
 
-def found_widths(
-    foreign: Foreign,
+def detect_widths(
+    imported: ImportedFeatures,
     clip_keys: Sequence[str],
     text_keys: Sequence[str],
     question_keys: Sequence[str],
@@ -82,14 +82,14 @@ def found_widths(
     The keys: of what the manifest has, in its order. Raises CacheError when no feature
     of a clip can be read.
     """
-    video = _width(foreign.video, clip_keys, is_text=False)
+    video = _width(imported.video, clip_keys, is_text=False)
     if video is None:
         raise CacheError(
-            f"{foreign.video_path} has no usable features of any clip of the manifest: "
-            f"it names them {some(list(foreign.video.files))}, the clips are "
-            f"{some(manifest.clips['clip_id'].to_pylist())}"
+            f"{imported.video_path} has no usable features of any clip of the manifest: "
+            f"it names them {first_names(list(imported.video.files))}, the clips are "
+            f"{first_names(manifest.clips['clip_id'].to_pylist())}"
         )
-    for source, keys in ((foreign.text, text_keys), (foreign.questions, question_keys)):
+    for source, keys in ((imported.text, text_keys), (imported.questions, question_keys)):
         text = None if source is None else _width(source, keys, is_text=True)
         if text is not None:
             return {"width": video, **({"text_width": text} if text != video else {})}

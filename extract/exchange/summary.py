@@ -1,4 +1,4 @@
-"""What an import of foreign features did, told to a person or as JSON."""
+"""Summary of an import, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 
 from ..planning.progress import printable
 
-SHOWN: Final = 10
+MAX_NAMES: Final = 10
 """Names in a line for a person."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Imported:
+class ImportSummary:
     """What an import did, and what the cache now has of the manifest."""
 
     cache: str
@@ -51,13 +51,13 @@ class Imported:
     def lines(self) -> list[str]:
         """For a person, safe to print; the summary is the last one."""
         lines = [f"problem: {problem}" for problem in self.problems]
-        lines += _named("features without a clip", self.unused)
-        lines += _named("texts without features", self.texts_without_features)
-        lines += _named(
+        lines += _names_line("features without a clip", self.unused)
+        lines += _names_line("texts without features", self.texts_without_features)
+        lines += _names_line(
             "texts failed", [f"{name}: {reason}" for name, reason in self.text_failures.items()]
         )
-        lines += _named("questions without features", self.questions_without_features)
-        lines += _named(
+        lines += _names_line("questions without features", self.questions_without_features)
+        lines += _names_line(
             "questions failed",
             [f"{name}: {reason}" for name, reason in self.question_failures.items()],
         )
@@ -74,11 +74,11 @@ class Imported:
         return [printable(line) for line in lines]
 
 
-def some(names: Sequence[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
     """The first of some names, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
 
 
-def _named(what: str, names: Sequence[str]) -> list[str]:
-    return [f"{len(names)} {what}: {some(names)}"] if names else []
+def _names_line(what: str, names: Sequence[str]) -> list[str]:
+    return [f"{len(names)} {what}: {first_names(names)}"] if names else []

@@ -21,7 +21,7 @@ from .sources import FeatureError, FeatureSource
 SHARD_ROWS: Final = 4096
 
 
-def plan_foreign(
+def plan_imported(
     manifest: Manifest,
     cache: Path,
     unit: Unit,
@@ -43,7 +43,7 @@ def plan_foreign(
     # Part of a row's digest, so that a changed file is read again; not kept.
     facts = {path: source_facts(path) for path in set(source.files.values())}
     files = [
-        str([facts[source.files[own]] for own in keys[row_id] if own is not None])
+        str([facts[source.files[name]] for name in keys[row_id] if name is not None])
         for row_id in table[ids].to_pylist()
     ]
     table = table.append_column("source", pa.array(files, pa.string()))
@@ -113,14 +113,14 @@ def import_questions(
         for item in work.items:
             question_id = item.row["question_id"]
             try:
-                own = _stored(keys[question_id], source, width=width, dtype=dtype)
+                vectors = _stored(keys[question_id], source, width=width, dtype=dtype)
             except FeatureError as error:
                 failed(question_id, str(error))
                 continue
             rows.append({**item.index_row(len(rows)), "first_option_row": num_options})
-            questions.append(own[:1])
-            options.append(own[1:])
-            num_options += len(own) - 1
+            questions.append(vectors[:1])
+            options.append(vectors[1:])
+            num_options += len(vectors) - 1
         if rows:
             arrays = {
                 "questions/features": np.concatenate(questions),

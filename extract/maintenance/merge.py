@@ -27,7 +27,7 @@ from ..cache.disk_files import disk_errors, put_file
 from ..cache.store import FeatureStore
 from ..cache.writer import check_new, json_bytes, setting_differences
 from ..planning.inputs import Inputs
-from .merge_plan import MergePlan, Rows, build
+from .merge_plan import IndexRows, MergePlan, build
 
 MAX_CONFLICTS: Final = 10
 """Named in an error."""
@@ -121,7 +121,7 @@ def _open(sources: Sequence[Path], target: Path) -> list[FeatureStore]:
     return [FeatureStore.open(path) for path in sources]
 
 
-def _clips(stores: Sequence[FeatureStore]) -> tuple[list[Rows], int]:
+def _clips(stores: Sequence[FeatureStore]) -> tuple[list[IndexRows], int]:
     """For each source the clip rows that are taken from it, and how many clips are in several.
 
     Raises CacheError naming the clips that are not the same in two sources.
@@ -155,7 +155,7 @@ def _clips(stores: Sequence[FeatureStore]) -> tuple[list[Rows], int]:
                 ]
             )
         )
-    rows: list[Rows] = [[] for _ in stores]
+    rows: list[IndexRows] = [[] for _ in stores]
     for position, row in taken.values():
         rows[position].append(row)
     return rows, len(shared)
@@ -171,10 +171,10 @@ def _difference(one: dict[str, Any], two: dict[str, Any]) -> str | None:
     return None
 
 
-def _items(stores: Sequence[FeatureStore], unit: Unit) -> list[Rows]:
+def _items(stores: Sequence[FeatureStore], unit: Unit) -> list[IndexRows]:
     """For each source the texts (or questions) that are taken from it; equal ones once."""
     column = ID_COLUMNS[unit]
-    tables: list[Rows] = [getattr(store, unit).to_pylist() for store in stores]
+    tables: list[IndexRows] = [getattr(store, unit).to_pylist() for store in stores]
     digests: dict[str, set[str]] = {}
     for rows in tables:
         for row in rows:
@@ -201,7 +201,7 @@ def _common_root(stores: Sequence[FeatureStore]) -> Path:
     return Path(os.path.commonpath([store.record["videos_root"] for store in stores]))
 
 
-def _moved(rows: Rows, store: FeatureStore, root: Path) -> Rows:
+def _moved(rows: IndexRows, store: FeatureStore, root: Path) -> IndexRows:
     """Clip rows with their video's path from another root, and the digest that goes with it."""
     prefix = Path(store.record["videos_root"]).relative_to(root)
     if prefix == Path():

@@ -14,7 +14,7 @@ from ..cache.shards import is_intact
 from ..cache.store import FeatureStore
 from ..cache.writer import parquet_bytes
 
-Rows = list[dict[str, Any]]
+IndexRows = list[dict[str, Any]]
 """Of an index table."""
 
 
@@ -24,16 +24,16 @@ class MergePlan:
     def __init__(self) -> None:
         self.shards: dict[str, tuple[Path, str]] = {}
         """Name in the target to file and digest."""
-        self.rows: dict[tuple[str, str], Rows] = {}
+        self.rows: dict[tuple[str, str], IndexRows] = {}
         """(index table, shard) to rows."""
 
-    def add(self, unit: str, store: FeatureStore, rows: Rows) -> None:
+    def add(self, unit: str, store: FeatureStore, rows: IndexRows) -> None:
         """Take rows, and the shards they are in."""
         for row in rows:
             shard = self._name(store, row["shard"], row["shard_sha256"])
             self.rows.setdefault((unit, shard), []).append({**row, "shard": shard})
 
-    def add_clips(self, store: FeatureStore, rows: Rows) -> None:
+    def add_clips(self, store: FeatureStore, rows: IndexRows) -> None:
         """Clips with their segments, which may be in shards of their own."""
         self.add("clips", store, rows)
         ids = pa.array([row["clip_id"] for row in rows], pa.string())

@@ -29,7 +29,7 @@ from ..cache.contract import (
     shard_path,
 )
 from ..cache.disk_files import put_file
-from ..cache.rows import ArrayRows
+from ..cache.rows import ArrayMatrix
 from ..cache.shards import index_files, is_intact, live_rows, read_index, read_index_file
 from ..cache.writer import clear_leftovers, commit_shard, json_bytes, parquet_bytes
 from ..segments.cutting import CutFacts, SegmentRows
@@ -223,7 +223,7 @@ def _cut_shard(cache: Path, rows: pa.Table, rules: Sequence[str]) -> list[str]:
         for row in rows.to_pylist():
             facts = _facts(row)
             first, count = row["first_frame_row"], row["num_frames"]
-            frames = ArrayRows(features, first=first, count=count)
+            frames = ArrayMatrix(features, first=first, count=count)
             for rule in rules:
                 try:
                     spans = facts.spans(rule)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cache.rows import Rows
+from ..cache.rows import Matrix
 from .pooling import frame_rows, pool
 from .rules import Span, parse_rule
 
@@ -51,7 +51,7 @@ class SegmentRows:
         rule: str,
         spans: Sequence[Span],
         *,
-        frames: Rows,
+        frames: Matrix,
         sample_seconds: np.ndarray,
     ) -> None:
         """frames: (F, D) of the clip, in the stored type; sample_seconds: (F,) float64."""

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from ..cache.rows import Rows
+from ..cache.rows import Matrix
 from .rules import Span
 
 BLOCK_FRAMES: Final = 4096
@@ -23,7 +23,7 @@ def normalise(features: np.ndarray) -> np.ndarray:
     return unit
 
 
-def pool(frames: Rows, places: Sequence[slice]) -> np.ndarray:
+def pool(frames: Matrix, places: Sequence[slice]) -> np.ndarray:
     """(S, D), of the type of the frames: for each place the mean of its normalised frames.
 
     frames: (F, D). places: S slices of rows, none of them empty. The means are not normalised

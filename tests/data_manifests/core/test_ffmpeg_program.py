@@ -16,7 +16,7 @@ from mlalign.extract.config import DecoderLimits
 from mlalign.extract.decode.ffmpeg import FfmpegDecoder
 from mlalign.extract.decode.ffmpeg_check import check_program, program_version
 from mlalign.extract.decode.ffmpeg_log import FfmpegLog, StallGuard, frame_durations
-from mlalign.extract.decode.protocol import DecodeError, no_beat
+from mlalign.extract.decode.protocol import DecodeError, no_heartbeat
 
 VERSION_5 = "ffmpeg version 5.1.9-0+deb12u1 Copyright (c) 2000-2026 the FFmpeg developers"
 OUTPUT_5 = """\
@@ -104,11 +104,11 @@ def test_a_reader_that_pauses_is_no_stall_of_the_program(tmp_path, make_video):
 
 
 def test_an_error_of_the_reading_thread_reaches_the_one_who_waits():
-    def beat():
+    def heartbeat():
         raise OSError("the main process is gone")
 
     log = FfmpegLog(
-        io.BytesIO(OUTPUT_5.encode()), gap=Fraction(1, 5), start=0.0, fps=1.0, beat=beat
+        io.BytesIO(OUTPUT_5.encode()), gap=Fraction(1, 5), start=0.0, fps=1.0, heartbeat=heartbeat
     )
     with pytest.raises(OSError, match="the main process is gone"):
         log.shown_at(0)
@@ -129,4 +129,4 @@ def test_a_guard_leaves_no_thread_behind():
         guard.close()
         process.kill()
     assert threading.active_count() == before and not guard.has_fired
-    assert no_beat() is None
+    assert no_heartbeat() is None

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mlalign.extract.cache.contract import DiskError
-from mlalign.extract.cache.rows import ArrayRows
-from mlalign.extract.cache.spool import Spool, SpooledRows
+from mlalign.extract.cache.rows import ArrayMatrix
+from mlalign.extract.cache.spool import Spool, SpooledMatrix
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_a_disk_that_is_full_is_named(tmp_path):
 def test_blocks_of_spooled_rows_are_those_of_the_array(spool):
     rows = fill(spool, 30)
     numbers = np.array([4, 4, 9, 20, 29, 3])
-    spooled = SpooledRows(spool, numbers, width=8, dtype="float16")
-    whole = ArrayRows(rows[numbers])
+    spooled = SpooledMatrix(spool, numbers, width=8, dtype="float16")
+    whole = ArrayMatrix(rows[numbers])
     assert spooled.shape == whole.shape == (6, 8) and spooled.dtype == whole.dtype
     for start in range(6):
         np.testing.assert_array_equal(spooled.read(start, start + 2), whole.read(start, start + 2))
@@ -69,6 +69,6 @@ def test_blocks_of_spooled_rows_are_those_of_the_array(spool):
 
 def test_a_part_of_an_array_is_read_from_its_first_row():
     values = np.arange(20).reshape(10, 2)
-    part = ArrayRows(values, first=3, count=4)
+    part = ArrayMatrix(values, first=3, count=4)
     assert part.shape == (4, 2)
     np.testing.assert_array_equal(part.read(1, 3), values[4:6])

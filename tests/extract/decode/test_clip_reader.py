@@ -83,8 +83,8 @@ def test_a_chunk_holds_no_more_pictures_than_a_message_may(video):
 def test_the_end_carries_the_digest_of_the_source(video):
     end = read(video, end=1.0)[-1]
     assert end.source_sha256 == hashlib.sha256(video.read_bytes()).hexdigest()
-    assert end.ending.duration_seconds == 1.0
-    assert end.ending.problem is None
+    assert end.result.duration_seconds == 1.0
+    assert end.result.problem is None
 
 
 def test_what_is_no_regular_file_fails_with_its_reason(tmp_path):
@@ -140,17 +140,19 @@ def test_the_last_message_is_the_only_one_that_ends_the_clip(video, tmp_path):
 def test_decoding_between_two_samples_shows_progress(make_video, tmp_path, decoder, codec):
     """One sample of 60 frames: whoever watches hears of each frame."""
     path = make_video(tmp_path / "a.mp4", list(range(0, 2400, 40)), codec=codec)
-    beats = []
+    heartbeats = []
     task = ClipTask(clip_id="a", path=path, start_seconds=0.0, end_seconds=None)
-    *_, end = read_clip(task, settings(fps=0.1, decoder=decoder), beat=lambda: beats.append(1))
+    *_, end = read_clip(
+        task, settings(fps=0.1, decoder=decoder), heartbeat=lambda: heartbeats.append(1)
+    )
     assert isinstance(end, ClipEnd)
-    assert len(beats) >= 60
+    assert len(heartbeats) >= 60
 
 
 def test_hashing_a_large_file_shows_progress(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(bytes(5 * HASH_BYTES + 1))
-    beats = []
-    found = file_sha256(path, beat=lambda: beats.append(1))
+    heartbeats = []
+    found = file_sha256(path, heartbeat=lambda: heartbeats.append(1))
     assert found == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert len(beats) == 6
+    assert len(heartbeats) == 6

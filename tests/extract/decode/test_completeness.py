@@ -69,7 +69,7 @@ def test_a_clip_before_the_cut_is_whole(decoder, name, tmp_path, make_video):
         sampling, limits = Sampling(fps=2.0), DecoderLimits()
         found = open_decoder(decoder, path, sampling=sampling, start=0.0, end=end, limits=limits)
         assert len(list(found)) >= 2
-        problems.append(found.ending().problem)
+        problems.append(found.result().problem)
     if decoder == "pyav":  # the program reads ahead and may meet the damage all the same
         assert problems[0] is None
     assert "cut short" in problems[1] and "% of the declared 6 s" in problems[1]
@@ -92,5 +92,5 @@ def test_no_cut_of_a_table_or_segment_goes_unseen(part, tmp_path, make_video):
                 "pyav", path, sampling=sampling, start=0.0, end=None, limits=limits
             )
             num_samples = len(list(found))
-            problem = found.ending().problem
+            problem = found.result().problem
             assert num_samples < 12 and problem or num_samples == 12, (name, size + more)

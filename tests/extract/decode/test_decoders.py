@@ -44,13 +44,13 @@ def _no_hang():
 
 
 def decode(name, path, *, fps=5.0, start=0.0, end=None, **limits):
-    """([(sample_seconds, seconds, picture)], ending)"""
+    """([(sample_seconds, seconds, picture)], result)"""
     limits = DecoderLimits(**limits)
     decoder = open_decoder(
         name, path, sampling=Sampling(fps=fps), start=start, end=end, limits=limits
     )
     found = [(sample.sample_seconds, sample.seconds, sample.picture()) for sample in decoder]
-    return found, decoder.ending()
+    return found, decoder.result()
 
 
 def shown(pts, *, time_base=Fraction(1, 1000), last=None, fps=5.0, start=0.0, end=None):
@@ -151,12 +151,12 @@ def test_the_frame_shown_at_each_instant_comes(name, videos, number_of):
         )
         if not expected:
             continue
-        found, ending = decode("pyav", videos(name), fps=fps, start=start, end=end)
+        found, result = decode("pyav", videos(name), fps=fps, start=start, end=end)
         assert [number_of(picture) for _, _, picture in found] == [row[2] for row in expected]
         assert [row[0] for row in found] == [row[0] for row in expected]
         # Containers round times to their own clock.
         np.testing.assert_allclose([r[1] for r in found], [r[1] for r in expected], atol=1e-3)
-        assert ending.problem is None
+        assert result.problem is None
 
 
 @pytest.mark.parametrize("name", sorted(GOOD))
@@ -174,11 +174,11 @@ def test_both_decoders_give_the_same_times_pictures_and_ending(name, videos):
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_b_frames_in_avi_come_in_order_and_in_time(decoder, videos, number_of):
-    found, ending = decode(decoder, videos("h264-b-frames.avi"), fps=25.0)
+    found, result = decode(decoder, videos("h264-b-frames.avi"), fps=25.0)
     numbers = [number_of(picture) for _, _, picture in found]
     assert numbers == sorted(numbers)
     assert set(range(1, 49)) <= set(numbers)
-    assert ending.duration_seconds == pytest.approx(2.0, abs=0.09)
+    assert result.duration_seconds == pytest.approx(2.0, abs=0.09)
 
 
 def test_colours_of_ten_bits_differ_by_little(tmp_path, make_video, number_of):
@@ -201,11 +201,11 @@ def test_rotated_and_stretched_pictures_have_the_size_that_is_shown(decoder, vid
         "wide-rotated.mp4": (128, 64),
     }
     for name, shape in shapes.items():
-        found, ending = decode(decoder, videos(name), fps=1.0)
+        found, result = decode(decoder, videos(name), fps=1.0)
         assert found[0][2].shape == (*shape, 3), name
-        assert (ending.probe.width, ending.probe.height) == (96, 64)
+        assert (result.probe.width, result.probe.height) == (96, 64)
         if name.startswith("rotated"):
-            assert ending.probe.rotation_degrees == int(name[8:-4])
+            assert result.probe.rotation_degrees == int(name[8:-4])
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -247,19 +247,19 @@ def test_a_clock_that_is_set_back_goes_on_where_it_stopped(
     ]
     joined = tmp_path / "joined.ts"
     joined.write_bytes(b"".join(part.read_bytes() for part in parts))
-    found, ending = decode(decoder, joined)
+    found, result = decode(decoder, joined)
     numbers = [number_of(picture) for _, _, picture in found]
     assert numbers == [*range(0, 75, 5), *range(100, 175, 5)]
-    assert ending.duration_seconds == pytest.approx(6.0)
+    assert result.duration_seconds == pytest.approx(6.0)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_last_frame_is_shown_for_as_long_as_the_container_says(decoder, tmp_path, make_video):
     # More pictures than fit a pipe.
     path = make_video(tmp_path / "a.mp4", [0, 40], last_duration=60_000, size=(320, 240))
-    found, ending = decode(decoder, path)
+    found, result = decode(decoder, path)
     assert len(found) == 301
-    assert ending.duration_seconds == 60.04
+    assert result.duration_seconds == 60.04
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -387,10 +387,10 @@ def outcome(decoder, path, number_of):
     """The numbers read and the problem; None and the reason when the file is refused."""
     try:
         # A damaged time stamp may lie a day ahead.
-        found, ending = decode(decoder, path, end=30.0)
+        found, result = decode(decoder, path, end=30.0)
     except DecodeError as error:
         return None, str(error)
-    return [number_of(picture) for _, _, picture in found], ending.problem
+    return [number_of(picture) for _, _, picture in found], result.problem
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

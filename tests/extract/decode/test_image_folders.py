@@ -33,14 +33,14 @@ def shades(folder, *, image_fps=5.0, sampling=None, start=0.0, end=None, limits=
         image_fps=image_fps,
     )
     found = [(s.sample_seconds, s.seconds, int(s.picture()[0, 0, 0]) // 10) for s in decoder]
-    return found, decoder.ending()
+    return found, decoder.result()
 
 
 def test_images_follow_each_other_at_their_rate(tmp_path):
-    found, ending = shades(write_images(tmp_path / "v", 12))
+    found, result = shades(write_images(tmp_path / "v", 12))
     assert found == [(0.0, 0.0, 0), (1.0, 1.0, 5), (2.0, 2.0, 10)]
-    assert ending.duration_seconds == pytest.approx(2.4)
-    assert (ending.probe.width, ending.probe.height, ending.probe.codec) == (64, 48, "png")
+    assert result.duration_seconds == pytest.approx(2.4)
+    assert (result.probe.width, result.probe.height, result.probe.codec) == (64, 48, "png")
 
 
 def test_numbers_in_names_count_as_numbers(tmp_path):
@@ -59,9 +59,9 @@ def test_parts_and_other_samplings(tmp_path):
 def test_a_broken_image_is_told_and_the_one_before_stays(tmp_path):
     folder = write_images(tmp_path / "v", 12)
     (folder / "frame5.png").write_bytes(b"no picture")
-    found, ending = shades(folder)
+    found, result = shades(folder)
     assert [n for *_, n in found] == [0, 4, 10]
-    assert ending.problem == "1 images cannot be read: frame5.png: not an image"
+    assert result.problem == "1 images cannot be read: frame5.png: not an image"
 
 
 def test_a_folder_without_a_readable_image_fails_with_its_reason(tmp_path):

@@ -46,7 +46,7 @@ def test_a_plan_gives_what_decoding_everything_gives(
         planned = decoder(path, sampling, start=start, end=end)
         whole = decoder(path, sampling, start=start, end=end)
         assert_equal(taken(planned._planned()), taken(whole._whole()))
-        assert planned.ending() == whole.ending()
+        assert planned.result() == whole.result()
 
 
 @pytest.mark.parametrize("options", ["open-gop=1:bframes=3:keyint=10:b-adapt=0", "keyint=8"])
@@ -66,7 +66,7 @@ def test_open_groups_and_hevc_are_planned_right(tmp_path, codec, options):
     for sampling in RULES:
         planned, whole = decoder(path, sampling), decoder(path, sampling)
         assert_equal(taken(planned._planned()), taken(whole._whole()))
-        assert planned.ending() == whole.ending()
+        assert planned.result() == whole.result()
 
 
 def test_fewer_packets_are_decoded(make_video, tmp_path, monkeypatch):
@@ -104,7 +104,7 @@ def test_other_codecs_are_planned_by_their_groups(make_video, tmp_path, name, co
     for start, end in ((0.0, None), (2.1, 3.3)):
         ours, whole = (decoder(path, sampling, start=start, end=end) for _ in range(2))
         assert_equal(taken(ours), taken(whole._whole()))
-        assert ours.ending() == whole.ending()
+        assert ours.result() == whole.result()
 
 
 def test_files_that_do_not_tell_are_decoded_whole(make_video, tmp_path):
@@ -136,4 +136,4 @@ def test_a_plan_that_does_not_hold_ends_in_what_decoding_everything_gives(
     given = decoder(path, Sampling(fps=2.0))
     whole = decoder(path, Sampling(fps=2.0))
     assert_equal(taken(given), taken(whole._whole()))
-    assert given.ending() == whole.ending()
+    assert given.result() == whole.result()

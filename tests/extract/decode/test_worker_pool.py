@@ -219,11 +219,11 @@ def test_decoding_processes_load_no_tables_arrays_on_disk_or_towers():
 
 def test_signs_of_life_are_sent_now_and_then(monkeypatch):
     ours, theirs = multiprocessing.Pipe()
-    monkeypatch.setattr(local_decoders, "BEAT_SECONDS", 0.1)
-    voice = local_decoders._Voice(theirs)
+    monkeypatch.setattr(local_decoders, "HEARTBEAT_SECONDS", 0.1)
+    sender = local_decoders._MessageSender(theirs)
     over = time.monotonic() + 0.45
     while time.monotonic() < over:
-        voice.beat()
+        sender.heartbeat()
     theirs.close()
     signs = []
     with contextlib.suppress(EOFError):

@@ -313,10 +313,10 @@ def test_verify_names_what_is_wrong_with_tokens(token_cache, tmp_path, fault):
     assert FAULTS[fault] in problem.problem
 
 
-@pytest.mark.parametrize("most", [1, 3, 1000])
-def test_frames_of_a_split_are_those_of_its_clips_evenly_spread(token_cache, most):
+@pytest.mark.parametrize("max_count", [1, 3, 1000])
+def test_frames_of_a_split_are_those_of_its_clips_evenly_spread(token_cache, max_count):
     store = FeatureStore.open(token_cache)
-    split = store.split("train", frames_per_clip=most)
+    split = store.split("train", frames_per_clip=max_count)
     frames = split.frames
     assert split.tokens is None
     for number, clip_id in enumerate(split.clip_ids):
@@ -324,7 +324,7 @@ def test_frames_of_a_split_are_those_of_its_clips_evenly_spread(token_cache, mos
         with h5py.File(token_cache / "shards" / row["shard"]) as file:
             first, count = row["first_frame_row"], row["num_frames"]
             own = file["frames/features"][first : first + count]
-        kept = min(most, count)
+        kept = min(max_count, count)
         places = [int((k + 0.5) * count / kept) for k in range(kept)]
         found = frames.values[frames.offsets[number] : frames.offsets[number + 1]]
         assert np.array_equal(found, own[places])
@@ -335,12 +335,12 @@ def test_rows_are_spread_as_a_loop_over_equal_parts_does():
     for _ in range(20):
         counts = rng.integers(1, 30, size=6)
         first = rng.integers(0, 100, size=6)
-        most = int(rng.integers(1, 20))
+        max_count = int(rng.integers(1, 20))
         expected = []
         for start, count in zip(first, counts, strict=True):
-            kept = min(most, count)
+            kept = min(max_count, count)
             expected += [start + (2 * k + 1) * count // (2 * kept) for k in range(kept)]
-        assert spread_rows(first, counts, most=most).tolist() == expected
+        assert spread_rows(first, counts, max_count=max_count).tolist() == expected
 
 
 def test_nothing_is_read_that_was_not_asked_for_or_kept(small_cache, token_cache, tmp_path):

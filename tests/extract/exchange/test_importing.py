@@ -1,4 +1,4 @@
-"""mlalign-extract import: foreign features become an ordinary cache, bad files failed clips."""
+"""mlalign-extract import: imported features become an ordinary cache, bad files failed clips."""
 
 import contextlib
 import io

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from mlalign.extract.cache.rows import ArrayRows
+from mlalign.extract.cache.rows import ArrayMatrix
 from mlalign.extract.segments.pooling import frame_rows, normalise, pool
 
 
 def pool_one(frames, place):
-    (mean,) = pool(ArrayRows(frames), [place])
+    (mean,) = pool(ArrayMatrix(frames), [place])
     return mean
 
 
@@ -56,7 +56,7 @@ def test_blocks_do_not_change_the_means(seed, monkeypatch):
     ends = np.sort(rng.integers(0, 58, size=(40, 2)), axis=1)
     places = [slice(int(a), int(b)) for a, b in ends if a < b]
     monkeypatch.setattr("mlalign.extract.segments.pooling.BLOCK_FRAMES", 5)
-    means = pool(ArrayRows(frames), places)
+    means = pool(ArrayMatrix(frames), places)
     for mean, place in zip(means, places, strict=True):
         expected = normalise(frames)[place].astype(np.float64).mean(axis=0)
         np.testing.assert_allclose(mean, expected, rtol=1e-6, atol=1e-7)

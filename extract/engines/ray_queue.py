@@ -1,4 +1,4 @@
-"""Who does which shard of a run on several machines, so that each is done, whoever is lost."""
+"""Queue of shards for several workers: each shard is done even if workers are lost."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ..planning.plan import Work
 from ..planning.progress import ProgressCounts
 
 MAX_ATTEMPTS = 3
-"""A shard whose workers were lost so often is given up: it may be what kills them."""
+"""A shard is given up after this many lost workers: it may be what kills them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class News:
-    """What a ledger has to tell."""
+class QueueStatus:
+    """Progress of all workers, and what is left."""
 
     counts: ProgressCounts
-    """Of all workers, since the last news."""
+    """Of all workers, since the last call."""
     num_free: int
-    """Shards that nobody has in hand."""
+    """Shards that no worker has taken."""
     num_left: int
     """Shards that are not committed, those given up apart."""
     given_up: list[str]
     """Names of shards."""
 
 
-class Ledger:
+class ShardQueue:
     """Works are taken by workers, committed by them, or free again when their worker is lost."""
 
     def __init__(self, unit: Unit, works: Sequence[Work], cache: Path) -> None:
@@ -52,13 +52,13 @@ class Ledger:
         self._attempts[work.name] = self._attempts.get(work.name, 0) + 1
         return work
 
-    def tell(self, counts: ProgressCounts) -> None:
+    def report(self, counts: ProgressCounts) -> None:
         """What a worker has done; its committed shards are out of its hands."""
         for name in counts.committed:
             self._taken.pop(name, None)
         self._counts.add(counts)
 
-    def lose(self, worker: int) -> int:
+    def release(self, worker: int) -> int:
         """A worker is no more: what it had in hand is free again, or given up; how much that is.
 
         Free works come last again: what kills workers then comes after all that does not.
@@ -74,10 +74,10 @@ class Ledger:
                 self._free.append(work)
         return len(lost)
 
-    def news(self) -> News:
+    def status(self) -> QueueStatus:
         """What has happened since the last call, and what is left."""
         counts, self._counts = self._counts, ProgressCounts()
-        return News(
+        return QueueStatus(
             counts=counts,
             num_free=len(self._free),
             num_left=len(self._free) + len(self._taken),

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .core.command_line import as_program, command_errors
+from .core.command_line import as_program, command_errors, help_and_version
 
 if TYPE_CHECKING:
     from .building.export import PeerName
     from .tables.schema import Manifest
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group()
 def main() -> None:
     """Datasets of videos, texts and questions."""
 
@@ -199,4 +199,4 @@ def _print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
         click.echo(f"written to {summary['path']} in {summary['wall_seconds']:.1f} s")
 
 
-program = as_program(main)
+program = as_program(help_and_version(main))

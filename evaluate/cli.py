@@ -14,6 +14,7 @@ from ..data_manifests.core.command_line import (
     as_program,
     command_errors,
     config_options,
+    help_and_version,
 )
 from .bench.cli import bench_command
 
@@ -245,4 +246,4 @@ def score(
 
 
 main.add_command(bench_command)
-program = as_program(main)
+program = as_program(help_and_version(main))

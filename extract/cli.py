@@ -13,6 +13,7 @@ from ..data_manifests.core.command_line import (
     as_program,
     command_errors,
     config_options,
+    help_and_version,
 )
 from .exchange.cli import export_command, import_command
 
@@ -141,11 +142,11 @@ def run(
 
     import pyarrow
 
-    from .pipeline import extract
+    from .pipeline import extract_manifest
 
     # Arrow's own allocator keeps what it once had: 150 MB more at the end of a small run.
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())
-    summary = extract(
+    summary = extract_manifest(
         manifest,
         cache,
         settings,
@@ -246,4 +247,4 @@ def merge(caches: tuple[Path, ...], target: Path, copy: bool, as_json: bool) -> 
 
 main.add_command(import_command)
 main.add_command(export_command)
-program = as_program(main)
+program = as_program(help_and_version(main))

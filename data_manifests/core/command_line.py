@@ -17,6 +17,7 @@ from .errors import UserError
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+Cmd = TypeVar("Cmd", bound=click.Command)
 
 
 def command_errors(function: Callable[P, R]) -> Callable[P, R]:
@@ -50,9 +51,11 @@ class DefaultGroup(click.Group):
 
     usage: str
     """What a call without a command looks like; set by the class that a group is made of."""
+    own_options = ("-h", "--help", "--version")
+    """Options of the group; all others are those of `run`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
+        if args and args[0] not in self.commands and args[0] not in self.own_options:
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -62,6 +65,10 @@ class DefaultGroup(click.Group):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.commands["run"].format_options(ctx, formatter)
+        records = [param.get_help_record(ctx) for param in self.params]
+        if records:  # --version
+            with formatter.section("Options of all commands"):
+                formatter.write_dl([record for record in records if record is not None])
         self.format_commands(ctx, formatter)
 
 
@@ -127,6 +134,20 @@ def _open_closed_streams() -> None:
             opened = os.open(os.devnull, os.O_RDWR)
             assert opened == number, f"file {opened} was opened instead of {number}"
             setattr(sys, name, open(opened, mode, encoding="utf-8"))
+
+
+def help_and_version(command: Cmd) -> Cmd:
+    """Add `--version` to a command, and `-h` to it and to the commands below it."""
+    click.version_option(package_name="mlalign", message="%(prog)s %(version)s")(command)
+    _short_help(command)
+    return command
+
+
+def _short_help(command: click.Command) -> None:
+    command.context_settings.setdefault("help_option_names", ["-h", "--help"])
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _short_help(below)
 
 
 def config_options(function: F) -> F:

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import click
 
-from ...data_manifests.core.command_line import as_program, command_errors, config_options
+from ...data_manifests.core.command_line import (
+    as_program,
+    command_errors,
+    config_options,
+    help_and_version,
+)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.argument("cache", type=click.Path(path_type=Path))
 @click.argument("texts", nargs=-1)
 @click.option("--run", type=click.Path(path_type=Path), help="Use the heads of this run.")
@@ -90,4 +95,4 @@ def _shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-program = as_program(main)
+program = as_program(help_and_version(main))

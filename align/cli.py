@@ -8,10 +8,16 @@ from pathlib import Path
 
 import click
 
-from ..data_manifests.core.command_line import as_program, command_errors, config_options
+from ..data_manifests.core.command_line import (
+    as_program,
+    command_errors,
+    config_options,
+    help_and_version,
+)
 from ..data_manifests.core.errors import SettingsError
 from ..data_manifests.core.settings import load_settings
 from .config import RunConfig
+from .own_parts import check_names
 
 
 @click.command()
@@ -68,14 +74,15 @@ def main(
     if seed is not None:
         overrides = (*overrides, f"seed={seed}")
     settings = load_settings(RunConfig, config, overrides)
+    check_names(settings)
     if check:
         return
 
     from .distributed import is_first_process, process_group
-    from .trainer import align, uses_gpu  # torch is imported only once there is work to do
+    from .trainer import train_run, uses_gpu  # torch is imported only once there is work to do
 
     with process_group(on_gpu=uses_gpu(settings.device)):
-        summary = align(cache, out, settings)
+        summary = train_run(cache, out, settings)
         if is_first_process():
             click.echo(json.dumps(summary.to_json()) if as_json else summary.line())
 
@@ -95,6 +102,8 @@ def _run_sweep(
     if is_started_by_torchrun():
         raise SettingsError("a sweep starts its own processes: run it without torchrun")
     settings, members = load_sweep(sweep)
+    for member in members:
+        check_names(member.config)
     if check:
         return
 
@@ -115,4 +124,4 @@ def _run_sweep(
         raise SystemExit(1)
 
 
-program = as_program(main)
+program = as_program(help_and_version(main))

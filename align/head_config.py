@@ -14,10 +14,11 @@ CLIP_HEADS: tuple[HeadName, ...] = ("temporal", "attention")
 class HeadConfig:
     """What stands between a cached feature and the shared space."""
 
-    name: HeadName = "residual"
+    name: HeadName | str = "residual"
     """identity (nothing trained), linear, mlp, or residual (starts as the identity, exactly). For
     videos also temporal (a transformer over the segments of a clip) and attention (residual, and
-    the clip gets its segments, pooled by attention), which start as the identity, too."""
+    the clip gets its segments, pooled by attention), which start as the identity, too. Your own:
+    the name given to `register_head`, or module:attribute."""
     width: int | None = None
     """Width of the shared space; null keeps the feature width. Equal for video and text."""
     hidden: int | None = None

@@ -19,9 +19,10 @@ class LossConfig:
     docs/method.md has the formulas.
     """
 
-    name: LossName = "info_nce"
+    name: LossName | str = "info_nce"
     """How a term makes one number of its pairs: info_nce (a softmax over the batch), sigmoid (each
-    pair a yes or a no, with a learnt bias), or hinge (a margin between cosines)."""
+    pair a yes or a no, with a learnt bias), or hinge (a margin between cosines). Your own:
+    the name given to `register_loss`, or module:attribute."""
     global_weight: float = 1.0
     """Of whole clips with their global texts."""
     segment_weight: float = 1.0

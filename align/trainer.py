@@ -17,6 +17,8 @@ from .config import DeviceName, Precision, RunConfig
 from .data.memory import splits_of_run
 from .distributed import is_first_process, wait_for_all
 from .epoch_loop import FitResult, Training, load_training_data, untrained_model
+from .objective.contrast import check_loss
+from .own_parts import check_names
 from .runs.callbacks import Callback, MetricsWriter, TrainingProgress
 from .runs.checkpoint import RunSummary, begin_run, finish_run, refuse_finished_run
 from .runs.events import EventsWriter
@@ -25,7 +27,7 @@ from .runs.training_state import SavedState, delete_state, load_state, save_stat
 MATMUL_PRECISION: Final[Mapping[Precision, str]] = {"float32": "highest", "medium": "medium"}
 
 
-def align(cache: Path, out: Path, config: RunConfig) -> RunSummary:
+def train_run(cache: Path, out: Path, config: RunConfig) -> RunSummary:
     """Train the heads that `config` describes on the features of a cache; leave a run folder.
 
     An unfinished run of the same settings in `out` is finished, with the numbers that it would have
@@ -34,13 +36,14 @@ def align(cache: Path, out: Path, config: RunConfig) -> RunSummary:
     other settings or of another cache.
     """
     refuse_finished_run(out)
+    check_names(config)
     with_tokens = config.losses.token_weight > 0
     store = FeatureStore.open(cache)
     with splits_of_run(store, config.data, out, with_tokens=with_tokens) as (train, validation):
-        return align_on(out, config, train=train, validation=validation)
+        return train_run_on(out, config, train=train, validation=validation)
 
 
-def align_on(
+def train_run_on(
     out: Path,
     config: RunConfig,
     *,
@@ -48,7 +51,7 @@ def align_on(
     validation: SplitFeatures | None,
     quiet: bool = False,
 ) -> RunSummary:
-    """`align` on splits that are there already. quiet: without progress on stderr.
+    """`train_run` on splits that are there already. quiet: without progress on stderr.
 
     Of several processes the first one writes.
     """
@@ -81,7 +84,7 @@ def align_on(
                 save_state(out, state)
 
             callbacks: list[Callback] = [MetricsWriter(metrics), events]
-            result = fit(
+            result = train_heads(
                 config,
                 train=train,
                 validation=validation,
@@ -90,7 +93,7 @@ def align_on(
                 keep=keep,
             )
     else:
-        result = fit(config, train=train, validation=validation, resume_from=resume_from)
+        result = train_heads(config, train=train, validation=validation, resume_from=resume_from)
     summary = _summary(
         out, config, result, train=train, validation=validation, wall_seconds=wall_seconds()
     )
@@ -131,7 +134,7 @@ def _summary(
     )
 
 
-def fit(
+def train_heads(
     config: RunConfig,
     *,
     train: SplitFeatures,
@@ -147,6 +150,7 @@ def fit(
     Changes no global state. Raises SettingsError, TrainingDataError, NotFiniteError.
     """
     device = _device(config.device)
+    check_loss(config.losses)
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         _matmul_precision(config.precision),

@@ -33,7 +33,7 @@ import yaml
 
 from mlalign.align.data.memory import read_splits
 from mlalign.align.sweep.config import Member, load_sweep
-from mlalign.align.trainer import align_on
+from mlalign.align.trainer import train_run_on
 from mlalign.data_manifests.core.cores import num_cores
 from mlalign.extract.cache.store import FeatureStore
 from mlalign.extract.cache.writer import commit_shard, open_for_writing
@@ -191,7 +191,9 @@ def in_one_process(cache: Path, members: list[Member], out: Path) -> float:
     began = time.perf_counter()
     train, validation = read_splits(FeatureStore.open(cache), members[0].config.data)
     for member in members:
-        align_on(out / member.folder, member.config, train=train, validation=validation, quiet=True)
+        train_run_on(
+            out / member.folder, member.config, train=train, validation=validation, quiet=True
+        )
     return time.perf_counter() - began
 
 

@@ -1,4 +1,45 @@
+"""Videos and texts into a feature cache, and the read side of that cache.
+
+The names in `__all__` are the public ones (docs/python.md); importing this package imports none of
+their modules.
+"""
+
+from typing import TYPE_CHECKING
+
 if __name__ == "extract":  # reached through the working directory, not through mlalign
     raise ImportError(
         "this folder is mlalign.extract; set PYTHONSAFEPATH=1 or run from another folder"
     )
+
+if TYPE_CHECKING:
+    from .api import extract
+    from .cache.contract import CacheError
+    from .cache.store import FeatureStore, SplitFeatures
+    from .config import ExtractConfig
+    from .pipeline import ExtractSummary
+
+    __version__: str
+else:
+    from ..data_manifests.core.lazy import lazy_names
+
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "CacheError": "cache.contract",
+            "ExtractConfig": "config",
+            "ExtractSummary": "pipeline",
+            "FeatureStore": "cache.store",
+            "SplitFeatures": "cache.store",
+            "extract": "api",
+        },
+    )
+
+__all__ = [
+    "__version__",
+    "CacheError",
+    "ExtractConfig",
+    "ExtractSummary",
+    "FeatureStore",
+    "SplitFeatures",
+    "extract",
+]

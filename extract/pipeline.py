@@ -44,7 +44,7 @@ SHARD_TEXTS_WITH_TOKENS = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Summary:
+class ExtractSummary:
     """What a run did, and what the cache now has of the manifest's clips."""
 
     cache: str
@@ -69,7 +69,7 @@ class Summary:
         )
 
 
-def extract(
+def extract_manifest(
     manifest: Manifest,
     cache: Path,
     config: ExtractConfig,
@@ -78,7 +78,7 @@ def extract(
     part: JobPart | None = None,
     recipe: Recipe | None = None,
     inputs: Inputs | None = None,
-) -> Summary:
+) -> ExtractSummary:
     """Put the features of a manifest's clips, texts and questions into a cache, where missing.
 
     retry_failed: also clips that failed before and have not changed since. part: only that part of
@@ -146,7 +146,7 @@ def extract(
         committed = {row["clip_id"]: row for row in live.to_pylist()}
     rows = [committed[clip_id] for clip_id in manifest.clips["clip_id"].to_pylist()]
     statuses = Counter(row["status"] for row in rows)
-    summary = Summary(
+    summary = ExtractSummary(
         cache=str(cache),
         clips={status: statuses[status] for status in ("ok", "partial", "failed")},
         new_clips=sum(len(work.items) for work in plan.clips),
@@ -242,7 +242,7 @@ def _record(
 
 
 def _write_stats(
-    cache: Path, clock: PhaseClock, plan: _Plan, summary: Summary, facts: dict[str, Any]
+    cache: Path, clock: PhaseClock, plan: _Plan, summary: ExtractSummary, facts: dict[str, Any]
 ) -> None:
     """The run's file in CACHE/runs. Without room for it all is done, and nothing has failed."""
     content = {

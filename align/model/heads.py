@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from collections.abc import Callable
+from typing import Protocol, TypeVar, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data_manifests.core.errors import SettingsError
-from ..head_config import HeadConfig
+from ..head_config import HeadConfig, HeadName
+from ..own_parts import HEADS, PartError
 from .clip_heads import AttentionPooling, Temporal
 
 # All heads ignore the length of a feature: text towers give lengths around 10, pooled frames
@@ -67,6 +70,28 @@ class Residual(nn.Module):
         return moved
 
 
+class HeadBuilder(Protocol):
+    """Makes a head of your own: a module (n, dim) -> (n, width), float32, for each row by itself.
+
+    width is `config.width`, or dim where that is None. A subclass of nn.Module whose __init__ has
+    these arguments is a builder. Its output is normalised afterwards.
+    """
+
+    def __call__(self, config: HeadConfig, *, dim: int) -> nn.Module: ...
+
+
+Builder = TypeVar("Builder", bound=HeadBuilder)
+
+
+def register_head(name: str) -> Callable[[Builder], Builder]:
+    """Decorate a head of your own (see HeadBuilder), so that `heads.video.name=NAME` chooses it.
+
+    Runs with it need the import of its module before they are trained or loaded; the setting
+    `module:attribute` does without. Raises ValueError for a name that is taken or built in.
+    """
+    return HEADS.register(name)
+
+
 def build_head(config: HeadConfig, *, dim: int) -> nn.Module:
     """The head that `config` describes, for features of width `dim`: (n, dim) -> (n, width), or
     for temporal and attention clips and their segments to the same (see clip_heads).
@@ -75,6 +100,8 @@ def build_head(config: HeadConfig, *, dim: int) -> nn.Module:
     """
     width = dim if config.width is None else config.width
     hidden = dim if config.hidden is None else config.hidden
+    if config.name not in get_args(HeadName):
+        return _own_head(config, dim=dim, width=width)
     if config.name not in ("linear", "mlp") and width != dim:
         raise SettingsError(
             f"a head {config.name!r} keeps the width of the features, {dim}, but its width is set "
@@ -101,4 +128,29 @@ def build_head(config: HeadConfig, *, dim: int) -> nn.Module:
             residual = Residual(dim, hidden=hidden, dropout=config.dropout, alpha=config.alpha)
             return AttentionPooling(dim, residual=residual, alpha=config.alpha)
         case _:
-            assert_never(config.name)
+            raise AssertionError(f"a head without an implementation: {config.name}")
+
+
+def _own_head(config: HeadConfig, *, dim: int, width: int) -> nn.Module:
+    """A head from outside of the package, tried on two rows: an error now, not in training."""
+    builder: HeadBuilder = HEADS.find(config.name)
+    try:
+        head = builder(config, dim=dim)
+    except TypeError as error:
+        raise PartError(
+            f"head {config.name!r} cannot be built: expected (config: HeadConfig, *, dim: int) -> "
+            f"nn.Module ({error})"
+        ) from error
+    if not isinstance(head, nn.Module):
+        raise PartError(f"head {config.name!r}: expected an nn.Module, got {type(head).__name__}")
+    was_training = head.training
+    with torch.no_grad():
+        output = head.eval()(torch.ones(2, dim))
+    head.train(was_training)
+    shape = tuple(getattr(output, "shape", ()))
+    if shape != (2, width):
+        raise PartError(
+            f"head {config.name!r}: expected (2, {dim}) -> (2, {width}), got {shape or output!r}; "
+            f"its width is heads' setting width, or {dim} where that is null"
+        )
+    return head

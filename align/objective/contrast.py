@@ -2,17 +2,57 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from collections.abc import Callable
+from typing import Protocol, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
 from ..data.batches import LevelBatch
-from ..loss_config import LossConfig
+from ..loss_config import LossConfig, LossName
 from ..model.model import AlignmentModel
+from ..own_parts import LOSSES, PartError
 from .losses import hinge, in_clip_logistic, info_nce, sigmoid
 
 # V = clips or segments in the batch, T = texts in the batch, P = pairs inside the clips
+
+
+class Loss(Protocol):
+    """A loss of your own over a table of V clips or segments and T texts; returns a scalar.
+
+    logits_VT: (V, T) float32, logit scale times cosine.   positive_VT, negative_VT: (V, T) bool;
+    pairs in neither have no part.   negative_weight_VT: (V, T) float32 >= 0, None is 1 for all.
+    losses: the settings, for a margin or temperature.   epoch: from 1.
+    """
+
+    def __call__(
+        self,
+        logits_VT: Tensor,
+        *,
+        positive_VT: Tensor,
+        negative_VT: Tensor,
+        negative_weight_VT: Tensor | None,
+        losses: LossConfig,
+        epoch: int,
+    ) -> Tensor: ...
+
+
+OwnLoss = TypeVar("OwnLoss", bound=Loss)
+
+
+def register_loss(name: str) -> Callable[[OwnLoss], OwnLoss]:
+    """Decorate a loss of your own (see Loss), so that `losses.name=NAME` chooses it.
+
+    Runs with it need the import of its module before they are trained; the setting
+    `module:attribute` does without. Raises ValueError for a name that is taken or built in.
+    """
+    return LOSSES.register(name)
+
+
+def check_loss(losses: LossConfig) -> None:
+    """Raise PartError where the loss cannot be found."""
+    if losses.name not in get_args(LossName):
+        LOSSES.find(losses.name)
 
 
 def contrast(
@@ -51,7 +91,19 @@ def contrast(
                 negative_weight_VT=weight,
             )
         case _:
-            assert_never(losses.name)
+            own: Loss = LOSSES.find(losses.name)
+            loss = own(
+                similarities_VT,
+                positive_VT=positive,
+                negative_VT=negative,
+                negative_weight_VT=weight,
+                losses=losses,
+                epoch=epoch,
+            )
+            if not isinstance(loss, Tensor) or loss.shape != ():
+                shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+                raise PartError(f"loss {losses.name!r}: expected a scalar tensor, got {shape}")
+            return loss
 
 
 def segment_term(

@@ -14,14 +14,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
+import numpy as np
 import safetensors
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -30,6 +32,7 @@ from ...data_manifests.core.errors import SettingsError, UserError
 from ...data_manifests.core.settings import load_settings, save_settings
 from ..config import RunConfig
 from ..model.model import AlignmentModel, build_model
+from ..own_parts import PartError
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
@@ -127,6 +130,59 @@ class Run:
     metrics: dict[str, float]
     """Of these weights on the validation split, in [0, 1]."""
 
+    def encode_clips(self, clips: np.ndarray) -> np.ndarray:
+        """(N, D) clip features, float32 or float16 as in a cache -> (N, W) float32 unit vectors of
+        the global level. Raises UserError for widths other than the run's, and for a head that
+        looks at segments (use `encode_videos`)."""
+        if self.model.sees_segments_together:
+            raise UserError(
+                f"the head {self.config.heads.video.name!r} of {self.path} needs the segments of "
+                f"the clips: use encode_videos"
+            )
+        return self._encode(self.model.encode_clips, clips, width=self.model.dim_video)
+
+    def encode_videos(
+        self, clips: np.ndarray, segments: np.ndarray, segment_offsets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(N, D) clip and (S, D) segment features -> (N, W) and (S, W) float32 unit vectors of the
+        global and the segment level.
+
+        segment_offsets: (N + 1,) int64: clip i has segments [offsets[i], offsets[i + 1]), at least
+        one; as in SplitFeatures. Raises UserError for other shapes.
+        """
+        counts = np.diff(np.asarray(segment_offsets, dtype=np.int64))
+        if len(counts) != len(clips) or counts.sum() != len(segments) or (counts < 1).any():
+            raise UserError(
+                f"expected segment_offsets of {len(clips)} clips and {len(segments)} segments, one "
+                f"or more each; got {len(counts)} clips and {counts.sum()} segments"
+            )
+        inputs = [_features(values, self.model.dim_video) for values in (clips, segments)]
+        with torch.no_grad():
+            encoded = self.model.encode_videos(*inputs, torch.from_numpy(counts))
+        return encoded[0].numpy(), encoded[1].numpy()
+
+    def encode_texts(
+        self, texts: np.ndarray, *, level: Literal["global", "segment"] = "global"
+    ) -> np.ndarray:
+        """(T, D) text features -> (T, W) float32 unit vectors, to compare with clips (level global)
+        or with segments (segment); the dot product of two vectors is their score."""
+        is_global = level == "global"
+        encode = self.model.encode_texts if is_global else self.model.encode_sentences
+        return self._encode(encode, texts, width=self.model.dim_text)
+
+    def _encode(
+        self, encode: Callable[[Tensor], Tensor], features: np.ndarray, *, width: int
+    ) -> np.ndarray:
+        with torch.no_grad():
+            return encode(_features(features, width)).numpy()
+
+
+def _features(values: np.ndarray, width: int) -> Tensor:
+    """(n, width) float32; UserError for other shapes."""
+    if np.ndim(values) != 2 or np.shape(values)[1] != width:
+        raise UserError(f"expected features of shape (n, {width}), got {np.shape(values)}")
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+
 
 def refuse_finished_run(path: Path) -> None:
     """Raise RunError when the folder holds a finished run, which nothing may overwrite."""
@@ -186,8 +242,10 @@ def finish_run(
     atomic_write(path / RUN_FILE, text)
 
 
-def load_run(path: Path) -> Run:
-    """Read a finished run; raises RunError when it is missing, unfinished or damaged."""
+def load_run(path: str | Path) -> Run:
+    """Read a finished run; raises RunError when it is missing, unfinished or damaged, or has a head
+    of your own that cannot be found."""
+    path = Path(path)
     if not path.is_dir():
         raise RunError(f"no run folder at {path}")
     if not (path / RUN_FILE).is_file():
@@ -218,6 +276,8 @@ def load_run(path: Path) -> Run:
             segment_rule=str(content["segment_rule"]),
             metrics={str(name): float(value) for name, value in content["metrics"].items()},
         )
+    except PartError as error:
+        raise RunError(f"the run {path} cannot be loaded: {error}") from error
     except (
         OSError,
         SettingsError,

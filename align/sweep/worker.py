@@ -17,7 +17,7 @@ import torch
 from ...data_manifests.core.errors import UserError
 from ..data.shared_splits import Splits, shared_splits
 from ..runs.checkpoint import RUN_FILE
-from ..trainer import align_on
+from ..trainer import train_run_on
 from .config import Member
 
 
@@ -62,7 +62,9 @@ def train_member(member: Member, shared: Path, out: Path) -> MemberResult:
         if shared not in _splits:
             _splits[shared] = shared_splits(shared)
         train, validation = _splits[shared]
-        align_on(out / member.folder, member.config, train=train, validation=validation, quiet=True)
+        train_run_on(
+            out / member.folder, member.config, train=train, validation=validation, quiet=True
+        )
         return finished_result(member, out)
     except Exception as error:
         is_plain = isinstance(error, UserError | OSError)

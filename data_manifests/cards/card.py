@@ -166,9 +166,9 @@ def card_names() -> list[str]:
     return sorted(path.stem for path in CARDS.glob("*.yaml"))
 
 
-def load_card(name: str) -> Card:
+def load_card(name: str | Path) -> Card:
     """The card of that name, or in that YAML file; SettingsError with all that is wrong with it."""
-    path = Path(name)
+    path, name = Path(name), str(name)
     if path.suffix not in (".yaml", ".yml"):
         if name not in card_names():
             raise SettingsError(

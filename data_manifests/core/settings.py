@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 def load_settings(
     cls: type[T],
-    config: Path | None,
+    config: str | Path | None = None,
     overrides: Sequence[str] = (),
     *,
     below: Mapping[str, Any] | None = None,
@@ -37,7 +37,7 @@ def load_settings(
     wrong types, missing required settings, and the ValueErrors of each `__post_init__`.
     """
     faults: list[str] = []
-    tree = {} if config is None else read_yaml(config)
+    tree = {} if config is None else read_yaml(Path(config))
     if below is not None:
         tree = _laid_over(tree, below)
     for override in overrides:

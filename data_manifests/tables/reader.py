@@ -53,7 +53,7 @@ class DatasetCard:
 
 
 def read_manifest(
-    path: Path, *, videos_root: Path | None = None, image_folders: bool = False
+    path: str | Path, *, videos_root: str | Path | None = None, image_folders: bool = False
 ) -> Manifest:
     """The dataset at `path`, read strictly: all its faults are reported in one ManifestError.
 
@@ -66,6 +66,8 @@ def read_manifest(
     but for a folder or file of videos.
     image_folders: in a folder of videos, a folder that has images is a clip, too.
     """
+    path = Path(path)
+    videos_root = None if videos_root is None else Path(videos_root)
     if videos_root is not None and not videos_root.is_dir():
         raise ManifestError(f"the folder of the videos does not exist: {videos_root}")
     try:
@@ -107,13 +109,14 @@ def read_manifest(
     )
 
 
-def write_manifest(manifest: Manifest, folder: Path) -> None:
+def write_manifest(manifest: Manifest, folder: str | Path) -> None:
     """Write dataset.yaml and the three Parquet tables into `folder`, made if need be.
 
     Each file appears whole or not at all, dataset.yaml last; the same manifest gives the same
     bytes. videos_root is written relative to the folder. Raises ManifestError when the rows
     break a rule or the folder already has tables in JSON Lines.
     """
+    folder = Path(folder)
     tables = {name: getattr(manifest, name) for name in TABLES}
     rows = [TableRows.of(table, file=f"{name}.parquet") for name, table in tables.items()]
     faults = Faults()

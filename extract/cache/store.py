@@ -134,8 +134,9 @@ class FeatureStore:
         self.questions = tables["questions"]
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: str | Path) -> Self:
         """Raises CacheError when there is no cache, or its index cannot be read."""
+        path = Path(path)
         content = read_settings(path)
         tables: dict[str, pa.Table] = {
             unit: live_rows(read_index(path, unit), unit) for unit in ID_COLUMNS

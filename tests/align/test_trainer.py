@@ -19,7 +19,7 @@ from mlalign.align.model.model import build_model
 from mlalign.align.objective.objective import loss_terms
 from mlalign.align.optimiser import build_optimiser, learning_rate_factor
 from mlalign.align.runs.callbacks import Callback, StepReport, ValidationReport
-from mlalign.align.trainer import fit
+from mlalign.align.trainer import train_heads
 from mlalign.data_manifests.core.errors import SettingsError
 
 TRAIN = synthetic_split(300, dim=24, seed=0)
@@ -41,7 +41,7 @@ class Recorder:
 
 
 def trained(config: RunConfig, *callbacks: Callback) -> FitResult:
-    return fit(config, train=TRAIN, validation=VALIDATION, callbacks=callbacks)
+    return train_heads(config, train=TRAIN, validation=VALIDATION, callbacks=callbacks)
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "residual"])
@@ -60,7 +60,7 @@ def test_the_segment_level_helps_the_segments_of_noisy_clips() -> None:
         synthetic_split(count, dim=24, seed=seed, noise=0.6) for count, seed in ((300, 0), (100, 1))
     )
     recalls = [
-        fit(
+        train_heads(
             config_of(losses=LossConfig(segment_weight=weight)), train=train, validation=validation
         ).metrics["segment_recall_at_1"]
         for weight in (0, 1)
@@ -114,7 +114,7 @@ def test_validation_before_training_shows_zero_shot() -> None:
 
 
 def test_without_validation_the_last_weights_are_kept() -> None:
-    result = fit(config_of(epochs=2), train=TRAIN, validation=None)
+    result = train_heads(config_of(epochs=2), train=TRAIN, validation=None)
     assert (result.best_epoch, result.metrics) == (2, {})
     for name, weight in result.model.state_dict().items():
         assert torch.equal(weight, result.last_weights[name])
@@ -161,16 +161,16 @@ def test_divergence_ends_with_step_and_term() -> None:
     train.text_features[0] = 3e38  # finite, but its norm is not
 
     with pytest.raises(NotFiniteError, match=r"step \d+ \(epoch 1\): global is nan.*learning_rate"):
-        fit(config_of(epochs=1), train=train, validation=None)
+        train_heads(config_of(epochs=1), train=train, validation=None)
 
 
 def test_nan_features_are_refused_in_both_splits() -> None:
     broken = synthetic_split(40, dim=24, seed=0)
     broken.clip_features[7] = np.nan
     with pytest.raises(TrainingDataError, match="clip7"):
-        fit(config_of(), train=broken, validation=None)
+        train_heads(config_of(), train=broken, validation=None)
     with pytest.raises(TrainingDataError, match="clip7"):
-        fit(config_of(), train=TRAIN, validation=broken)
+        train_heads(config_of(), train=TRAIN, validation=broken)
 
 
 def test_two_identity_heads_are_refused() -> None:
@@ -181,7 +181,7 @@ def test_two_identity_heads_are_refused() -> None:
 def test_a_missing_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SettingsError, match="--set device=cpu"):
-        fit(RunConfig(device="cuda"), train=TRAIN, validation=None)
+        train_heads(RunConfig(device="cuda"), train=TRAIN, validation=None)
 
 
 def test_only_matrices_are_decayed() -> None:

@@ -17,7 +17,7 @@ from mlalign.align.loss_config import LossConfig
 from mlalign.align.model.heads import build_head
 from mlalign.align.model.model import AlignmentModel, build_model
 from mlalign.align.objective.objective import loss_terms
-from mlalign.align.trainer import fit
+from mlalign.align.trainer import train_heads
 from mlalign.data_manifests.core.errors import SettingsError
 from mlalign.evaluate.scores.vectors import embed
 
@@ -187,7 +187,7 @@ def test_a_training_with_them_runs_and_scores(
 ) -> None:
     config = config_of(name, separate_levels=separate_levels, losses=losses)
     train, validation = random_split(0, num_clips=40), random_split(1)
-    result = fit(config, train=train, validation=validation)
+    result = train_heads(config, train=train, validation=validation)
     assert result.num_steps > 0
     vectors = embed(validation, result.model)
     assert len(vectors.segments) == len(validation.segment_features)

@@ -23,7 +23,7 @@ from mlalign.align.model.moment_head import MomentHead
 from mlalign.align.objective.objective import loss_terms
 from mlalign.align.objective.tasks import choice_logits, padded_clips
 from mlalign.align.runs.checkpoint import RunSummary, finish_run, load_run
-from mlalign.align.trainer import fit
+from mlalign.align.trainer import train_heads
 from mlalign.align.validation.tasks import likeliest_spans, load_task_validation, task_metrics
 from mlalign.data_manifests.core.settings import save_settings
 from mlalign.extract.cache.store import SplitFeatures
@@ -302,7 +302,7 @@ def test_each_task_alone_learns_its_split(task, metric):
         spans[is_segment] = split.segment_spans[split.segment_offsets[split.text_clips[is_segment]]]
         split = dataclasses.replace(split, text_spans=spans)
     validation = dataclasses.replace(split, split="val")
-    result = fit(config, train=split, validation=validation)
+    result = train_heads(config, train=split, validation=validation)
     start = task_metrics(
         untrained_model(config, split),
         load_task_validation(split, config=config.tasks, answers=result.model.answers, device=CPU),
@@ -314,7 +314,7 @@ def test_each_task_alone_learns_its_split(task, metric):
 def test_the_vocabulary_is_kept_with_the_run(tmp_path: Path):
     split = split_with_questions(0)
     config = dataclasses.replace(config_of(answer_weight=1.0), optimiser=OptimiserConfig(epochs=1))
-    result = fit(config, train=split, validation=None)
+    result = train_heads(config, train=split, validation=None)
     save_settings(config, tmp_path / "config.yaml")
     summary = RunSummary(
         path=tmp_path,

@@ -25,7 +25,7 @@ from mlalign.align.runs import training_state
 from mlalign.align.runs.callbacks import StepReport, TrainingProgress, ValidationReport
 from mlalign.align.runs.checkpoint import RunError, load_run
 from mlalign.align.runs.training_state import STATE_FILE, load_state, save_state
-from mlalign.align.trainer import align_on, fit
+from mlalign.align.trainer import train_heads, train_run_on
 from mlalign.extract.cache.store import SplitFeatures
 
 TRAIN = split_with_questions(1, num_clips=24)
@@ -73,12 +73,14 @@ def equal(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor])
 
 @pytest.mark.parametrize("step", [1, 4, 7, 11])
 def test_a_training_that_goes_on_has_the_numbers_of_one_that_never_stopped(step: int) -> None:
-    whole = fit(CONFIG, train=TRAIN, validation=VAL)
+    whole = train_heads(CONFIG, train=TRAIN, validation=VAL)
     states: list[Mapping[str, Any]] = []
     with pytest.raises(Killed):
-        fit(CONFIG, train=TRAIN, validation=VAL, callbacks=[Killer(step)], keep=states.append)
+        train_heads(
+            CONFIG, train=TRAIN, validation=VAL, callbacks=[Killer(step)], keep=states.append
+        )
     last = states[-1] if states else None
-    resumed = fit(CONFIG, train=TRAIN, validation=VAL, resume_from=last)
+    resumed = train_heads(CONFIG, train=TRAIN, validation=VAL, resume_from=last)
     assert equal(weights(whole), weights(resumed))
     assert (whole.metrics, whole.best_epoch) == (resumed.metrics, resumed.best_epoch)
 
@@ -94,11 +96,11 @@ def run_killed(out: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "TrainingProgress", Progress)
         with pytest.raises(Killed):
-            align_on(out, CONFIG, train=TRAIN, validation=VAL)
+            train_run_on(out, CONFIG, train=TRAIN, validation=VAL)
 
 
 def finish(out: Path, config: RunConfig = CONFIG, *, train: SplitFeatures = TRAIN) -> None:
-    align_on(out, config, train=train, validation=VAL, quiet=True)
+    train_run_on(out, config, train=train, validation=VAL, quiet=True)
 
 
 @pytest.mark.parametrize("step", [1, 8, 11])
@@ -132,7 +134,7 @@ class Killed(Killer):
             os.kill(os.getpid(), signal.SIGKILL)
 training_state.SAVE_EVERY_SECONDS = 0.0
 trainer.EventsWriter.on_step = Killed({step}).on_step
-trainer.align_on(Path({out!r}), CONFIG, train=TRAIN, validation=VAL, quiet=True)
+trainer.train_run_on(Path({out!r}), CONFIG, train=TRAIN, validation=VAL, quiet=True)
 """
 
 
@@ -211,7 +213,9 @@ def test_the_average_of_the_weights_is_what_is_kept() -> None:
     def last(decay: float | None) -> torch.Tensor:
         optimiser = dataclasses.replace(config.optimiser, ema_decay=decay)
         own = dataclasses.replace(config, optimiser=optimiser)
-        return fit(own, train=TRAIN, validation=None).last_weights["video_head.mlp.enter.weight"]
+        return train_heads(own, train=TRAIN, validation=None).last_weights[
+            "video_head.mlp.enter.weight"
+        ]
 
     torch.testing.assert_close(last(0.0), last(None))
     assert not torch.allclose(last(0.99), last(None))
@@ -226,7 +230,7 @@ def test_medium_precision_is_over_when_the_training_is() -> None:
         def on_step(self, report: StepReport) -> None:
             seen.append(torch.get_float32_matmul_precision())
 
-    fit(config, train=TRAIN, validation=None, callbacks=[Watch(0)])
+    train_heads(config, train=TRAIN, validation=None, callbacks=[Watch(0)])
     assert set(seen) == {"medium"}
     assert torch.get_float32_matmul_precision() == before
 

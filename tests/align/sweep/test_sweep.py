@@ -30,7 +30,7 @@ from mlalign.align.sweep.leaderboard import board_lines, leaderboard
 from mlalign.align.sweep.sweep import FEATURES_FOLDER, run_sweep
 from mlalign.align.sweep.t_interval import central_probability, mean_of_seeds, t_quantile
 from mlalign.align.sweep.worker import MemberResult
-from mlalign.align.trainer import align
+from mlalign.align.trainer import train_run
 from mlalign.data_manifests.core.errors import SettingsError, UserError
 from mlalign.extract.cache.store import FeatureStore
 
@@ -136,7 +136,7 @@ def test_a_member_gets_the_numbers_that_it_gets_alone(swept, small_cache, tmp_pa
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as each of two processes on two cores has
     try:
-        align(small_cache, tmp_path / "alone", members[0].config)
+        train_run(small_cache, tmp_path / "alone", members[0].config)
     finally:
         torch.set_num_threads(threads)
     for name in ("config.yaml", "metrics.jsonl", "heads.safetensors"):
@@ -295,7 +295,7 @@ def test_a_sweep_that_goes_on_has_the_threads_that_it_had(small_cache, tmp_path,
     monkeypatch.setattr(sweep_module, "_train", train)
     monkeypatch.setattr(sweep_module, "num_cores", lambda: 4)
     run_sweep(small_cache, members, tmp_path / "runs", jobs=None)
-    align(small_cache, tmp_path / "runs" / members[0].folder, members[0].config)
+    train_run(small_cache, tmp_path / "runs" / members[0].folder, members[0].config)
     run_sweep(small_cache, members, tmp_path / "runs", jobs=None)
     assert given == [(2, 2, 2), (1, 2, 2)]
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mlalign.align.config import DataConfig, OptimiserConfig, RunConfig
-from mlalign.align.trainer import align
+from mlalign.align.trainer import train_run
 from mlalign.evaluate.cli import main
 
 SETTINGS = ("split=train", "validation_split=null", "bootstrap_samples=100", "shown_neighbours=0")
@@ -29,7 +29,9 @@ def reports(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """Folders `both` (zero-shot and run), `zero` (zero-shot) and `val` (zero-shot, elsewhere)."""
     folder = tmp_path_factory.mktemp("reports")
     data = DataConfig(train_split="train", validation_split="val")
-    align(small_cache, folder / "run", RunConfig(data=data, optimiser=OptimiserConfig(epochs=3)))
+    train_run(
+        small_cache, folder / "run", RunConfig(data=data, optimiser=OptimiserConfig(epochs=3))
+    )
     wanted = {"both": ["--run", str(folder / "run")], "zero": [], "val": ["--set", "split=val"]}
     for name, more in wanted.items():
         settings = [part for setting in SETTINGS for part in ("--set", setting)]

@@ -16,7 +16,7 @@ from browser import BROWSER, look_at
 from click.testing import CliRunner
 
 from mlalign.align.config import DataConfig, OptimiserConfig, RunConfig
-from mlalign.align.trainer import align
+from mlalign.align.trainer import train_run
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.reports import training_curves as page_training
 from mlalign.evaluate.reports.figures import (
@@ -43,7 +43,7 @@ def report(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = DataConfig(train_split="train", validation_split="val")
     for seed in (0, 1):
         config = RunConfig(data=data, optimiser=OptimiserConfig(epochs=2), seed=seed)
-        align(small_cache, folder / f"<both>-seed{seed}", config)
+        train_run(small_cache, folder / f"<both>-seed{seed}", config)
     runs = [part for seed in (0, 1) for part in ("--run", str(folder / f"<both>-seed{seed}"))]
     settings = ["split=train", "validation_split=null", "bootstrap_samples=50"]
     settings.append("normalisations=[dual_softmax]")

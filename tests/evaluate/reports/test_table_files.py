@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from mlalign.align.config import DataConfig, OptimiserConfig, RunConfig
-from mlalign.align.trainer import align
+from mlalign.align.trainer import train_run
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.reports.table_files import COLUMNS, csv_table, tex, tex_tables
 from mlalign.evaluate.scores.queries import TaskQueries
@@ -31,7 +31,7 @@ def report(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = DataConfig(train_split="train", validation_split="val")
     for seed in (0, 1):
         config = RunConfig(data=data, optimiser=OptimiserConfig(epochs=1), seed=seed)
-        align(small_cache, folder / f"a_b & c-seed{seed}", config)
+        train_run(small_cache, folder / f"a_b & c-seed{seed}", config)
     settings = ["split=train", "validation_split=null", "bootstrap_samples=50"]
     runs = [part for seed in (0, 1) for part in ("--run", str(folder / f"a_b & c-seed{seed}"))]
     arguments = [str(small_cache), *runs, "-o", str(folder / "report")]

@@ -104,11 +104,11 @@ def test_the_plain_lines_have_rank_score_moment_and_file(small_cache: Path) -> N
 
 def test_a_run_brings_its_heads(small_cache: Path, tmp_path: Path) -> None:
     from mlalign.align.config import DataConfig, OptimiserConfig
-    from mlalign.align.trainer import align
+    from mlalign.align.trainer import train_run
 
     data = DataConfig(train_split="train", validation_split=None)
     config = RunConfig(data=data, optimiser=OptimiserConfig(epochs=2, warmup_epochs=1))
-    align(small_cache, tmp_path / "run", config)
+    train_run(small_cache, tmp_path / "run", config)
     plain, trained = (
         command(small_cache, "a red circle", "--json", *options)
         for options in ((), ("--run", tmp_path / "run"))

@@ -12,10 +12,10 @@ if __name__ == "evaluate":  # reached through the working directory, not through
     )
 
 if TYPE_CHECKING:
+    from .api import report
     from .config import EvaluationConfig
     from .evaluation import Evaluation, evaluate
     from .own_scores import evaluate_scores, rank_metrics
-    from .reports.report import report
 
     __version__: str
 else:
@@ -29,7 +29,7 @@ else:
             "evaluate": "evaluation",
             "evaluate_scores": "own_scores",
             "rank_metrics": "own_scores",
-            "report": "reports.report",
+            "report": "api",
         },
     )
 

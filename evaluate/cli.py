@@ -74,10 +74,10 @@ def run(
     """Score zero-shot and RUNs on CACHE; the word "run" may be left out."""
     import dataclasses
 
+    from .api import report as write_all
     from .evaluation import cache_record, evaluate
     from .inputs.protocols import load_protocol
-    from .reports.page import write_page
-    from .reports.results_json import check_report_folder, results_json, write_report
+    from .reports.results_json import check_report_folder, results_json
     from .reports.terminal import print_tables
 
     check_report_folder(report)
@@ -86,8 +86,7 @@ def run(
     flags: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = dataclasses.replace(settings, **flags)
     evaluation = evaluate(cache, runs, settings, progress=lambda line: click.echo(line, err=True))
-    write_report(evaluation, report)
-    page = write_page(evaluation, report)
+    page = write_all(evaluation, report)
     if as_json:
         click.echo(json.dumps(results_json(evaluation)))
     else:

@@ -16,6 +16,7 @@ from .config import EvaluationConfig
 from .indexes.effect import IndexEffect
 from .inputs.card_fit import check_segments, check_tasks, vocabulary_counts
 from .inputs.clip_videos import ClipVideos, clip_videos
+from .inputs.protocols import load_protocol
 from .inputs.rows import ZERO_SHOT, check_baseline, check_cache_keys, table_rows
 from .inputs.splits import read_split, read_validation, with_segment_rule
 from .scores.queries import TaskQueries
@@ -29,6 +30,9 @@ from .tasks.registry import Tasks, count_items, find_tasks, score_tasks
 from .tasks.retrieval import effect_of_index
 from .tasks.token_scores import scores_tokens
 
+RunLike = str | Path | Run
+"""A run folder, or a run that is loaded."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
@@ -36,8 +40,8 @@ class Evaluation:
 
     config: EvaluationConfig
     """The resolved settings."""
-    cache: Path
-    """Where the features are."""
+    cache: Path | None
+    """Where the features are; None for similarities from outside."""
     features: SplitFeatures
     """The evaluated split."""
     places: ClipVideos
@@ -62,29 +66,37 @@ class Evaluation:
 
 
 def evaluate(
-    cache: Path,
-    run_paths: Sequence[Path],
-    config: EvaluationConfig,
+    cache: str | Path,
+    runs: RunLike | Sequence[RunLike] = (),
+    config: EvaluationConfig | None = None,
     *,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """Score zero-shot and the runs on a split of the cache. Writes nothing.
+    """Score zero-shot and the runs on a split of the cache. Writes nothing (`report` does).
+
+    runs: one or several run folders, or runs that are loaded; those that differ only in the seed
+    make one row.   config: None takes the rules of the cache's own benchmark card, if it has one.
+    progress: gets a line for each step.
 
     Raises UserError (and its kin CacheError, RunError) for what cannot be read, runs of another
     cache, an unknown baseline or split, and a split without anything to evaluate.
     """
+    cache = Path(cache)
     store = FeatureStore.open(cache)
-    runs = [load_run(path) for path in run_paths]
-    check_cache_keys(runs, store)
-    config = with_segment_rule(config, runs)
+    if config is None:
+        config = load_protocol(lambda: store.record, None)
+    given = [runs] if isinstance(runs, str | Path | Run) else runs
+    loaded = [run if isinstance(run, Run) else load_run(run) for run in given]
+    check_cache_keys(loaded, store)
+    config = with_segment_rule(config, loaded)
     has_zero_shot = store.dim == store.text_dim
     if not has_zero_shot:
-        config = _without_zero_shot(store, runs, config)
-    rows = table_rows(runs, has_zero_shot=has_zero_shot)
+        config = _without_zero_shot(store, loaded, config)
+    rows = table_rows(loaded, has_zero_shot=has_zero_shot)
     check_baseline(config.baseline, rows)
-    with_tokens = scores_tokens(store, runs, config)
+    with_tokens = scores_tokens(store, loaded, config)
     features = read_split(store, config, with_tokens=with_tokens)
-    tasks = find_tasks(features, config, [run.model for run in runs])
+    tasks = find_tasks(features, config, [run.model for run in loaded])
     card = None if config.card is None else load_card(config.card)
     if card is not None:
         check_tasks(card, [task.name for task in tasks.queries], features)

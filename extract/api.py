@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,11 +33,10 @@ def extract(
     Raises ManifestError (the inputs cannot be used), CacheError (the cache has other settings, or
     cannot be written; no weights), SettingsError.
     """
-    single = isinstance(videos, str | os.PathLike)
-    paths = tuple(Path(path) for path in ([videos] if single else videos))
+    paths = [videos] if isinstance(videos, str | Path) else videos
     settings = ExtractConfig() if config is None else config
     inputs = Inputs(
-        videos=paths,
+        videos=tuple(Path(path) for path in paths),
         manifest=None if manifest is None else Path(manifest),
         image_folders=settings.image_fps is not None,
     )

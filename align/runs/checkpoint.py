@@ -11,7 +11,6 @@ run.json           cache key, versions, best numbers; written last, so it marks 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +32,7 @@ from ...data_manifests.core.settings import load_settings, save_settings
 from ..config import RunConfig
 from ..model.model import AlignmentModel, build_model
 from ..own_parts import PartError
+from .summary import RunSummary
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
@@ -45,72 +45,6 @@ FORMAT = 1
 
 class RunError(UserError):
     """A run folder that cannot be read, or must not be written."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunSummary:
-    """What run.json says of a finished run."""
-
-    path: Path
-    """The run folder."""
-    cache_key: str
-    """Of the cache it was trained on; its heads fit no other."""
-    feature_width: int
-    """D of that cache's videos."""
-    text_feature_width: int
-    """D of its texts."""
-    segment_rule: str
-    """Which rule cut the segments."""
-    num_train_clips: int
-    """Clips of the training split with features."""
-    num_failed_clips: int
-    """Clips of the training split without features, left out."""
-    num_partial_clips: int
-    """Clips of the training split whose video was cut short, included or left out."""
-    leaves_out_partial_clips: bool
-    """Which of the two."""
-    num_validation_clips: int
-    """Clips of the validation split with features."""
-    best_epoch: int
-    """Epochs behind the weights that are kept; 0 is the state before training."""
-    num_epochs: int
-    """Epochs done."""
-    num_steps: int
-    """Steps done."""
-    num_parameters: int
-    """Trained numbers."""
-    metrics: dict[str, float]
-    """Of the kept weights on the validation split, in [0, 1]; empty without validation."""
-    logit_scale: float
-    """Of the kept weights."""
-    wall_seconds: float
-    """Training and validating; of a run that was killed, also what came before the kept state."""
-
-    def line(self) -> str:
-        """The summary in one line."""
-        measured = [
-            f"{name.replace('_recall_at_1', ' recall@1')} {100 * value:.1f} %"
-            for name, value in self.metrics.items()
-        ]
-        if measured:
-            measured[-1] += f" ({self.num_validation_clips} validation clips)"
-        trained = f"trained on {self.num_train_clips} clips"
-        notes = []
-        if self.num_failed_clips:
-            notes.append(f"{self.num_failed_clips} without features left out")
-        if self.num_partial_clips:
-            what = " left out" if self.leaves_out_partial_clips else ""
-            notes.append(f"{self.num_partial_clips} of videos that are cut short{what}")
-        if notes:
-            trained += f" ({', '.join(notes)})"
-        kept = f"epoch {self.best_epoch} of {self.num_epochs} kept"
-        return f"{self.path}: " + ", ".join(
-            [trained, kept, *measured, f"{self.wall_seconds:.1f} s"]
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """The summary as JSON takes it."""
-        return {**dataclasses.asdict(self), "path": str(self.path)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,9 +90,12 @@ class Run:
                 f"expected segment_offsets of {len(clips)} clips and {len(segments)} segments, one "
                 f"or more each; got {len(counts)} clips and {counts.sum()} segments"
             )
-        inputs = [_features(values, self.model.dim_video) for values in (clips, segments)]
         with torch.no_grad():
-            encoded = self.model.encode_videos(*inputs, torch.from_numpy(counts))
+            encoded = self.model.encode_videos(
+                _features(clips, self.model.dim_video),
+                _features(segments, self.model.dim_video),
+                torch.from_numpy(counts),
+            )
         return encoded[0].numpy(), encoded[1].numpy()
 
     def encode_texts(

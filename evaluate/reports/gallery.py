@@ -73,19 +73,17 @@ def gallery(
         "worst": order[::-1][:SHOWN_QUERIES],
     }
     row_of_text = {text_id: row for row, text_id in enumerate(features.text_ids)}
-    assert scored.best_items is not None and scored.best_items.spans is not None
+    best = scored.best_items
+    assert best is not None
 
     def show(query: int) -> ShownQuery:
         clip = int(task.clips[query])
-        assert scored.best_items is not None and scored.best_items.spans is not None
+        assert best is not None
+        items = best.items[query, :SHOWN_CLIPS]
+        spans = [None] * len(items) if best.spans is None else best.spans[query]
         found = [
             shown_clip(features, places, int(item), span=span, score=float(value), right=clip)
-            for item, value, span in zip(
-                scored.best_items.items[query, :SHOWN_CLIPS],
-                scored.best_items.scores[query],
-                scored.best_items.spans[query],
-                strict=False,
-            )
+            for item, value, span in zip(items, best.scores[query], spans, strict=False)
             if item >= 0
         ]
         return ShownQuery(

@@ -44,8 +44,9 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
     best = best_row(evaluation)
     run = best.runs[0]
     searched = _searched(evaluation.tasks)
+    has_levels = False
     content: dict[str, Any] = {
-        "cache": str(evaluation.cache),
+        "cache": None if evaluation.cache is None else str(evaluation.cache),
         "split": features.split,
         "segments": features.segment_rule,
         "segments_note": segments_note(features.segment_rule),
@@ -77,15 +78,19 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "moments": _moments(evaluation, best),
     }
     if searched is not None:
+        scores = list(run.scored[searched.name])
+        score = scores[-1]  # fused, or the only one
         ranks = {
-            row.name: [run.scored[searched.name]["fused"].ranks.ranks for run in row.runs]
+            row.name: [run.scored[searched.name][score].ranks.ranks for run in row.runs]
             for row in evaluation.plain_rows
         }
-        gains, losses = disagreements(searched, run, features)
-        is_kept = run.scored[searched.name]["fused"].best_items is not None
-        queries = gallery(searched, run, "fused", features, evaluation.places) if is_kept else {}
+        has_levels = "segment" in scores
+        gains, losses = disagreements(searched, run, features) if has_levels else ([], [])
+        is_kept = run.scored[searched.name][score].best_items is not None
+        queries = gallery(searched, run, score, features, evaluation.places) if is_kept else {}
         content["searched"] = {
             "name": searched.name,
+            "score": score,
             "recall": recall_curves(ranks),
             "histogram": rank_histogram(ranks),
             "gains": gains[:LISTED],
@@ -93,7 +98,7 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
             "losses": losses[:LISTED],
             "num_losses": len(losses),
             "num_queries": len(searched.query_ids),
-            "compared": compared_queries(evaluation, searched, "fused"),
+            "compared": compared_queries(evaluation, searched, score),
             "gallery": queries,
             "has_pictures": any(
                 query.right.picture is not None for found in queries.values() for query in found
@@ -104,7 +109,7 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "numbers": True,
         "figures": True,
         "compare": content["differences"] is not None,
-        "levels": searched is not None,
+        "levels": searched is not None and has_levels,
         "moments": bool(content["moments"]),
         "gallery": searched is not None and bool(content["searched"]["gallery"]),
     }

@@ -5,7 +5,8 @@ results.json (numbers: R@K, Rsum, mAP, accuracy and mIoU in percent; MdR, MnR fr
 nDCG@10 from 0 to 1)
     card {name, title, tasks [names], rules [lines], other_than_the_card [lines], notes,
           references [{method, numbers {metric: value}, source, checked}]}      without one: null
-    format, settings, cache {path, key}, split, segment_rule, counts {what: number}
+    format, settings, split, segment_rule, counts {what: number}
+    cache {path, key}                                     similarities from outside: null
     tasks [{name, kind, num_queries, main_metric, chance}]     chance: of guessing, main metric
     rows [{name,
            normalised {row, name, assumption},                 scores as they are: null
@@ -103,7 +104,9 @@ def results_json(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "settings": settings_dict(evaluation.config),
-        "cache": {"path": str(evaluation.cache), "key": features.cache_key},
+        "cache": None
+        if evaluation.cache is None
+        else {"path": str(evaluation.cache), "key": features.cache_key},
         "card": protocol_json(evaluation.config, [task.name for task in evaluation.tasks]),
         "split": features.split,
         "segment_rule": features.segment_rule,

@@ -118,9 +118,9 @@ def _first_clip(
     features: SplitFeatures, places: ClipVideos, found: Scored, query: int, right: int
 ) -> ShownClip | None:
     best = found.best_items
-    if best is None or best.spans is None:
+    if best is None:
         return None
-    span: Sequence[float] = best.spans[query, 0]
+    span: Sequence[float] | None = None if best.spans is None else best.spans[query, 0]
     score = float(best.scores[query, 0])
     return shown_clip(
         features, places, int(best.items[query, 0]), span=span, score=score, right=right

@@ -26,10 +26,8 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
         yield note
     for label, assumption in assumptions(evaluation.rows).items():
         yield f"{label}: {assumption}. Not comparable with rows without it."
-    weights = ", ".join(f"{row.name} {_weights(row)}" for row in evaluation.plain_rows)
-    yield f"fused = a * global + (1 - a) * segment; a: {weights}."
-    reasons = sorted({run.weight.reason for row in evaluation.rows for run in row.runs})
-    yield f"a is {'; '.join(reasons)}."
+    if evaluation.cache is not None:
+        yield from _fused_notes(evaluation)
     ties = [f"{row.name} {num}" for row in evaluation.rows if (num := _ties(evaluation, row))]
     if ties:
         yield (
@@ -64,6 +62,14 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
             f"they need a known answer, and a run that was trained to answer them "
             f"(tasks.answer_weight)."
         )
+
+
+def _fused_notes(evaluation: Evaluation) -> Iterator[str]:
+    """How the fused score was made."""
+    weights = ", ".join(f"{row.name} {_weights(row)}" for row in evaluation.plain_rows)
+    yield f"fused = a * global + (1 - a) * segment; a: {weights}."
+    reasons = sorted({run.weight.reason for row in evaluation.rows for run in row.runs})
+    yield f"a is {'; '.join(reasons)}."
 
 
 def protocol_notes(evaluation: Evaluation) -> Iterator[str]:

@@ -24,7 +24,7 @@ class TaskQueries:
     query_ids: list[str]
     """Q ids of texts, clips or questions."""
     clips: np.ndarray
-    """(Q,) int64, the clip of each query; queries of one clip are resampled together."""
+    """(Q,) int64, the clip of each query."""
     chance: float
     """Expected main metric of guessing, in percent."""
     item_ids: list[str] = field(default_factory=list)
@@ -33,6 +33,13 @@ class TaskQueries:
     """Rows of groups of queries with numbers of their own, such as the types of questions."""
     main_metric: str = "accuracy"
     """The metric that `chance` is about, and the first to look at."""
+    groups: np.ndarray | None = None
+    """(Q,) int64, queries of one group are resampled together; None: those of one clip."""
+
+    @property
+    def clusters(self) -> np.ndarray:
+        """(Q,) int64, which queries are resampled together."""
+        return self.clips if self.groups is None else self.groups
 
     def with_chance(self, chance: float) -> TaskQueries:
         """The same queries, of which guessing gets this."""

@@ -116,7 +116,7 @@ def _compared(
             score=score,
             metric=metric,
             num_queries=len(rows),
-            num_clips=len(np.unique(task.clips[rows])),
+            num_clips=len(np.unique(task.clusters[rows])),
             difference=difference,
             with_seeds=with_seeds[column],
             p_permutation=float(p_values[column]),

@@ -205,7 +205,7 @@ def _aggregates(
         scored = [run.scored[other.name][score] for run in row.runs]
         columns = [run.values[metric] for run in scored for metric in AGGREGATED]
         recalls[other.name] = Sample(
-            query_ids=other.query_ids, clusters=other.clips, values=np.stack(columns, axis=1)
+            query_ids=other.query_ids, clusters=other.clusters, values=np.stack(columns, axis=1)
         )
     means = {name: sample.values.mean(axis=0)[None] for name, sample in recalls.items()}
     per_seed = aggregates(means, task.name)
@@ -240,7 +240,7 @@ def sample_by_seed(
     return [
         Sample(
             query_ids=query_ids,
-            clusters=task.clips[rows],
+            clusters=task.clusters[rows],
             values=np.stack([values[rows] for values in scored.values.values()], axis=1),
         )
         for scored in (run.scored[task.name][score] for run in row.runs)

@@ -22,7 +22,8 @@ from mlalign.align.model.answer_head import AnswerHead
 from mlalign.align.model.moment_head import MomentHead
 from mlalign.align.objective.objective import loss_terms
 from mlalign.align.objective.tasks import choice_logits, padded_clips
-from mlalign.align.runs.checkpoint import RunSummary, finish_run, load_run
+from mlalign.align.runs.checkpoint import finish_run, load_run
+from mlalign.align.runs.summary import RunSummary
 from mlalign.align.trainer import train_heads
 from mlalign.align.validation.tasks import likeliest_spans, load_task_validation, task_metrics
 from mlalign.data_manifests.core.settings import save_settings

@@ -13,7 +13,8 @@ from mlalign.align.config import RunConfig
 from mlalign.align.head_config import HeadConfig, HeadsConfig
 from mlalign.align.model.model import AlignmentModel, cpu_weights
 from mlalign.align.runs import checkpoint
-from mlalign.align.runs.checkpoint import RunError, RunSummary, begin_run, finish_run, load_run
+from mlalign.align.runs.checkpoint import RunError, begin_run, finish_run, load_run
+from mlalign.align.runs.summary import RunSummary
 
 CONFIG = RunConfig(
     heads=HeadsConfig(

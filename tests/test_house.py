@@ -17,13 +17,8 @@ WINGS = {  # stage -> wing -> what it may import of its stage: wings, and files 
         "tables": "core",
         "annotations": "core cards tables",
         "scenes": "core tables",
-        "importers.retrieval": "core cards annotations",
-        "importers.moments": "core cards annotations",
-        "importers.questions": "core cards annotations importers.moments",
-        "building": (
-            "core cards tables annotations importers.retrieval importers.moments "
-            "importers.questions"
-        ),
+        "importers": "core cards annotations",
+        "building": "core cards tables annotations importers",
     },
     "extract": {
         "cache": "",

@@ -8,30 +8,22 @@ from typing import assert_never
 from ..annotations.dataset_rows import DatasetRows
 from ..annotations.official_files import OfficialFiles
 from ..cards.card import Card, ImporterName
-from ..importers.moments.charades_sta import import_charades_sta
-from ..importers.moments.didemo import import_didemo
-from ..importers.moments.how2r import import_how2r
-from ..importers.moments.moments_csv import import_moments_csv
-from ..importers.moments.qvhighlights import import_qvhighlights
-from ..importers.moments.tacos import import_tacos
-from ..importers.moments.tvr import import_tvr
-from ..importers.questions.activitynet_qa import import_activitynet_qa
-from ..importers.questions.how2qa import import_how2qa
-from ..importers.questions.lsmdc_choice import import_lsmdc_choice
-from ..importers.questions.msrvtt_choice import import_msrvtt_choice
-from ..importers.questions.next_qa import import_next_qa
-from ..importers.questions.questions_csv import import_questions_csv
-from ..importers.questions.tvqa import import_tvqa
-from ..importers.questions.violin import import_violin
-from ..importers.questions.vlep import import_vlep
-from ..importers.questions.xu_qa import import_xu_qa
-from ..importers.retrieval.activitynet_captions import import_activitynet_captions
-from ..importers.retrieval.captions_csv import import_captions_csv
-from ..importers.retrieval.lsmdc import import_lsmdc
-from ..importers.retrieval.msrvtt import import_msrvtt
-from ..importers.retrieval.msvd import import_msvd
-from ..importers.retrieval.vatex import import_vatex
-from ..importers.retrieval.youcook2 import import_youcook2
+from ..importers.activitynet import import_activitynet_captions, import_activitynet_qa
+from ..importers.charades_sta import import_charades_sta
+from ..importers.didemo import import_didemo
+from ..importers.how2 import import_how2qa, import_how2r
+from ..importers.lsmdc import import_lsmdc, import_lsmdc_choice
+from ..importers.msrvtt import import_msrvtt, import_msrvtt_choice
+from ..importers.msvd import import_msvd
+from ..importers.next_qa import import_next_qa
+from ..importers.own_csv import import_captions_csv, import_moments_csv, import_questions_csv
+from ..importers.qvhighlights import import_qvhighlights
+from ..importers.tacos import import_tacos
+from ..importers.tv import import_tvqa, import_tvr, import_vlep
+from ..importers.vatex import import_vatex
+from ..importers.violin import import_violin
+from ..importers.xu_qa import import_xu_qa
+from ..importers.youcook2 import import_youcook2
 
 Importer = Callable[[Card, OfficialFiles, DatasetRows], None]
 """Fills the rows from the files of the card."""

@@ -1,3 +1,3 @@
-"""Readers of official annotation files, one file per family of formats, in a folder for each kind
-of task.
+"""One reader per family of official formats: official files into clips, texts and questions. It may
+import core, cards and annotations of its stage.
 """

@@ -18,7 +18,7 @@ from mlalign.data_manifests.building.export import export_manifest
 from mlalign.data_manifests.building.video_matching import match_videos
 from mlalign.data_manifests.cards.card import load_card
 from mlalign.data_manifests.core.errors import ManifestError
-from mlalign.data_manifests.importers.moments.didemo import chosen_chunks, video_names
+from mlalign.data_manifests.importers.didemo import chosen_chunks, video_names
 from mlalign.data_manifests.tables.reader import read_manifest
 
 # As ActivityNet and TACoS have a video; the latter with a rate, so that frames are seconds.

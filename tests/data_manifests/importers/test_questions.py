@@ -15,7 +15,7 @@ from mlalign.data_manifests.annotations.row_log import RowLog
 from mlalign.data_manifests.building.build import build_dataset, read_official_files
 from mlalign.data_manifests.cards.card import load_card
 from mlalign.data_manifests.core.errors import ManifestError
-from mlalign.data_manifests.importers.questions.how2qa import shuffled
+from mlalign.data_manifests.importers.how2 import shuffled
 from mlalign.data_manifests.tables.reader import read_manifest
 
 

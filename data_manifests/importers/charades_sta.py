@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from ...annotations.dataset_rows import DatasetRows, usable_span
-from ...annotations.official_files import OfficialFiles
-from ...annotations.row_log import Row
-from ...cards.card import Card
-from ...core.faults import excerpt
+from ..annotations.dataset_rows import DatasetRows, usable_span
+from ..annotations.official_files import OfficialFiles
+from ..annotations.row_log import Row
+from ..cards.card import Card
+from ..core.faults import excerpt
 
 LINE = re.compile(r"(\S+) (\S+) (\S+?)##(.*)")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ...annotations.dataset_rows import DatasetRows
-from ...annotations.official_files import OfficialFiles
-from ...annotations.row_log import Row
-from ...cards.card import Card
-from ...core.faults import excerpt
+from ..annotations.dataset_rows import DatasetRows
+from ..annotations.official_files import OfficialFiles
+from ..annotations.row_log import Row
+from ..cards.card import Card
+from ..core.faults import excerpt
 
 
 def import_xu_qa(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from ...annotations.dataset_rows import DatasetRows
-from ...annotations.official_files import OfficialFiles
-from ...annotations.row_log import Row
-from ...cards.card import Card
-from ...core.faults import excerpt
+from ..annotations.dataset_rows import DatasetRows
+from ..annotations.official_files import OfficialFiles
+from ..annotations.row_log import Row
+from ..cards.card import Card
+from ..core.faults import excerpt
 
 OTHER_SUBSETS = "of the official validation subset, whose clips another file gives"
 

@@ -1,14 +1,14 @@
-"""ActivityNet Captions: sentences with their moments, for each video of a split."""
+"""ActivityNet Captions (sentences with their moments) and ActivityNet-QA (open-ended questions)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
-from ...annotations.dataset_rows import DatasetRows, span_inside, usable_span
-from ...annotations.official_files import OfficialFiles
-from ...annotations.row_log import Row
-from ...cards.card import Card
+from ..annotations.dataset_rows import DatasetRows, span_inside, usable_span
+from ..annotations.official_files import OfficialFiles
+from ..annotations.row_log import Row
+from ..cards.card import Card
 
 NO_MOMENT = "sentences whose moment has no length stay in the paragraph alone"
 
@@ -59,3 +59,49 @@ def _sentences(entries: list[tuple[str, Any]]) -> Iterator[tuple[str, Any, int, 
         for place in range(max(1, *map(len, lists))):
             moment, sentence = (items[place] if place < len(items) else None for items in lists)
             yield name, entry, place, moment, sentence
+
+
+TYPES: Final = (
+    "motion",
+    "spatial relation",
+    "temporal relation",
+    "yes/no",
+    "color",
+    "object",
+    "location",
+    "number",
+    "other",
+)
+
+
+def import_activitynet_qa(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
+    """Questions and answers are joined by their id, whatever their order."""
+    for split in files.splits:
+        answers: dict[str, tuple[str, str]] = {}
+
+        def take_answer(row: Row, answers: dict[str, tuple[str, str]] = answers) -> None:
+            question_id, kind = row.name("question_id"), row.integer("type")
+            if question_id in answers:
+                row.refuse(f"the question {question_id!r} has two answers")
+            if not 0 <= kind < len(TYPES):
+                row.refuse(f"expected a type from 0 to {len(TYPES) - 1}, got {kind}", key="type")
+            answers[question_id] = row.words("answer"), TYPES[kind]
+            row.written()
+
+        def take(
+            row: Row, split: str = split, answers: dict[str, tuple[str, str]] = answers
+        ) -> None:
+            question_id, clip_id = row.name("question_id"), row.name("video_name")
+            question = row.words("question")
+            if question_id not in answers:
+                row.refuse(f"the question {question_id!r} has no answer in the other file")
+            answer, kind = answers.pop(question_id)
+            rows.clip(row, clip_id, split=split)
+            rows.question(row, question_id, clip_id, question=question, answer=answer, type=kind)
+
+        rows.each(files.items(f"{split}_answers"), take_answer)
+        rows.each(files.items(split), take)
+        if answers:
+            file = files.paths[f"{split}_answers"].name
+            first = next(iter(answers))
+            rows.problem(file, f"answers of {len(answers)} unknown questions, such as {first!r}")

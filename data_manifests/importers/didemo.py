@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from fractions import Fraction
 
-from ...annotations.dataset_rows import DatasetRows
-from ...annotations.official_files import OfficialFiles
-from ...annotations.row_log import Row
-from ...cards.card import Card
-from ...core.faults import excerpt
+from ..annotations.dataset_rows import DatasetRows
+from ..annotations.official_files import OfficialFiles
+from ..annotations.row_log import Row
+from ..cards.card import Card
+from ..core.faults import excerpt
 
 CHUNK_SECONDS = 5.0
 UNLISTED = "descriptions of videos that the list of the split does not have"

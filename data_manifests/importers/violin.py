@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ...annotations.dataset_rows import DatasetRows
-from ...annotations.official_files import OfficialFiles
-from ...annotations.row_log import Row
-from ...cards.card import Card
+from ..annotations.dataset_rows import DatasetRows
+from ..annotations.official_files import OfficialFiles
+from ..annotations.row_log import Row
+from ..cards.card import Card
 
 OPTIONS: Final = ("false", "true")
 OTHER_SPLITS: Final = "statements of splits that the card does not have"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ...annotations.dataset_rows import DatasetRows, usable_span
-from ...annotations.official_files import OfficialFiles
-from ...annotations.row_log import Row
-from ...cards.card import Card
+from ..annotations.dataset_rows import DatasetRows, usable_span
+from ..annotations.official_files import OfficialFiles
+from ..annotations.row_log import Row
+from ..cards.card import Card
 
 
 def import_tacos(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...annotations.dataset_rows import DatasetRows
-from ...annotations.official_files import OfficialFiles
-from ...annotations.row_log import Row
-from ...cards.card import Card
-from ...core.faults import excerpt
+from ..annotations.dataset_rows import DatasetRows
+from ..annotations.official_files import OfficialFiles
+from ..annotations.row_log import Row
+from ..cards.card import Card
+from ..core.faults import excerpt
 
 OTHER_CLIPS = "captions of clips in none of the splits"
 

@@ -19,9 +19,8 @@ from .distributed import is_first_process, wait_for_all
 from .epoch_loop import FitResult, Training, load_training_data, untrained_model
 from .objective.contrast import check_loss
 from .own_parts import check_names
-from .runs.callbacks import Callback, MetricsWriter, TrainingProgress
+from .runs.callbacks import Callback, EventsWriter, MetricsWriter, TrainingProgress
 from .runs.checkpoint import begin_run, finish_run, refuse_finished_run
-from .runs.events import EventsWriter
 from .runs.summary import RunSummary
 from .runs.training_state import SavedState, delete_state, load_state, save_state
 

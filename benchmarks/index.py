@@ -22,8 +22,7 @@ import numpy as np
 from mlalign.evaluate.config import IndexConfig, SegmentScoreConfig
 from mlalign.evaluate.indexes.clip_search import ClipSearch
 from mlalign.evaluate.indexes.effect import segment_recall
-from mlalign.evaluate.indexes.index import build_index, nearest
-from mlalign.evaluate.indexes.kept import keep_index
+from mlalign.evaluate.indexes.index import build_index, keep_index, nearest
 from mlalign.evaluate.scores.vectors import TwoLevelVectors
 
 WIDTH = 256

@@ -14,11 +14,17 @@ from ..data_manifests.core.errors import UserError
 from ..extract.cache.store import FeatureStore, SplitFeatures
 from .config import EvaluationConfig
 from .indexes.effect import IndexEffect
-from .inputs.card_fit import check_segments, check_tasks, vocabulary_counts
 from .inputs.clip_videos import ClipVideos, clip_videos
 from .inputs.protocols import load_protocol
 from .inputs.rows import ZERO_SHOT, check_baseline, check_cache_keys, table_rows
-from .inputs.splits import read_split, read_validation, with_segment_rule
+from .inputs.splits import (
+    check_segments,
+    check_tasks,
+    read_split,
+    read_validation,
+    vocabulary_counts,
+    with_segment_rule,
+)
 from .scores.queries import TaskQueries
 from .scores.vectors import Encoder, embed
 from .statistics.bootstrap import Bootstrap

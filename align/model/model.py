@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from ...data_manifests.core.errors import SettingsError
 from ..config import RunConfig
 from ..head_config import CLIP_HEADS, HeadsConfig
-from .answer_head import AnswerHead
 from .heads import build_head
-from .moment_head import MomentHead
-from .token_head import TokenHead
-from .token_interaction import token_scores
+from .task_heads import AnswerHead, MomentHead
+from .token_interaction import TokenHead, token_scores
 
 MAX_LOGIT_SCALE = 100.0
 """CLIP's bound (arXiv 2103.00020, section 2.5): larger ones made its training unstable."""

@@ -8,8 +8,10 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from .heads import MLP
 
 # N = clips, F = frames, T = texts, K = words (tokens), all clips and texts end to end
 # C = clips of a group, L = its most frames; S = texts of a group, M = its most words
@@ -133,3 +135,33 @@ def _inverse(groups: list[_Group], *, device: torch.device) -> Tensor:
     """(n,) int64: where in the groups, end to end, each item is."""
     order = np.concatenate([group.items for group in groups])
     return torch.from_numpy(np.argsort(order)).to(device)
+
+
+class TokenHead(nn.Module):
+    """Logits of frames and of words, all 0 at the start: then every one counts as much.
+
+    An MLP for each side, as in DRL's weighted token interaction (arXiv 2203.07111).
+    """
+
+    def __init__(self, width: int) -> None:
+        """width: W, of the shared space."""
+        super().__init__()
+        self.frames = _zero_mlp(width)
+        self.words = _zero_mlp(width)
+
+    def of_frames(self, vectors: Tensor) -> Tensor:
+        """(F, W) -> (F,)."""
+        logits: Tensor = self.frames(vectors).squeeze(1)
+        return logits
+
+    def of_words(self, vectors: Tensor) -> Tensor:
+        """(K, W) -> (K,)."""
+        logits: Tensor = self.words(vectors).squeeze(1)
+        return logits
+
+
+def _zero_mlp(width: int) -> MLP:
+    mlp = MLP(width, hidden=width, width=1, dropout=0.0)
+    nn.init.zeros_(mlp.leave.weight)
+    nn.init.zeros_(mlp.leave.bias)
+    return mlp

@@ -17,14 +17,13 @@ from ..data.split import TrainingDataError, check_finite, move_if_it_fits
 from ..data.token_batches import TokenFeatures
 from ..model.model import AlignmentModel, cpu_weights
 from ..runs.callbacks import Callback, ValidationReport
-from .encode_blocks import in_blocks, videos_in_blocks
+from .encode_blocks import in_blocks, query_tokens, scores_of_queries, videos_in_blocks
 from .tasks import (
     TASK_METRICS,
     TaskValidation,
     load_task_validation,
     task_metrics,
 )
-from .tokens import query_tokens, scores_of_queries
 
 # N = clips, S = segments, Q = queries, X = sentences of the segment level
 

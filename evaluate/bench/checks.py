@@ -13,8 +13,7 @@ from ...data_manifests.core.errors import SettingsError
 from ..inputs.protocols import load_protocol
 from .commands import run_command
 from .plan import BenchPlan, DatasetPlan
-from .settings import card_of, evaluation_settings, set_words
-from .steps import extraction_words, sweep_tree
+from .steps import card_of, evaluation_settings, extraction_words, set_words, sweep_tree
 
 
 def check_plan(plan: BenchPlan) -> None:

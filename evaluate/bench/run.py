@@ -32,9 +32,9 @@ from .records import (
     set_aside,
     state_of,
 )
-from .settings import card_of
 from .steps import (
     cache_product,
+    card_of,
     cell_path,
     manifest_product,
     report_product,

@@ -11,8 +11,7 @@ from ...extract.cache.ragged import Ragged
 from ..config import EvaluationConfig, IndexConfig
 from ..scores.vectors import TwoLevelVectors
 from .clip_search import ClipSearch
-from .index import build_index, nearest
-from .kept import KeptIndex, keep_index
+from .index import KeptIndex, build_index, keep_index, nearest
 
 NEIGHBOURS = 10
 """The k of the recall of segments."""

@@ -27,9 +27,8 @@ from .answers import (
     score_violin,
     score_vlep,
 )
-from .didemo import score_didemo
 from .files import PredictionError
-from .moments import score_moments
+from .moments import score_didemo, score_moments
 from .qvhighlights import score_qvhighlights
 from .retrieval import score_matrix
 from .tvqa_plus import score_tvqa_plus

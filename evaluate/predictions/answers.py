@@ -9,9 +9,8 @@ import numpy as np
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.ragged import offsets_of, ragged_rows
 from ..official.formats import NUM_OPTIONS, answer_content, answer_moment_content
-from ..tasks.answer_moments import answer_moments
 from ..tasks.answers import scores_of_answers
-from ..tasks.choices import chosen_options, option_scores
+from ..tasks.choices import answer_moments, chosen_options, option_scores
 from .predictor import Predictor
 
 

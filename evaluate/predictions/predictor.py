@@ -11,9 +11,8 @@ from ...data_manifests.cards.card import Card
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.store import FeatureStore, SplitFeatures
 from ..config import EvaluationConfig
-from ..inputs.card_fit import check_segments
 from ..inputs.rows import check_cache_keys
-from ..inputs.splits import read_split, read_validation, with_segment_rule
+from ..inputs.splits import check_segments, read_split, read_validation, with_segment_rule
 from ..scores.vectors import Embeddings, embed
 from ..tasks.fused_weight import choose_fused_weight
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -13,6 +15,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from ..statistics.summaries import RowOutcome
 
 INK = "#123456"
 """Stands for the page's text colour until the SVG is written."""
@@ -199,3 +203,57 @@ def _svg(figure: Figure) -> str:
     drawing = drawing[drawing.index("<svg") :].replace(INK, "currentColor")
     drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
     return re.sub(r' (?:width|height)="[\d.]+pt"', "", drawing, count=2)
+
+
+Points = tuple[list[float], list[float]]
+"""Epochs and values."""
+
+
+def training_figures(rows: Sequence[RowOutcome]) -> dict[str, str]:
+    """Caption to figure, of what the runs' metrics.jsonl have; runs without one are left out."""
+    records = [
+        (number, row.name, _records(run.path / "metrics.jsonl"))
+        for number, row in enumerate(rows)
+        for run in row.runs
+        if run.path is not None
+    ]
+    figures = {}
+    kinds: tuple[tuple[str, str, Callable[[list[dict[str, Any]]], Points]], ...] = (
+        (
+            "Loss while training, every run (rows with other losses have other sums)",
+            "loss",
+            _losses,
+        ),
+        ("Validation while training, every run", "validation score, percent", _scores),
+    )
+    for caption, y_label, points in kinds:
+        curves = [
+            Curve(name=name, xs=xs, ys=ys, colour=number)
+            for number, name, found in records
+            for xs, ys in [points(found)]
+            if xs
+        ]
+        if curves:
+            figures[caption] = lines(curves, x_label="epoch", y_label=y_label)
+    return figures
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _losses(records: list[dict[str, Any]]) -> Points:
+    by_epoch: dict[float, list[float]] = {}
+    for record in records:
+        if record["kind"] == "step":
+            by_epoch.setdefault(record["epoch"], []).append(record["loss"])
+    return list(by_epoch), [float(np.mean(losses)) for losses in by_epoch.values()]
+
+
+def _scores(records: list[dict[str, Any]]) -> Points:
+    found = [record for record in records if record["kind"] == "validation"]
+    return [record["epoch"] for record in found], [100 * record["score"] for record in found]

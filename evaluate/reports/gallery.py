@@ -11,7 +11,7 @@ from ...extract.cache.store import SplitFeatures
 from ..inputs.clip_videos import ClipVideos
 from ..scores.queries import TaskQueries
 from ..statistics.summaries import RunOutcome
-from .thumbnails import thumbnail
+from .render import thumbnail
 
 SHOWN_QUERIES = 4
 """Of each kind."""

@@ -16,11 +16,10 @@ from ..scores.vectors import embed
 from ..statistics.comparisons import Comparison
 from ..statistics.normalised_rows import assumptions
 from ..statistics.summaries import RowOutcome, metric_text
-from .figures import bars, rank_histogram, recall_curves, timeline
+from .figures import bars, rank_histogram, recall_curves, timeline, training_figures
 from .gallery import disagreements, gallery
 from .render import write_page_of
 from .row_comparisons import compared_queries, comparison_figure
-from .training_curves import training_figures
 
 PAGE_FILE: Final = "report.html"
 MOMENTS: Final = 6

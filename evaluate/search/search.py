@@ -16,7 +16,7 @@ from ...extract.cache.store import FeatureStore, SplitFeatures
 from ...extract.encode.query_encoder import TextEncoder, load_query_encoder
 from ..config import EvaluationConfig
 from ..indexes.clip_search import ClipSearch
-from ..indexes.kept import keep_index
+from ..indexes.index import keep_index
 from ..inputs.clip_videos import ClipVideos, clip_videos
 from ..inputs.rows import check_cache_keys
 from ..inputs.splits import with_segment_rule

@@ -13,7 +13,7 @@ from ...data_manifests.cards.scoring_rules import Chunks
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.store import SplitFeatures
 from ..config import MomentConfig
-from ..official.didemo import annotator_values
+from ..official.moments import annotator_values
 from ..scores.queries import Scored, TaskQueries
 from ..scores.ranks import Ranks
 from ..scores.vectors import Embeddings

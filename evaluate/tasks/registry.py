@@ -23,8 +23,15 @@ from .corpus_moments import corpus_task, score_corpus_moments
 from .didemo_chunks import ChunkTask, chunk_task, score_chunks
 from .grounding import GroundingTask, grounding_task, score_grounding
 from .highlights import HighlightTask, highlight_task, score_highlights
-from .moment_lengths import LengthTask, length_tasks, score_lengths
-from .moments import MomentTask, moment_task, predictions_of, score_moments_of
+from .moments import (
+    LengthTask,
+    MomentTask,
+    length_tasks,
+    moment_task,
+    predictions_of,
+    score_lengths,
+    score_moments_of,
+)
 from .retrieval import RetrievalTask, retrieval_tasks, score_retrieval
 from .token_scores import score_tokens
 

@@ -18,8 +18,7 @@ from mlalign.align.data.split import load_training_split
 from mlalign.align.data.task_items import DrawnItems, TaskDataError, moment_items, vocabulary
 from mlalign.align.epoch_loop import untrained_model
 from mlalign.align.loss_config import TaskConfig
-from mlalign.align.model.answer_head import AnswerHead
-from mlalign.align.model.moment_head import MomentHead
+from mlalign.align.model.task_heads import AnswerHead, MomentHead
 from mlalign.align.objective.objective import loss_terms
 from mlalign.align.objective.tasks import choice_logits, padded_clips
 from mlalign.align.runs.checkpoint import finish_run, load_run

@@ -29,7 +29,7 @@ from mlalign.evaluate.bench import run as bench
 from mlalign.evaluate.bench.board import DatasetBoard, main_tasks
 from mlalign.evaluate.bench.commands import Outcome, failed_members, run_command
 from mlalign.evaluate.bench.plan import load_plan
-from mlalign.evaluate.bench.settings import set_words
+from mlalign.evaluate.bench.steps import set_words
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.config import EvaluationConfig
 

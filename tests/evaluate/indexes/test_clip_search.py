@@ -9,8 +9,14 @@ from mlalign.data_manifests.core.errors import UserError
 from mlalign.evaluate.config import EvaluationConfig, IndexConfig, SegmentScoreConfig
 from mlalign.evaluate.indexes.clip_search import ClipSearch
 from mlalign.evaluate.indexes.effect import index_effect, segment_recall
-from mlalign.evaluate.indexes.index import build_index, nearest, ready_to_search
-from mlalign.evaluate.indexes.kept import KeptIndex, index_digest, keep_index
+from mlalign.evaluate.indexes.index import (
+    KeptIndex,
+    build_index,
+    index_digest,
+    keep_index,
+    nearest,
+    ready_to_search,
+)
 from mlalign.evaluate.scores.similarity import fuse, level_scores
 from mlalign.evaluate.scores.vectors import TwoLevelVectors
 from mlalign.extract.cache.ragged import Ragged

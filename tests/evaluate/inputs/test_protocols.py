@@ -179,7 +179,7 @@ def test_groups_of_types_are_reported_beside_each_type(in_folder) -> None:
 def test_the_cards_vocabulary_and_what_it_covers_are_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from mlalign.evaluate.inputs.card_fit import vocabulary_counts
+    from mlalign.evaluate.inputs.splits import vocabulary_counts
 
     manifest = build("activitynet-qa", answers_files("activitynet-qa"), tmp_path)
     questions = FakeStore(manifest, tmp_path).questions

@@ -11,7 +11,7 @@ from score_fixtures import highlight, run, scored, write
 
 from mlalign.data_manifests.cards.scoring_rules import Chunks
 from mlalign.evaluate.official.answers import next_qa_type, vocabulary_coverage
-from mlalign.evaluate.official.didemo import annotator_values
+from mlalign.evaluate.official.moments import annotator_values
 
 
 def tvr_query(number: int, video: str, kind: str, ts: Any) -> dict[str, Any]:

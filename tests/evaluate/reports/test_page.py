@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from mlalign.align.config import DataConfig, OptimiserConfig, RunConfig
 from mlalign.align.trainer import train_run
 from mlalign.evaluate.cli import main
-from mlalign.evaluate.reports import training_curves as page_training
+from mlalign.evaluate.reports import figures as page_figures
 from mlalign.evaluate.reports.figures import (
     Curve,
     Difference,
@@ -28,11 +28,11 @@ from mlalign.evaluate.reports.figures import (
     rank_histogram,
     recall_curves,
     timeline,
+    training_figures,
 )
 from mlalign.evaluate.reports.page import tasks_in_order
+from mlalign.evaluate.reports.render import thumbnail
 from mlalign.evaluate.reports.row_comparisons import SHOWN_QUERIES
-from mlalign.evaluate.reports.thumbnails import thumbnail
-from mlalign.evaluate.reports.training_curves import training_figures
 from mlalign.evaluate.statistics.summaries import RowOutcome, RunOutcome
 from mlalign.evaluate.tasks.fused_weight import FusedWeight
 
@@ -182,7 +182,7 @@ def test_a_run_is_drawn_by_the_mean_loss_and_the_score_of_each_epoch(
     text = "".join(f"{json.dumps(line)}\n" for line in lines_of)
     (tmp_path / "metrics.jsonl").write_text(text)
     drawn: list[Curve] = []
-    monkeypatch.setattr(page_training, "lines", lambda curves, **_: drawn.extend(curves) or "svg")
+    monkeypatch.setattr(page_figures, "lines", lambda curves, **_: drawn.extend(curves) or "svg")
     weight = FusedWeight(value=0.5, chosen_on=None, reason="")
     runs = [
         RunOutcome(path=path, seed=0, weight=weight, scored={})

@@ -22,7 +22,7 @@ import numpy as np
 from mlalign.evaluate.config import IndexConfig, SegmentScoreConfig
 from mlalign.evaluate.indexes.clip_search import ClipSearch
 from mlalign.evaluate.indexes.effect import segment_recall
-from mlalign.evaluate.indexes.index import build_index, keep_index, nearest
+from mlalign.evaluate.indexes.index import build_index, load_or_build_index, nearest
 from mlalign.evaluate.scores.vectors import TwoLevelVectors
 
 WIDTH = 256
@@ -87,7 +87,7 @@ def report(
     wholes: object,
     folder: Path,
 ) -> None:
-    kept = keep_index(clips.parts, config, cache=folder)
+    kept = load_or_build_index(clips.parts, config, cache=folder)
     seconds = median_time(lambda: nearest(kept.index, queries, TOP))
     search = ClipSearch(
         clips, clip_index=wholes, segment_index=kept.index, segment_score=SegmentScoreConfig()

@@ -29,7 +29,7 @@ from .scores.queries import TaskQueries
 from .scores.vectors import Encoder, embed
 from .statistics.bootstrap import Bootstrap
 from .statistics.comparisons import Comparison, compare_rows
-from .statistics.normalised_rows import Asked, normalised_rows, read_bank
+from .statistics.normalised_rows import SplitQueries, normalised_rows, read_bank
 from .statistics.summaries import RowOutcome, RunOutcome, ScoreSummary, summarise
 from .tasks.fused_weight import choose_fused_weight
 from .tasks.registry import Tasks, count_items, find_tasks, score_tasks
@@ -121,7 +121,7 @@ def evaluate(
     encoders: list[list[Encoder | None]] = [
         [run.model for run in row.runs] or [None] for row in rows
     ]
-    asked = Asked(features=features, tasks=tasks.retrieval)
+    asked = SplitQueries(features=features, tasks=tasks.retrieval)
     outcomes += normalised_rows(outcomes, encoders, asked, bank, config, progress=progress)
     progress(f"resampling {config.bootstrap_samples} times")
     bootstrap = Bootstrap(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,9 +12,8 @@ from ..config import RunConfig
 from ..data.batches import Batch
 from ..data.split import TrainingSplit, gather_rows
 from ..data.token_batches import TokenBatch
-from ..loss_config import LossConfig
+from ..loss_config import LossConfig, WeakPooling
 from ..model.model import AlignmentModel
-from ..model.segment_pooling import pool_segments
 from .contrast import contrast, in_clip_term, segment_parts, segment_term
 from .tasks import padded_clips, task_terms
 
@@ -169,3 +170,35 @@ def _similarities(
 ) -> Tensor:
     """(V, T): cosines where the loss has a margin between them, logits for the others."""
     return videos @ texts.T if losses.name == "hinge" else model.logits(videos, texts)
+
+
+# S = segments, clips end to end; N = clips; T = texts
+
+
+def pool_segments(
+    cosines_ST: Tensor, *, counts_N: Tensor, pooling: WeakPooling, temperature: float
+) -> Tensor:
+    """(N, T): the cosines of a text with the segments of each clip as one cosine.
+
+    cosines_ST: (S, T) float.   counts_N: (N,) int64, segments of each clip, at least one.
+
+    max: of the best segment, as in multiple-instance learning. softmax: the mean of all, weighted
+    by the softmax of cosine / temperature, as X-Pool (arXiv 2203.15086) weighs frames by a query.
+    """
+    best_NT = torch.segment_reduce(cosines_ST, "max", lengths=counts_N, axis=0)
+    match pooling:
+        case "max":
+            return best_NT
+        case "softmax":
+            # Shifted by the best, which cancels in the quotient: exp does not overflow.
+            top_ST = best_NT.detach().repeat_interleave(
+                counts_N, dim=0, output_size=len(cosines_ST)
+            )
+            shares_ST = ((cosines_ST - top_ST) / temperature).exp()
+            total_NT, weighted_NT = (
+                torch.segment_reduce(table, "sum", lengths=counts_N, axis=0)
+                for table in (shares_ST, shares_ST * cosines_ST)
+            )
+            return weighted_NT / total_NT
+        case _:
+            assert_never(pooling)

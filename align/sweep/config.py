@@ -15,7 +15,7 @@ from ...data_manifests.core.errors import SettingsError
 from ...data_manifests.core.settings import load_settings, settings_of
 from ..config import RunConfig, ValidationMetric
 
-MEASURED = tuple(name for name in typing.get_args(ValidationMetric) if name != "mean")
+METRICS = tuple(name for name in typing.get_args(ValidationMetric) if name != "mean")
 """What a validation may measure."""
 
 
@@ -55,8 +55,8 @@ class SweepConfig:
         faults += [f"grid.{name} has no values" for name, own in self.grid.items() if not own]
         if not faults and len(_rows(self)) < math.prod(map(len, self.grid.values())):
             faults.append("two rows of the grid would be called alike: a value is there twice")
-        if self.metric is not None and self.metric not in MEASURED:
-            faults.append(f"metric must be one of {', '.join(MEASURED)}, got {self.metric!r}")
+        if self.metric is not None and self.metric not in METRICS:
+            faults.append(f"metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
         names = [row.name for row in self.rows]
         faults += [f"the row {n!r} is there twice" for n in sorted({*names}) if names.count(n) > 1]
         faults += [

@@ -81,7 +81,7 @@ def leaderboard(
         for name, group in groups.items()
     ]
     points = [(row.seconds, row.score.mean) for row in rows if row.score is not None]
-    rows = [_marked(row, points) for row in rows]
+    rows = [_with_pareto_mark(row, points) for row in rows]
     rows.sort(key=lambda row: -np.inf if row.score is None else row.score.mean, reverse=True)
     return Leaderboard(metric=metric, baseline=baseline, rows=tuple(rows))
 
@@ -177,7 +177,7 @@ def _row(
     )
 
 
-def _marked(row: BoardRow, points: Sequence[tuple[float, float]]) -> BoardRow:
+def _with_pareto_mark(row: BoardRow, points: Sequence[tuple[float, float]]) -> BoardRow:
     """The row with its mark, given seconds and score of all rows."""
     if row.score is None:
         return row

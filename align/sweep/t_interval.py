@@ -25,13 +25,13 @@ class MeanOfSeeds:
     """Two-sided, of the mean being 0; NaN for one seed."""
 
 
-def mean_of_seeds(values: Sequence[float], *, confidence: float = 0.95) -> MeanOfSeeds:
-    """The mean with Student's interval, assuming that seeds draw from a normal distribution."""
+def mean_of_seeds(values: Sequence[float]) -> MeanOfSeeds:
+    """The mean with Student's 95 % interval, assuming that seeds draw normally."""
     mean, num = float(np.mean(values)), len(values)
     if num < 2:
         return MeanOfSeeds(mean=mean, low=math.nan, high=math.nan, p_value=math.nan)
     error = float(np.std(values, ddof=1)) / math.sqrt(num)
-    half = t_quantile(confidence, degrees=num - 1) * error
+    half = t_quantile(0.95, degrees=num - 1) * error
     if error > 0:
         p_value = 1 - central_probability(abs(mean) / error, degrees=num - 1)
     else:

@@ -27,7 +27,7 @@ from .tasks import (
 
 # N = clips, S = segments, Q = queries, X = sentences of the segment level
 
-NEEDED: Final = {
+REQUIRED_DATA: Final = {
     "global_recall_at_1": "texts without a span",
     "segment_recall_at_1": "texts with a span",
     "token_recall_at_1": "texts without a span",
@@ -112,7 +112,7 @@ def validated_metrics(measured: Collection[str], config: RunConfig) -> tuple[str
     names = [name for name, is_trained in trained.items() if is_trained and asked in (name, "mean")]
     there = tuple(name for name in names if name in measured)
     if not there:
-        wanted = "; ".join(f"{NEEDED[name]} for {name}" for name in names)
+        wanted = "; ".join(f"{REQUIRED_DATA[name]} for {name}" for name in names)
         raise TrainingDataError(
             f"the validation split lacks {wanted}: choose another validation.metric or "
             f"data.validation_split, or null to train without validation"

@@ -127,7 +127,7 @@ class DatasetRows:
             self._next_text[clip_id] += 1
         other = self.texts.get(text_id)
         owner = None if other is None else other[0]
-        text_id = self._own_id(row, "text", text_id, clip_id, owner=owner, taken=self.texts)
+        text_id = self._unique_id(row, "text", text_id, clip_id, owner=owner, taken=self.texts)
         start, end = (None, None) if span is None else span
         self.texts[text_id] = (clip_id, kind, text, start, end, query_id or text_id)
         row.written()
@@ -153,7 +153,7 @@ class DatasetRows:
         """A question about a clip that is there: multiple choice with options, else open-ended."""
         other = self.questions.get(question_id)
         owner = None if other is None else other["clip_id"]
-        question_id = self._own_id(
+        question_id = self._unique_id(
             row, "question", question_id, clip_id, owner=owner, taken=self.questions
         )
         if options is not None and answer_index is not None:
@@ -173,7 +173,7 @@ class DatasetRows:
         }
         row.written()
 
-    def _own_id(
+    def _unique_id(
         self,
         row: Row,
         what: str,

@@ -28,7 +28,7 @@ class OfficialFiles:
         if not folder.is_dir():
             raise ManifestError(f"the folder of the annotations does not exist: {folder}")
         self._row_log = row_log
-        self.paths = found_files(card.files, folder)
+        self.paths = locate_files(card.files, folder)
         """The files that are there, by the card's word for each."""
         self.splits, self.absent = _splits(card, self.paths)
         """The splits that can be built, and for each other one the names of the missing files."""
@@ -60,12 +60,9 @@ class OfficialFiles:
             self._fault(path, f"not valid JSON ({error})")
         return None
 
-    def items(self, word: str, *, of: str | None = None) -> Iterator[Row]:
-        """A row for each item of a JSON list (of: the list under that key of an object)."""
-        content = self.json(word)
-        if of is not None and isinstance(content, dict):
-            content = content.get(of)
-        return self.rows(word, self.listed(word, content))
+    def items(self, word: str) -> Iterator[Row]:
+        """A row for each item of a JSON list."""
+        return self.rows(word, self.listed(word, self.json(word)))
 
     def listed(self, word: str, content: Any) -> list[tuple[int, Any]]:
         """The items of a list, numbered from 1; nothing, and a fault, where it is none."""
@@ -175,7 +172,7 @@ class OfficialFiles:
         self._row_log.fault(path.name, problem)
 
 
-def found_files(files: Mapping[str, OfficialFile], folder: Path) -> dict[str, Path]:
+def locate_files(files: Mapping[str, OfficialFile], folder: Path) -> dict[str, Path]:
     """The files that are in the folder, under the first of their names that is there."""
     found = {}
     for word, file in files.items():
@@ -196,7 +193,7 @@ def _is_there(word: str, split: str, card: Card, paths: Mapping[str, Path]) -> b
 def _elsewhere(card: Card, folder: Path) -> str:
     """Which folders below, one deep, have some of the files."""
     below = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    found = [str(path) for path in below if found_files(card.files, path)]
+    found = [str(path) for path in below if locate_files(card.files, path)]
     return f" (some are in {', '.join(found)})" if found else ""
 
 

@@ -11,6 +11,8 @@ from .dataset_rows import DatasetRows, span_inside
 from .official_files import OfficialFiles
 from .row_log import Counted, Row, RowLog
 
+SUBTITLES: Final = "subtitles"
+"""The word of cards for the file or folder."""
 OTHER_CLIPS: Final = "subtitles of clips that no split has"
 NO_LENGTH: Final = "subtitles that end where they start, or before, or say nothing"
 OTHER_ENCODING: Final = "files of subtitles that are no UTF-8 text, read as Latin-1 or UTF-16"
@@ -19,12 +21,12 @@ TIMES: Final = re.compile(
 )
 
 
-def import_subtitles(files: OfficialFiles, rows: DatasetRows, word: str = "subtitles") -> None:
+def import_subtitles(files: OfficialFiles, rows: DatasetRows) -> None:
     """Subtitles of the clips there are, CLIP@0, CLIP@1 ..., if the file or folder is there."""
-    if not files.has(word):
+    if not files.has(SUBTITLES):
         return
-    if files.paths[word].is_dir():
-        for path in sorted(files.paths[word].glob("*.srt")):
+    if files.paths[SUBTITLES].is_dir():
+        for path in sorted(files.paths[SUBTITLES].glob("*.srt")):
             _import_srt(path, rows)
         return
 
@@ -42,7 +44,7 @@ def import_subtitles(files: OfficialFiles, rows: DatasetRows, word: str = "subti
                 row.refuse("expected objects with text, start and end", key="sub")
             _add(rows, row, clip_id, place, text, (start, end))
 
-    rows.each(files.json_lines(word), take)
+    rows.each(files.json_lines(SUBTITLES), take)
 
 
 def _import_srt(path: Path, rows: DatasetRows) -> None:

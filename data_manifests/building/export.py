@@ -22,12 +22,12 @@ Row = Mapping[str, Any]
 
 HIGHLIGHT_SECONDS: Final = 2
 """Length of the clips that QVHighlights numbers in relevant_clip_ids."""
-SHOWN: Final = 5
+MAX_NAMES: Final = 5
 """Names in a message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Exported:
+class ExportReport:
     """What was written, and what the format has no place for."""
 
     out: str
@@ -42,7 +42,7 @@ class Exported:
         return [*(f"left out: {line}" for line in self.left_out), f"{written} -> {self.out}"]
 
 
-def export_manifest(manifest: Manifest, out: Path, *, peer: PeerName) -> Exported:
+def export_manifest(manifest: Manifest, out: Path, *, peer: PeerName) -> ExportReport:
     """Write the files of a peer into a folder; what they cannot express is reported.
 
     clip4clip: MSRVTT_data.json and a CSV for each split, as its MSR-VTT loaders read them.
@@ -64,7 +64,7 @@ def export_manifest(manifest: Manifest, out: Path, *, peer: PeerName) -> Exporte
     for name, (content, _) in contents.items():
         atomic_write(out / name, content)
     files = {name: count for name, (_, count) in contents.items()}
-    return Exported(out=str(out), files=files, left_out=left_out)
+    return ExportReport(out=str(out), files=files, left_out=left_out)
 
 
 _Files = dict[str, tuple[str, int]]
@@ -162,11 +162,11 @@ def _qvhighlights(clips: Mapping[str, Row], texts: Sequence[Row], left_out: list
         query = {
             "qid": number,
             "query": text,
-            "duration": _plain(clip["end_seconds"] - (clip["start_seconds"] or 0.0)),
+            "duration": _number(clip["end_seconds"] - (clip["start_seconds"] or 0.0)),
             "vid": clip_id,
         }
         if windows:
-            query["relevant_windows"] = [[_plain(start), _plain(end)] for start, end in windows]
+            query["relevant_windows"] = [[_number(start), _number(end)] for start, end in windows]
             query["relevant_clip_ids"] = _clip_numbers(windows)
         lines.setdefault(rows[0]["split"], []).append(json.dumps(query, ensure_ascii=False))
     return {
@@ -194,7 +194,7 @@ def _query_numbers(queries: Sequence[Sequence[Row]]) -> list[int]:
     return list(range(len(queries)))
 
 
-def _plain(seconds: float) -> int | float:
+def _number(seconds: float) -> int | float:
     """2 rather than 2.0, as QVHighlights has it."""
     return int(seconds) if seconds == int(seconds) else seconds
 
@@ -214,6 +214,6 @@ def _file_part(split: str) -> str:
 
 def _raise_for(clip_ids: Sequence[str], why: str) -> None:
     if clip_ids:
-        more = ", ..." if len(clip_ids) > SHOWN else ""
-        names = ", ".join(map(repr, clip_ids[:SHOWN]))
+        more = ", ..." if len(clip_ids) > MAX_NAMES else ""
+        names = ", ".join(map(repr, clip_ids[:MAX_NAMES]))
         raise ManifestError(f"{len(clip_ids)} {why} ({names}{more})")

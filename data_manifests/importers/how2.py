@@ -30,7 +30,7 @@ def import_how2r(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
             if len(row.value) == 5 and row.value[4].strip():
                 row.refuse(f"expected nothing in the fifth column, got {excerpt(row.value[4])}")
             length = last - first
-            clip_id = f"{video}_{_in_full(first)}_{_in_full(last)}"
+            clip_id = f"{video}_{_exact_number(first)}_{_exact_number(last)}"
             rows.clip(
                 row,
                 clip_id,
@@ -55,7 +55,7 @@ def read_span(row: Row, column: int) -> tuple[float, float]:
     return start, end
 
 
-def _in_full(seconds: float) -> str:
+def _exact_number(seconds: float) -> str:
     """With every digit, so that clips that differ have ids that do; 60, not 60.0."""
     return repr(seconds).removesuffix(".0")
 

@@ -35,18 +35,6 @@ class BoardRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PublishedRow:
-    """What a card says that others have reached."""
-
-    method: str
-    numbers: Mapping[str, float]
-    """By metric, those of this task."""
-    source: str
-    checked: bool
-    """Whether the numbers were read there; else they are from memory."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class TaskTable:
     """All rows of a dataset on one task with one score."""
 
@@ -59,7 +47,8 @@ class TaskTable:
     chance: float
     """Of the main metric."""
     rows: tuple[BoardRow, ...]
-    published: tuple[PublishedRow, ...]
+    published: tuple[Reference, ...]
+    """With the numbers of this task only."""
 
     def best(self, metric: str) -> float:
         """Of our rows as they are; of ranks the lowest is the best."""
@@ -85,7 +74,7 @@ class DatasetBoard:
     """Backbone to the content of results.json, where there is one."""
     failures: Mapping[tuple[str, str], str]
     """Backbone and row (or row and seed) to reason."""
-    elsewhere: tuple[PublishedRow, ...]
+    elsewhere: tuple[Reference, ...]
     """Published numbers of metrics that no table has."""
     notes: tuple[str, ...]
     """Of the card: what a reader must know before comparing."""
@@ -261,10 +250,10 @@ def _table(
 
 def _place(
     card: Card | None, tables: Sequence[TaskTable]
-) -> tuple[dict[str, list[PublishedRow]], list[PublishedRow]]:
+) -> tuple[dict[str, list[Reference]], list[Reference]]:
     """A card's numbers by the task whose table has their metric, and those without one."""
-    placed: dict[str, list[PublishedRow]] = {}
-    elsewhere: list[PublishedRow] = []
+    placed: dict[str, list[Reference]] = {}
+    elsewhere: list[Reference] = []
     if card is None:
         return placed, elsewhere
     main = main_tasks(card, [table.task for table in tables])
@@ -276,18 +265,9 @@ def _place(
             task = next((task for task, metrics in columns.items() if metric in metrics), None)
             of_task.setdefault(task, {})[metric if task is not None else name] = value
         for task, numbers in of_task.items():
-            row = _published(reference, numbers)
+            row = dataclasses.replace(reference, numbers=numbers)
             if task is None:
                 elsewhere.append(row)
             else:
                 placed.setdefault(task, []).append(row)
     return placed, elsewhere
-
-
-def _published(reference: Reference, numbers: Mapping[str, float]) -> PublishedRow:
-    return PublishedRow(
-        method=reference.method,
-        numbers=numbers,
-        source=reference.source,
-        checked=reference.checked,
-    )

@@ -17,12 +17,12 @@ from typing import Any, Final
 
 from ...data_manifests.core.errors import UserError
 
-PATIENCE_SECONDS: Final = 10.0
+TIMEOUT_SECONDS: Final = 10.0
 """That a command has to end when the benchmark is interrupted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class CommandResult:
     """What became of a command."""
 
     exit_code: int
@@ -55,7 +55,7 @@ def program_path(name: str) -> Path:
     return path
 
 
-def run_command(words: Sequence[str], *, folder: Path, log: Path) -> Outcome:
+def run_command(words: Sequence[str], *, folder: Path, log: Path) -> CommandResult:
     """Run a command of mlalign in a folder; all that it says is added to the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
@@ -82,7 +82,7 @@ def run_command(words: Sequence[str], *, folder: Path, log: Path) -> Outcome:
         file.seek(start)
         said = file.read()
         file.write(f"{printed}exit code {process.returncode}, {seconds:.1f} s\n\n")
-    return Outcome(
+    return CommandResult(
         exit_code=process.returncode, summary=_summary(printed), said=said, seconds=seconds
     )
 
@@ -111,7 +111,7 @@ def _end_with_parent() -> None:
 def _end(process: subprocess.Popen[str]) -> None:
     process.terminate()
     try:
-        process.wait(PATIENCE_SECONDS)
+        process.wait(TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ...data_manifests.core.settings import load_settings
 from ..inputs.rows import ZERO_SHOT
 
-NOT_NAMES: Final = ("manifest", "replaced", "steps")
+RESERVED_NAMES: Final = ("manifest", "replaced", "steps")
 """Folders of a benchmark that no dataset and no backbone may be called like."""
 
 Settings = Mapping[str, Any]
@@ -212,6 +212,6 @@ def _name_faults(name: str) -> list[str]:
             f"a name is part of a folder's: letters, digits and . = + - _ only, with a letter or "
             f"digit first, got {name!r}"
         ]
-    elif name in NOT_NAMES:
+    elif name in RESERVED_NAMES:
         faults = [f"{name!r} is a folder of the benchmark itself: choose another name"]
     return list(faults)

@@ -20,7 +20,7 @@ from ...data_manifests.core.errors import UserError
 from ...data_manifests.core.folder_lock import folder_lock
 from ...data_manifests.core.settings import save_settings
 from .checks import check_plan
-from .commands import Outcome, failed_members, run_command
+from .commands import CommandResult, failed_members, run_command
 from .plan import BackbonePlan, BenchPlan, DatasetPlan
 from .records import (
     STEPS,
@@ -231,7 +231,7 @@ class _Bench:
             raise (_WrongUsage if outcome.exit_code == WRONG_USAGE else StepFailed)(failure)
         finish(self._out, product)
 
-    def _command(self, words: list[str], path: str) -> Outcome:
+    def _command(self, words: list[str], path: str) -> CommandResult:
         self._say(f"$ {shlex.join(words)}")
         outcome = run_command(words, folder=self._out, log=log_path(self._out, path))
         self._say(f"  {outcome.seconds:.1f} s")
@@ -242,7 +242,7 @@ class _WrongUsage(StepFailed):
     """A step that a command refused."""
 
 
-def _failure(outcome: Outcome) -> str | None:
+def _failure(outcome: CommandResult) -> str | None:
     """Why the command failed; a cache that lacks some clips is one, and its report says so."""
     if outcome.exit_code == 0:
         return None

@@ -23,7 +23,7 @@ PAIRS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FoundClips:
+class ClipHits:
     """The best clips of Q queries, best first, equal ones by position."""
 
     clips: np.ndarray
@@ -60,7 +60,7 @@ class ClipSearch:
         weight: float,
         candidates: int = CANDIDATE_CLIPS,
         sentences: np.ndarray | None = None,
-    ) -> FoundClips:
+    ) -> ClipHits:
         """The k best clips of (Q, W) texts under the fused score with this weight.
 
         sentences: (Q, W), the same texts for the segment level, where it has a text head of its
@@ -80,8 +80,8 @@ class ClipSearch:
         ]
         if not parts:
             nothing = np.zeros((0, k), dtype=np.int64)
-            return FoundClips(clips=nothing, scores=nothing.astype(np.float32), segments=nothing)
-        return FoundClips(
+            return ClipHits(clips=nothing, scores=nothing.astype(np.float32), segments=nothing)
+        return ClipHits(
             clips=np.concatenate([part.clips for part in parts]),
             scores=np.concatenate([part.scores for part in parts]),
             segments=np.concatenate([part.segments for part in parts]),
@@ -89,7 +89,7 @@ class ClipSearch:
 
     def _search_block(
         self, queries: np.ndarray, sentences: np.ndarray, k: int, weight: float, wanted: int
-    ) -> FoundClips:
+    ) -> ClipHits:
         pair_query, pair_clip = self._candidates(queries, sentences, weight, wanted)
         clips = self._clips
         counts = clips.part_counts[pair_clip]
@@ -104,7 +104,7 @@ class ClipSearch:
         order = np.lexsort((pair_clip, -scores, pair_query))
         place = np.arange(len(order)) - np.searchsorted(pair_query[order], pair_query[order])
         kept, column = order[place < k], place[place < k]
-        found = FoundClips(
+        found = ClipHits(
             clips=np.full((len(queries), k), -1, dtype=np.int64),
             scores=np.full((len(queries), k), -np.inf, dtype=np.float32),
             segments=np.full((len(queries), k), -1, dtype=np.int64),

@@ -11,7 +11,7 @@ from ...extract.cache.ragged import Ragged
 from ..config import EvaluationConfig, IndexConfig
 from ..scores.vectors import TwoLevelVectors
 from .clip_search import ClipSearch
-from .index import KeptIndex, build_index, keep_index, nearest
+from .index import CachedIndex, build_index, load_or_build_index, nearest
 
 NEIGHBOURS = 10
 """The k of the recall of segments."""
@@ -81,7 +81,7 @@ def index_effect(
     )
 
 
-def segment_recall(segments: np.ndarray, queries: np.ndarray, kept: KeptIndex) -> float:
+def segment_recall(segments: np.ndarray, queries: np.ndarray, kept: CachedIndex) -> float:
     """Percent of the exact ten nearest segments of the queries that the index finds.
 
     A found segment counts when it is as near as the tenth: duplicates stand in for each other.
@@ -95,9 +95,9 @@ def segment_recall(segments: np.ndarray, queries: np.ndarray, kept: KeptIndex) -
 
 def _search(
     clips: TwoLevelVectors, index: IndexConfig, *, config: EvaluationConfig, cache: Path
-) -> tuple[ClipSearch, KeptIndex]:
-    segments = keep_index(clips.parts, index, cache=cache)
-    wholes = keep_index(clips.wholes, index, cache=cache)
+) -> tuple[ClipSearch, CachedIndex]:
+    segments = load_or_build_index(clips.parts, index, cache=cache)
+    wholes = load_or_build_index(clips.wholes, index, cache=cache)
     search = ClipSearch(
         clips,
         clip_index=wholes.index,

@@ -119,7 +119,7 @@ MAPPED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class KeptIndex:
+class CachedIndex:
     """An index that is ready to be searched."""
 
     index: Any
@@ -134,7 +134,7 @@ class KeptIndex:
     """Training and adding; 0 when it was read."""
 
 
-def keep_index(vectors: np.ndarray, config: IndexConfig, *, cache: Path) -> KeptIndex:
+def load_or_build_index(vectors: np.ndarray, config: IndexConfig, *, cache: Path) -> CachedIndex:
     """The index of (n, W) float32 vectors: read from the cache's folder, or built and kept there.
 
     An exact index is not kept: it is the vectors themselves, and building it copies them. What
@@ -145,7 +145,7 @@ def keep_index(vectors: np.ndarray, config: IndexConfig, *, cache: Path) -> Kept
     if not config.is_exact and path.is_file():
         found = _read(path)
         if found is not None and (found.ntotal, found.d) == vectors.shape:
-            return KeptIndex(
+            return CachedIndex(
                 index=ready_to_search(found, config),
                 config=config,
                 path=path,
@@ -156,7 +156,7 @@ def keep_index(vectors: np.ndarray, config: IndexConfig, *, cache: Path) -> Kept
     index = build_index(vectors, config)
     seconds = time.perf_counter() - start
     saved = not config.is_exact and _write(index, path)
-    return KeptIndex(
+    return CachedIndex(
         index=ready_to_search(index, config),
         config=config,
         path=path if saved else None,

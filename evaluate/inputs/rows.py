@@ -15,7 +15,7 @@ from ...data_manifests.core.settings import settings_dict
 from ...extract.cache.store import FeatureStore
 
 ZERO_SHOT: Final = "zero-shot"
-NOT_SETTINGS_OF_A_ROW: Final = ("seed", "device")
+IGNORED_SETTINGS: Final = ("seed", "device")
 """Settings of a run that do not set it apart from its neighbours."""
 KEY_CHARACTERS: Final = 12
 
@@ -83,7 +83,7 @@ def check_baseline(baseline: str, rows: Sequence[Row]) -> None:
 
 def _settings_key(run: Run) -> str:
     settings = settings_dict(run.config)
-    kept = {name: settings[name] for name in settings if name not in NOT_SETTINGS_OF_A_ROW}
+    kept = {name: settings[name] for name in settings if name not in IGNORED_SETTINGS}
     return json.dumps(kept, sort_keys=True)
 
 

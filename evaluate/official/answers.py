@@ -193,7 +193,7 @@ def _right(
             if not isinstance(value, str):
                 faults.add(f"{where}: expected an answer's text, got {excerpt(value)}")
         elif not is_option(value, num_options=num_options):
-            faults.add_no_option(value, where=where, num_options=num_options)
+            faults.add_wrong_option(value, where=where, num_options=num_options)
     faults.raise_if_any()
     return {name: found[name] == value for name, value in truth.items()}
 
@@ -209,7 +209,7 @@ def _indices(
         if index is not None and is_option(index, num_options=num_options):
             found[name] = index
         else:
-            faults.add_no_option(value, where=f"{name}, {key}", num_options=num_options)
+            faults.add_wrong_option(value, where=f"{name}, {key}", num_options=num_options)
     faults.raise_if_any()
     return found
 

@@ -16,7 +16,7 @@ import numpy as np
 from ...data_manifests.core.errors import UserError
 from ...data_manifests.core.faults import excerpt
 
-NUM_SHOWN: Final = 200
+MAX_LISTED_FAULTS: Final = 200
 """Faults that are spelled out; of more the number is said."""
 
 
@@ -30,26 +30,26 @@ class FileFaults:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lines: list[str] = []
-        self._num_unspelled = 0
+        self._num_unlisted = 0
 
     def add(self, line: str) -> None:
         """Note a fault."""
-        if len(self._lines) < NUM_SHOWN:
+        if len(self._lines) < MAX_LISTED_FAULTS:
             self._lines.append(line)
         else:
-            self._num_unspelled += 1
+            self._num_unlisted += 1
 
-    def add_unspelled(self, count: int) -> None:
-        """Note faults of which only the number is said: those after NUM_SHOWN others."""
-        self._num_unspelled += count
+    def add_unlisted(self, count: int) -> None:
+        """Note faults of which only the number is said: those after MAX_LISTED_FAULTS others."""
+        self._num_unlisted += count
 
     def raise_if_any(self) -> None:
         """Raise one PredictionError with all of them."""
-        count = len(self._lines) + self._num_unspelled
+        count = len(self._lines) + self._num_unlisted
         if not count:
             return
         said = f"{count:,} fault{'s' if count > 1 else ''} in {self.path}:"
-        more = [f"and {self._num_unspelled:,} more"] if self._num_unspelled else []
+        more = [f"and {self._num_unlisted:,} more"] if self._num_unlisted else []
         raise PredictionError("\n  ".join([said, *self._lines, *more]))
 
     def index(self, records: Iterable[Any], key: str) -> dict[str, dict[str, Any]]:
@@ -94,7 +94,7 @@ class FileFaults:
             if (
                 not is_right_row
                 or not all(map(is_finite, row[:num_wanted]))
-                or any(map(_is_odd, row))
+                or any(map(_is_not_finite, row))
             ):
                 said = row[0] if width is None else row
                 self.add(f"{where}, item {number}: expected {wanted}, got {excerpt(said)}")
@@ -104,7 +104,7 @@ class FileFaults:
         cut = value if width is None else [row[:width] for row in value]
         return np.array(cut, dtype=np.float64)
 
-    def add_no_option(self, value: Any, *, where: str, num_options: int) -> None:
+    def add_wrong_option(self, value: Any, *, where: str, num_options: int) -> None:
         """Note a value that is no option."""
         wanted = f"an option's index from 0 to {num_options - 1}"
         self.add(f"{where}: expected {wanted}, got {excerpt(value)}")
@@ -227,7 +227,7 @@ def is_finite(value: Any) -> bool:
     return is_number and abs(value) <= sys.float_info.max
 
 
-def _is_odd(value: Any) -> bool:
+def _is_not_finite(value: Any) -> bool:
     """Whether a value is NaN or infinite."""
     return isinstance(value, float) and not math.isfinite(value)
 

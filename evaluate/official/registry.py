@@ -49,7 +49,7 @@ MSRVTT_MC_FILES: Final = (
     "mc_{split}.jsonl",
 )
 RETRIEVAL_OPTIONS: Final = ("ties", "captions", "lower-median")
-_NOT_THE_ANNOTATIONS: Final = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
+_WRONG_FILE_ERRORS: Final = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 """What a scorer comes upon in an official file of another dataset; predictions are checked."""
 
 
@@ -198,7 +198,7 @@ def score_predictions(
         # Spans of 1e308 seconds overlap with nothing, whatever their length comes to.
         with np.errstate(over="ignore", invalid="ignore"):
             return scorer.score(predictions, path)
-    except _NOT_THE_ANNOTATIONS as error:
+    except _WRONG_FILE_ERRORS as error:
         raise PredictionError(
             f"{path}: not the annotations that this dataset has ({type(error).__name__}: {error})"
         ) from error

@@ -25,7 +25,7 @@ from ..scores.metrics import (
     reciprocal_rank,
 )
 from ..scores.ranks import Ranks, ranks_of_correct, ranks_of_groups
-from .files import NUM_SHOWN, FileFaults, PredictionError, read_csv, read_json
+from .files import MAX_LISTED_FAULTS, FileFaults, PredictionError, read_csv, read_json
 
 KS: Final = (1, 5, 10, 50)
 """The K of R@K that are always printed, beside the rules' own."""
@@ -217,10 +217,10 @@ def _check_scores(
         faults.add(f"scores: expected the shape (texts, videos) {wanted}, got {scores.shape}")
         return
     odd = np.flatnonzero(~np.isfinite(scores))
-    for place in odd[:NUM_SHOWN]:
+    for place in odd[:MAX_LISTED_FAULTS]:
         row, column = divmod(int(place), len(videos))
         faults.add(f"scores: {texts[row]}, {videos[column]} is {scores[row, column]}")
-    faults.add_unspelled(max(0, len(odd) - NUM_SHOWN))
+    faults.add_unlisted(max(0, len(odd) - MAX_LISTED_FAULTS))
 
 
 def _resolution(value: np.ndarray, faults: FileFaults) -> float:

@@ -52,7 +52,7 @@ def score_tvqa_plus(predictions: Path, annotations: Path) -> dict[str, float]:
             faults.add(f"qid {qid}: expected [[start, end], answer index], got {excerpt(pair)}")
             continue
         if not is_option(pair[1], num_options=num_options):
-            faults.add_no_option(pair[1], where=f"qid {qid}", num_options=num_options)
+            faults.add_wrong_option(pair[1], where=f"qid {qid}", num_options=num_options)
         spans.append(faults.numbers([pair[0]], where=f"qid {qid}", width=2))
         right.append(pair[1] == int(truth[qid]["answer_idx"]))
     boxes = _predicted_boxes(content.get("bbox", {}), faults)

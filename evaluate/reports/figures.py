@@ -217,25 +217,22 @@ def training_figures(rows: Sequence[RowOutcome]) -> dict[str, str]:
         for run in row.runs
         if run.path is not None
     ]
-    figures = {}
-    kinds: tuple[tuple[str, str, Callable[[list[dict[str, Any]]], Points]], ...] = (
-        (
-            "Loss while training, every run (rows with other losses have other sums)",
-            "loss",
-            _losses,
-        ),
-        ("Validation while training, every run", "validation score, percent", _scores),
-    )
-    for caption, y_label, points in kinds:
-        curves = [
+
+    def curves(points: Callable[[list[dict[str, Any]]], Points], y_label: str) -> str | None:
+        drawn = [
             Curve(name=name, xs=xs, ys=ys, colour=number)
-            for number, name, found in records
-            for xs, ys in [points(found)]
+            for number, name, run_records in records
+            for xs, ys in [points(run_records)]
             if xs
         ]
-        if curves:
-            figures[caption] = lines(curves, x_label="epoch", y_label=y_label)
-    return figures
+        return lines(drawn, x_label="epoch", y_label=y_label) if drawn else None
+
+    loss_caption = "Loss while training, every run (rows with other losses have other sums)"
+    figures = {
+        loss_caption: curves(_losses, "loss"),
+        "Validation while training, every run": curves(_scores, "validation score, percent"),
+    }
+    return {caption: figure for caption, figure in figures.items() if figure is not None}
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

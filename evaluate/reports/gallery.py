@@ -20,7 +20,7 @@ SHOWN_CLIPS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShownClip:
+class GalleryClip:
     """A clip on the page."""
 
     clip_id: str
@@ -34,15 +34,15 @@ class ShownClip:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShownQuery:
+class GalleryQuery:
     """A query on the page."""
 
     text: str
     rank: int
     """1 is the best."""
-    right: ShownClip
+    right: GalleryClip
     """The clip it is about."""
-    found: list[ShownClip]
+    found: list[GalleryClip]
     """Best first."""
 
 
@@ -61,7 +61,7 @@ def gallery(
     score: str,
     features: SplitFeatures,
     places: ClipVideos,
-) -> dict[str, list[ShownQuery]]:
+) -> dict[str, list[GalleryQuery]]:
     """{"best", "median", "worst"}: queries of a text to clip task, each with what it found."""
     scored = run.scored[task.name][score]
     ranks = scored.ranks.ranks
@@ -76,20 +76,20 @@ def gallery(
     best = scored.best_items
     assert best is not None
 
-    def show(query: int) -> ShownQuery:
+    def show(query: int) -> GalleryQuery:
         clip = int(task.clips[query])
         assert best is not None
         items = best.items[query, :SHOWN_CLIPS]
         spans = [None] * len(items) if best.spans is None else best.spans[query]
         found = [
-            shown_clip(features, places, int(item), span=span, score=float(value), right=clip)
+            gallery_clip(features, places, int(item), span=span, score=float(value), right=clip)
             for item, value, span in zip(items, best.scores[query], spans, strict=False)
             if item >= 0
         ]
-        return ShownQuery(
+        return GalleryQuery(
             text=features.texts[row_of_text[task.query_ids[query]]],
             rank=int(ranks[query]) + 1,
-            right=shown_clip(features, places, clip, span=None, score=None, right=clip),
+            right=gallery_clip(features, places, clip, span=None, score=None, right=clip),
             found=found,
         )
 
@@ -119,7 +119,7 @@ def disagreements(
     return only("segment", "global"), only("global", "segment")
 
 
-def shown_clip(
+def gallery_clip(
     features: SplitFeatures,
     places: ClipVideos,
     clip: int,
@@ -127,12 +127,12 @@ def shown_clip(
     span: Sequence[float] | np.ndarray | None,
     score: float | None,
     right: int,
-) -> ShownClip:
+) -> GalleryClip:
     """A clip with a picture of the middle of its moment; without a span, of the whole clip's."""
     duration = float(features.clip_durations[clip])
     start, end = (0.0, duration) if span is None else (float(span[0]), float(span[1]))
     middle = float(places.start_seconds[clip]) + (start + end) / 2
-    return ShownClip(
+    return GalleryClip(
         clip_id=features.clip_ids[clip],
         picture=thumbnail(places.videos[clip], middle),
         start_seconds=None if span is None else start,

@@ -37,7 +37,7 @@ def _template(name: str) -> str:
 
 WIDTH = 200
 """Of a thumbnail, in pixels."""
-PATIENCE_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 
 
 def thumbnail(video: Path, seconds: float) -> str | None:
@@ -55,7 +55,7 @@ def thumbnail(video: Path, seconds: float) -> str | None:
     )
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_SECONDS
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_SECONDS
         )
     except (subprocess.TimeoutExpired, OSError):
         return None

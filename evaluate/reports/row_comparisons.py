@@ -14,20 +14,20 @@ from ..inputs.clip_videos import ClipVideos
 from ..scores.queries import Scored, TaskQueries
 from ..statistics.summaries import RowOutcome
 from .figures import Difference, differences
-from .gallery import ShownClip, shown_clip
+from .gallery import GalleryClip, gallery_clip
 
 SHOWN_QUERIES: Final = 6
 """On which rows part most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FoundByRow:
+class RowResult:
     """What a row (its first run) made of a query."""
 
     row: str
     rank: float
     """Of the right clip; 1 is the best."""
-    first: ShownClip | None
+    first: GalleryClip | None
     """The clip that it puts first."""
 
 
@@ -36,9 +36,9 @@ class ComparedQuery:
     """A query that some row finds and another does not."""
 
     text: str
-    right: ShownClip
+    right: GalleryClip
     """The clip it is about."""
-    by_row: tuple[FoundByRow, ...]
+    by_row: tuple[RowResult, ...]
     """In the order of the rows."""
 
 
@@ -102,9 +102,9 @@ def _compared(
     features, places = evaluation.features, evaluation.places
     return ComparedQuery(
         text=text,
-        right=shown_clip(features, places, clip, span=None, score=None, right=clip),
+        right=gallery_clip(features, places, clip, span=None, score=None, right=clip),
         by_row=tuple(
-            FoundByRow(
+            RowResult(
                 row=name,
                 rank=float(found.ranks.ranks[query]) + 1,
                 first=_first_clip(features, places, found, query, clip),
@@ -116,12 +116,12 @@ def _compared(
 
 def _first_clip(
     features: SplitFeatures, places: ClipVideos, found: Scored, query: int, right: int
-) -> ShownClip | None:
+) -> GalleryClip | None:
     best = found.best_items
     if best is None:
         return None
     span: Sequence[float] | None = None if best.spans is None else best.spans[query, 0]
     score = float(best.scores[query, 0])
-    return shown_clip(
+    return gallery_clip(
         features, places, int(best.items[query, 0]), span=span, score=score, right=right
     )

@@ -98,7 +98,9 @@ def _parts(evaluation: Evaluation) -> Iterator[RenderableType]:
     left_out = counts["failed_clips_left_out"]
     failed = f" ({left_out} without features left out)" if left_out else ""
     yield f"\nSplit {evaluation.features.split}: {_clips(counts)}{failed}"
-    for columns in (_there(evaluation, part) for part in (HEADLINE, MORE, TOKENS, TASKS)):
+    for columns in (
+        _available_columns(evaluation, part) for part in (HEADLINE, MORE, TOKENS, TASKS)
+    ):
         if columns:
             yield ""
             yield _table(evaluation, columns)
@@ -120,7 +122,7 @@ def _clips(counts: Mapping[str, int]) -> str:
     return f"{counts['clips']} clips" + (f" found of {official} official" if official else "")
 
 
-def _there(evaluation: Evaluation, columns: Sequence[Column]) -> list[Column]:
+def _available_columns(evaluation: Evaluation, columns: Sequence[Column]) -> list[Column]:
     """The columns whose task, score and metric this evaluation has."""
     found = {
         (summary.task, summary.score, metric)

@@ -58,7 +58,7 @@ def pool_segments(
 ) -> np.ndarray:
     """(R, N): the similarities with each clip's segments made one. offsets: (N + 1,).
 
-    Training pools by the same formulas in torch (align/model/segment_pooling.py); a test compares
+    Training pools by the same formulas in torch (align/objective/objective.py); a test compares
     them.
     """
     starts, counts = offsets[:-1], np.diff(offsets)

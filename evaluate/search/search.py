@@ -16,7 +16,7 @@ from ...extract.cache.store import FeatureStore, SplitFeatures
 from ...extract.encode.query_encoder import TextEncoder, load_query_encoder
 from ..config import EvaluationConfig
 from ..indexes.clip_search import ClipSearch
-from ..indexes.index import keep_index
+from ..indexes.index import load_or_build_index
 from ..inputs.clip_videos import ClipVideos, clip_videos
 from ..inputs.rows import check_cache_keys
 from ..inputs.splits import with_segment_rule
@@ -86,8 +86,8 @@ class Library:
             weight=choose_fused_weight(validation, model, config),
             clip_search=ClipSearch(
                 clips,
-                clip_index=keep_index(clips.wholes, config.index, cache=cache).index,
-                segment_index=keep_index(clips.parts, config.index, cache=cache).index,
+                clip_index=load_or_build_index(clips.wholes, config.index, cache=cache).index,
+                segment_index=load_or_build_index(clips.parts, config.index, cache=cache).index,
                 segment_score=config.segment_score,
             ),
             encode=load_query_encoder(cache, checkpoint=checkpoint),

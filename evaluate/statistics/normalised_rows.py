@@ -16,7 +16,7 @@ from .summaries import NormalisedFrom, RowOutcome, RunOutcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class SplitQueries:
     """The queries of a split."""
 
     features: SplitFeatures
@@ -27,7 +27,7 @@ class Asked:
 
 def read_bank(
     store: FeatureStore, tasks: Sequence[RetrievalTask], config: EvaluationConfig
-) -> Asked | None:
+) -> SplitQueries | None:
     """The training queries for qb_norm, task by task; None where nothing asks for them.
 
     Raises UserError where the cache has no such split, or it lacks queries of one of the tasks.
@@ -48,24 +48,24 @@ def read_bank(
             f"qb_norm needs training queries of every task, but split {name!r} has none of "
             f"{', '.join(missing)}: choose another with --set bank_split=NAME"
         )
-    return Asked(features=features, tasks=[by_name[task.queries.name] for task in tasks])
+    return SplitQueries(features=features, tasks=[by_name[task.queries.name] for task in tasks])
 
 
 def normalised_rows(
     rows: Sequence[RowOutcome],
     encoders: Sequence[Sequence[Encoder | None]],
-    asked: Asked,
-    bank: Asked | None,
+    queries: SplitQueries,
+    bank: SplitQueries | None,
     config: EvaluationConfig,
     *,
     progress: Callable[[str], None],
 ) -> list[RowOutcome]:
-    """Of every row for every normalisation that is asked for. encoders: of each row's runs."""
+    """Every row with every normalisation of the settings. encoders: one per run of each row."""
     found = []
-    for name in config.normalisations if asked.tasks else ():
+    for name in config.normalisations if queries.tasks else ():
         for row, of_row in zip(rows, encoders, strict=True):
             progress(f"normalising {row.name}: {name}")
-            found.append(_normalised(name, row, of_row, asked, bank, config))
+            found.append(_normalised(name, row, of_row, queries, bank, config))
     return found
 
 
@@ -79,29 +79,29 @@ def _normalised(
     name: NormalisationName,
     row: RowOutcome,
     encoders: Sequence[Encoder | None],
-    asked: Asked,
-    bank: Asked | None,
+    queries: SplitQueries,
+    bank: SplitQueries | None,
     config: EvaluationConfig,
 ) -> RowOutcome:
     """`row` with its scores normalised: "ROW + QB-Norm"."""
     config = replace(config, shown_neighbours=0)
     runs = []
     for run, encoder in zip(row.runs, encoders, strict=True):
-        embeddings = embed(asked.features, encoder)
+        embeddings = embed(queries.features, encoder)
         if name == "qb_norm":
             assert bank is not None
             source, of_bank = bank, embed(bank.features, encoder)
         else:
-            source, of_bank = asked, embeddings
+            source, of_bank = queries, embeddings
         scored = {
             task.queries.name: _scored(
                 name,
-                (task, asked.features, embeddings),
+                (task, queries.features, embeddings),
                 (bank_task, source.features, of_bank),
                 weight=run.weight.value,
                 config=config,
             )
-            for task, bank_task in zip(asked.tasks, source.tasks, strict=True)
+            for task, bank_task in zip(queries.tasks, source.tasks, strict=True)
         }
         runs.append(RunOutcome(path=run.path, seed=run.seed, weight=run.weight, scored=scored))
     made_from = NormalisedFrom(row=row.name, name=name, assumption=assumption(name, config))
@@ -110,14 +110,14 @@ def _normalised(
 
 def _scored(
     name: NormalisationName,
-    asked: tuple[RetrievalTask, SplitFeatures, Embeddings],
+    queries: tuple[RetrievalTask, SplitFeatures, Embeddings],
     bank: tuple[RetrievalTask, SplitFeatures, Embeddings],
     *,
     weight: float,
     config: EvaluationConfig,
 ) -> dict[str, Scored]:
-    """One task: the items of `asked` are made relative to the queries of `bank`."""
-    task, features, embeddings = asked
+    """One task: the items of `queries` are made relative to the queries of `bank`."""
+    task, features, embeddings = queries
     texts, clips = sides(task, features, embeddings)
     if task.direction == "text_to_clip":
         texts, _ = sides(*bank)

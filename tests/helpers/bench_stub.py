@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from mlalign.evaluate.bench.commands import Outcome
+from mlalign.evaluate.bench.commands import CommandResult
 from mlalign.extract.cache.contract import FORMAT, cache_key
 
 TASKS = (("text_to_clip", "R@1"), ("sentence_to_clip", "R@1"), ("moments", "R@1 IoU 0.5"))
@@ -32,7 +32,7 @@ class Stub:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def __call__(self, words: Sequence[str], *, folder: Path, log: Path) -> Outcome:
+    def __call__(self, words: Sequence[str], *, folder: Path, log: Path) -> CommandResult:
         said, printed, code = io.StringIO(), io.StringIO(), 0
         if "--check" not in words:
             self.calls.append(" ".join(words))
@@ -47,7 +47,7 @@ class Stub:
                     said.write(f"a line before\nError: {error}\n")
                     code = 2
         summary = json.loads(printed.getvalue()) if printed.getvalue() else None
-        return Outcome(exit_code=code, summary=summary, said=said.getvalue(), seconds=0.0)
+        return CommandResult(exit_code=code, summary=summary, said=said.getvalue(), seconds=0.0)
 
 
 def _run(words: list[str]) -> None:

@@ -27,7 +27,7 @@ from mlalign.evaluate.bench import checks as bench_checks
 from mlalign.evaluate.bench import commands as bench_commands
 from mlalign.evaluate.bench import run as bench
 from mlalign.evaluate.bench.board import DatasetBoard, main_tasks
-from mlalign.evaluate.bench.commands import Outcome, failed_members, run_command
+from mlalign.evaluate.bench.commands import CommandResult, failed_members, run_command
 from mlalign.evaluate.bench.plan import load_plan
 from mlalign.evaluate.bench.steps import set_words
 from mlalign.evaluate.cli import main
@@ -490,7 +490,7 @@ def test_set_words_read_as_what_they_were_made_of() -> None:
     ],
 )
 def test_the_reason_is_the_last_word_of_the_command(exit_code: int, said: str, reason: str) -> None:
-    outcome = Outcome(exit_code=exit_code, summary=None, said=said, seconds=1.0)
+    outcome = CommandResult(exit_code=exit_code, summary=None, said=said, seconds=1.0)
     assert outcome.reason == reason
 
 

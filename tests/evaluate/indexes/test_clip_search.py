@@ -10,10 +10,10 @@ from mlalign.evaluate.config import EvaluationConfig, IndexConfig, SegmentScoreC
 from mlalign.evaluate.indexes.clip_search import ClipSearch
 from mlalign.evaluate.indexes.effect import index_effect, segment_recall
 from mlalign.evaluate.indexes.index import (
-    KeptIndex,
+    CachedIndex,
     build_index,
     index_digest,
-    keep_index,
+    load_or_build_index,
     nearest,
     ready_to_search,
 )
@@ -107,7 +107,7 @@ def test_a_clip_of_many_near_segments_does_not_crowd_out_the_others() -> None:
 
 def test_an_index_is_kept_and_read_again_when_the_vectors_are_the_same(tmp_path) -> None:
     rows, config = vectors(1, 400), IndexConfig(factory="IVF8,SQ8", search="nprobe=8")
-    first, second = (keep_index(rows, config, cache=tmp_path) for _ in range(2))
+    first, second = (load_or_build_index(rows, config, cache=tmp_path) for _ in range(2))
     assert first.build_seconds > 0 and second.build_seconds == 0
     assert first.path == second.path and second.num_bytes == second.path.stat().st_size
     queries = vectors(2, 20)
@@ -115,28 +115,28 @@ def test_an_index_is_kept_and_read_again_when_the_vectors_are_the_same(tmp_path)
         *(nearest(kept.index, queries, 5) for kept in (first, second)), strict=True
     ):
         assert np.array_equal(one, two)
-    assert keep_index(vectors(3, 400), config, cache=tmp_path).build_seconds > 0
+    assert load_or_build_index(vectors(3, 400), config, cache=tmp_path).build_seconds > 0
 
 
 def test_a_damaged_index_file_is_built_again(tmp_path) -> None:
     rows, config = vectors(1, 100), IndexConfig(factory="HNSW8")
-    path = keep_index(rows, config, cache=tmp_path).path
+    path = load_or_build_index(rows, config, cache=tmp_path).path
     path.write_bytes(path.read_bytes()[:200])
-    again = keep_index(rows, config, cache=tmp_path)
+    again = load_or_build_index(rows, config, cache=tmp_path)
     assert again.build_seconds > 0
-    assert keep_index(rows, config, cache=tmp_path).build_seconds == 0
+    assert load_or_build_index(rows, config, cache=tmp_path).build_seconds == 0
 
 
 def test_a_cache_that_cannot_be_written_is_searched_all_the_same(tmp_path) -> None:
     (tmp_path / "indexes").write_text("a file in the way")
-    kept = keep_index(vectors(1, 100), IndexConfig(factory="HNSW8"), cache=tmp_path)
+    kept = load_or_build_index(vectors(1, 100), IndexConfig(factory="HNSW8"), cache=tmp_path)
     assert kept.path is None and kept.index.ntotal == 100
 
 
 def test_a_large_index_file_is_mapped(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mlalign.evaluate.indexes.kept.MAPPED_BYTES", 0)
+    monkeypatch.setattr("mlalign.evaluate.indexes.index.MAPPED_BYTES", 0)
     rows, config = vectors(1, 300), IndexConfig(factory="IVF4,Flat", search="nprobe=4")
-    built, mapped = (keep_index(rows, config, cache=tmp_path) for _ in range(2))
+    built, mapped = (load_or_build_index(rows, config, cache=tmp_path) for _ in range(2))
     assert mapped.build_seconds == 0
     one, two = (nearest(kept.index, vectors(2, 9), 3)[1] for kept in (built, mapped))
     assert np.array_equal(one, two)
@@ -168,7 +168,7 @@ def test_an_exact_index_misses_nothing_and_a_coarse_one_something() -> None:
 
     def recall(config: IndexConfig) -> float:
         index = ready_to_search(build_index(rows, config), config)
-        kept = KeptIndex(index=index, config=config, path=None, num_bytes=0, build_seconds=0)
+        kept = CachedIndex(index=index, config=config, path=None, num_bytes=0, build_seconds=0)
         return segment_recall(rows, queries, kept)
 
     assert recall(IndexConfig()) == 100
@@ -179,7 +179,7 @@ def test_an_exact_index_misses_nothing_and_a_coarse_one_something() -> None:
 
 def test_duplicates_stand_in_for_each_other_in_the_recall() -> None:
     rows = np.repeat(vectors(1, 3), 20, axis=0)
-    kept = KeptIndex(
+    kept = CachedIndex(
         index=build_index(rows[::-1].copy()),
         config=IndexConfig(),
         path=None,

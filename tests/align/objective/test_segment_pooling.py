@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mlalign.align.loss_config import WeakPooling
-from mlalign.align.model.segment_pooling import pool_segments
+from mlalign.align.objective.objective import pool_segments
 from mlalign.evaluate.config import SegmentScoreConfig
 from mlalign.evaluate.scores.similarity import pool_segments as pool_for_scores
 

@@ -154,11 +154,11 @@ def compare(first: Path, second: Path, rows: tuple[tuple[str, str], ...], as_jso
     from .reports.terminal import print_comparisons
 
     report = read_report(first)
-    found = compare_reports(report, read_report(second), pairs=rows)
+    comparisons = compare_reports(report, read_report(second), pairs=rows)
     if as_json:
-        click.echo(json.dumps([comparison_json(comparison) for comparison in found]))
+        click.echo(json.dumps([comparison_json(comparison) for comparison in comparisons]))
     else:
-        print_comparisons(found, report.bootstrap.confidence)
+        print_comparisons(comparisons, report.bootstrap.confidence)
 
 
 @main.command()

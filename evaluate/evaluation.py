@@ -121,8 +121,8 @@ def evaluate(
     encoders: list[list[Encoder | None]] = [
         [run.model for run in row.runs] or [None] for row in rows
     ]
-    asked = SplitQueries(features=features, tasks=tasks.retrieval)
-    outcomes += normalised_rows(outcomes, encoders, asked, bank, config, progress=progress)
+    split_queries = SplitQueries(features=features, tasks=tasks.retrieval)
+    outcomes += normalised_rows(outcomes, encoders, split_queries, bank, config, progress=progress)
     progress(f"resampling {config.bootstrap_samples} times")
     bootstrap = Bootstrap(
         samples=config.bootstrap_samples, confidence=config.confidence, seed=config.seed

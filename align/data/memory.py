@@ -141,7 +141,7 @@ def _free_in_groups(root: Path = Path("/")) -> Iterator[int]:
     except OSError:
         return
     for line in lines:
-        _, controllers, own = line.split(":", 2)
+        _, controllers, group_path = line.split(":", 2)
         if not controllers:
             mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current")
             cached_name = "inactive_file"
@@ -152,7 +152,7 @@ def _free_in_groups(root: Path = Path("/")) -> Iterator[int]:
         else:
             continue
         # In a container the path may be the host's: what exists of it, up to the mount, counts.
-        folder = mount / own.lstrip("/")
+        folder = mount / group_path.lstrip("/")
         for group in [folder, *folder.parents]:
             if not group.is_relative_to(mount):
                 break

@@ -139,30 +139,30 @@ def draw_items(
 
 def choice_items(split: SplitFeatures, *, device: torch.device) -> ChoiceItems:
     """Raises TaskDataError when the split has no multiple-choice questions with known answers."""
-    asked = split.questions
-    is_choice = np.array([kind == "multiple_choice" for kind in asked.kinds], dtype=bool)
-    rows = np.flatnonzero(is_choice & (asked.answer_indices >= 0))
+    questions = split.questions
+    is_choice = np.array([kind == "multiple_choice" for kind in questions.kinds], dtype=bool)
+    rows = np.flatnonzero(is_choice & (questions.answer_indices >= 0))
     if len(rows) == 0:
         raise TaskDataError(_none(split, "multiple-choice questions with known answers", "choice"))
-    options, _ = ragged_rows(asked.option_offsets, rows)
-    counts = np.diff(asked.option_offsets)[rows]
+    options, _ = ragged_rows(questions.option_offsets, rows)
+    counts = np.diff(questions.option_offsets)[rows]
     return ChoiceItems(
-        by_clip=Ragged.grouped(asked.clips[rows], num_groups=len(split.clip_ids)),
-        option_features=torch.from_numpy(asked.option_features[options]).to(device),
+        by_clip=Ragged.grouped(questions.clips[rows], num_groups=len(split.clip_ids)),
+        option_features=torch.from_numpy(questions.option_features[options]).to(device),
         option_offsets=np.concatenate([[0], np.cumsum(counts)]),
-        answers=asked.answer_indices[rows],
+        answers=questions.answer_indices[rows],
     )
 
 
 def known_answers(split: SplitFeatures) -> tuple[np.ndarray, list[str]]:
     """Rows of the split's open-ended questions with known answers, and those answers."""
-    asked = split.questions
+    questions = split.questions
     rows = [
         row
-        for row, (kind, answer) in enumerate(zip(asked.kinds, asked.answers, strict=True))
+        for row, (kind, answer) in enumerate(zip(questions.kinds, questions.answers, strict=True))
         if kind == "open_ended" and answer is not None
     ]
-    return np.array(rows, dtype=np.int64), [asked.answers[row] or "" for row in rows]
+    return np.array(rows, dtype=np.int64), [questions.answers[row] or "" for row in rows]
 
 
 def answer_items(
@@ -176,8 +176,10 @@ def answer_items(
     if not inside.any():
         wanted = f"open-ended questions whose answers are among the {len(places)} of the vocabulary"
         if answers and not places:
-            most = Counter(answers).most_common(1)[0][1]
-            wanted = f"answers as frequent as tasks.answers_min_count asks for (at most {most})"
+            max_count = Counter(answers).most_common(1)[0][1]
+            wanted = (
+                f"answers as frequent as tasks.answers_min_count asks for (at most {max_count})"
+            )
         raise TaskDataError(_none(split, wanted, "answer"))
     kept = rows[inside]
     features = split.questions.question_features[kept]
@@ -240,9 +242,9 @@ def moment_items(split: SplitFeatures) -> MomentItems:
     last = np.empty(len(texts), dtype=np.int64)
     for place, text in enumerate(texts):
         clip = split.text_clips[text]
-        own = slice(split.segment_offsets[clip], split.segment_offsets[clip + 1])
+        segments = slice(split.segment_offsets[clip], split.segment_offsets[clip + 1])
         start, end = split.text_spans[text]
-        starts, ends = split.segment_spans[own].T
+        starts, ends = split.segment_spans[segments].T
         first[place] = min(np.searchsorted(ends, start, side="right"), len(ends) - 1)
         last[place] = max(np.searchsorted(starts, end, side="left") - 1, first[place])
     return MomentItems(

@@ -111,8 +111,8 @@ def _groups(vectors: Tensor, offsets: np.ndarray, logits: Tensor | None) -> Iter
         picked = vectors.index_select(0, rows.flatten()).view(*rows.shape, vectors.shape[1])
         shares = present.to(vectors.dtype)
         if logits is not None:
-            own = logits.index_select(0, rows.flatten()).view(rows.shape)
-            shares = shares * (own - own.detach().amax(dim=0)).exp()
+            padded = logits.index_select(0, rows.flatten()).view(rows.shape)
+            shares = shares * (padded - padded.detach().amax(dim=0)).exp()
         yield _Group(items=items, vectors=picked, shares=shares)
 
 

@@ -54,26 +54,26 @@ def task_terms(
 ) -> dict[str, Tensor]:
     """The unweighted loss of each task that has items here, by its name."""
     terms: dict[str, Tensor] = {}
-    for name, own in drawn.items():
+    for name, items in drawn.items():
         tasks, device = split.tasks, encoded.clips_BW.device
         match name:
             case "choice":
                 assert tasks.choice is not None
                 weight = config.choice_global_weight
-                logits = choice_logits(model, encoded, tasks.choice, own, global_weight=weight)
-                answers = torch.from_numpy(tasks.choice.answers[own.items]).to(device)
+                logits = choice_logits(model, encoded, tasks.choice, items, global_weight=weight)
+                answers = torch.from_numpy(tasks.choice.answers[items.items]).to(device)
                 terms[name] = _cross_entropy(logits, answers)
             case "answer":
                 assert tasks.answer is not None
-                logits = answer_logits(model, encoded, tasks.answer, own)
-                classes = torch.from_numpy(tasks.answer.classes[own.items]).to(device)
+                logits = answer_logits(model, encoded, tasks.answer, items)
+                classes = torch.from_numpy(tasks.answer.classes[items.items]).to(device)
                 terms[name] = _cross_entropy(logits, classes)
             case "moment":
                 assert tasks.moment is not None
                 texts = split.text_features
-                starts, ends = moment_logs(model, encoded, tasks.moment, own, text_features=texts)
-                first = torch.from_numpy(tasks.moment.first[own.items]).to(device)
-                last = torch.from_numpy(tasks.moment.last[own.items]).to(device)
+                starts, ends = moment_logs(model, encoded, tasks.moment, items, text_features=texts)
+                first = torch.from_numpy(tasks.moment.first[items.items]).to(device)
+                last = torch.from_numpy(tasks.moment.last[items.items]).to(device)
                 # Cross-entropies of start and end, as XML has them (arXiv 2001.09099), halved.
                 terms[name] = (_cross_entropy(starts, first) + _cross_entropy(ends, last)) / 2
             case _:

@@ -116,7 +116,7 @@ def _rows(sweep: SweepConfig) -> dict[str, Mapping[str, Any]]:
         return {row.name: row.set for row in sweep.rows}
     short = {name: name.rpartition(".")[2] for name in sweep.grid}
     words = list(short.values())
-    labels = {name: own if words.count(own) == 1 else name for name, own in short.items()}
+    labels = {name: label if words.count(label) == 1 else name for name, label in short.items()}
     rows: dict[str, Mapping[str, Any]] = {}
     for values in itertools.product(*sweep.grid.values()):
         chosen = dict(zip(sweep.grid, values, strict=True))

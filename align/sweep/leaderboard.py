@@ -130,16 +130,20 @@ def board_lines(board: Leaderboard) -> list[str]:
     ]
 
 
-def _metric(results: Sequence[MemberResult], asked: str | None) -> str:
-    found = [result.summary["metrics"] for result in results if result.summary is not None]
-    if not found:
-        return asked or "no run finished"
-    common = [name for name in found[0] if all(name in own for own in found)]
-    if asked is not None and asked not in common:
-        raise UserError(f"not every run has the metric {asked!r}; all have {', '.join(common)}")
+def _metric(results: Sequence[MemberResult], chosen: str | None) -> str:
+    metrics_of_runs = [
+        result.summary["metrics"] for result in results if result.summary is not None
+    ]
+    if not metrics_of_runs:
+        return chosen or "no run finished"
+    common = [
+        name for name in metrics_of_runs[0] if all(name in metrics for metrics in metrics_of_runs)
+    ]
+    if chosen is not None and chosen not in common:
+        raise UserError(f"not every run has the metric {chosen!r}; all have {', '.join(common)}")
     if not common:
         raise UserError("the runs have no validation metric in common: say which with metric")
-    return asked or common[0]
+    return chosen or common[0]
 
 
 def _scores(group: Sequence[MemberResult], metric: str) -> dict[int, float]:
@@ -181,9 +185,9 @@ def _with_pareto_mark(row: BoardRow, points: Sequence[tuple[float, float]]) -> B
     """The row with its mark, given seconds and score of all rows."""
     if row.score is None:
         return row
-    own = (row.seconds, row.score.mean)
+    point = (row.seconds, row.score.mean)
     beaten = any(
-        seconds <= own[0] and score >= own[1] and (seconds, score) != own
+        seconds <= point[0] and score >= point[1] and (seconds, score) != point
         for seconds, score in points
     )
     return dataclasses.replace(row, is_pareto=not beaten)

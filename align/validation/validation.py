@@ -108,8 +108,10 @@ def validated_metrics(measured: Collection[str], config: RunConfig) -> tuple[str
         "token_recall_at_1": config.losses.token_weight > 0,
         **{TASK_METRICS[task]: True for task in config.tasks.weights},
     }
-    asked = config.validation.metric
-    names = [name for name, is_trained in trained.items() if is_trained and asked in (name, "mean")]
+    metric = config.validation.metric
+    names = [
+        name for name, is_trained in trained.items() if is_trained and metric in (name, "mean")
+    ]
     there = tuple(name for name in names if name in measured)
     if not there:
         wanted = "; ".join(f"{REQUIRED_DATA[name]} for {name}" for name in names)
@@ -257,8 +259,8 @@ def _token_recall(model: AlignmentModel, split: ValidationSplit, tokens: TokenFe
 
 def _segment_recall(segments: Tensor, sentences: Tensor, split: ValidationSplit) -> float:
     ends = split.sentence_counts.cumsum(0)
-    most = int(split.sentence_counts.max())
-    block = max(1, BLOCK_SCORES // (len(segments) * most))
+    max_sentences = int(split.sentence_counts.max())
+    block = max(1, BLOCK_SCORES // (len(segments) * max_sentences))
     hits = 0
     for first in range(0, len(ends), block):
         counts = split.sentence_counts[first : first + block]
@@ -275,5 +277,5 @@ def count_top_1(scores: Tensor, truth: Tensor) -> int:
 
     scores: (queries, items), higher is closer.   truth: (queries,) item index.
     """
-    own = scores.gather(1, truth[:, None])
-    return int(((scores >= own).sum(dim=1) == 1).sum())
+    true_scores = scores.gather(1, truth[:, None])
+    return int(((scores >= true_scores).sum(dim=1) == 1).sum())

@@ -79,20 +79,20 @@ class DatasetRows:
         """
         if not clip_id.strip() or not clip_id.isprintable():
             row.refuse(f"expected the id of a clip, got {excerpt(clip_id)}")
-        found = self.clips.get(clip_id)
-        if found is not None:
-            if (found.start_seconds, found.end_seconds) != (start_seconds, end_seconds):
+        earlier = self.clips.get(clip_id)
+        if earlier is not None:
+            if (earlier.start_seconds, earlier.end_seconds) != (start_seconds, end_seconds):
                 row.refuse(
                     f"the clip {clip_id!r} is {_span_text(start_seconds, end_seconds)} here and "
-                    f"{_span_text(found.start_seconds, found.end_seconds)} at {found.place}"
+                    f"{_span_text(earlier.start_seconds, earlier.end_seconds)} at {earlier.place}"
                 )
-            if found.split != split:
+            if earlier.split != split:
                 row.refuse(
-                    f"the clip {clip_id!r} is in split {split} here and in {found.split} "
-                    f"at {found.place}"
+                    f"the clip {clip_id!r} is in split {split} here and in {earlier.split} "
+                    f"at {earlier.place}"
                 )
             row.written()
-            return found
+            return earlier
         if end_seconds is not None and end_seconds <= (start_seconds or 0.0):
             row.refuse(f"the clip {clip_id!r} ends at {end_seconds:g}, not after its start")
         clip = Clip(
@@ -190,11 +190,11 @@ class DatasetRows:
         if owner is None:
             return own_id
         split = self.clips[clip_id].split
-        own = f"{own_id}@{split}"
-        if self.clips[owner].split == split or own in taken:
+        id_with_split = f"{own_id}@{split}"
+        if self.clips[owner].split == split or id_with_split in taken:
             row.refuse(f"the {what} {own_id!r} is there twice")
         row.mend(SHARED_ID, own_id)
-        return own
+        return id_with_split
 
     def paragraphs(self) -> None:
         """Give every clip that has sentences a text CLIP_ID: all of them, in file order."""
@@ -226,7 +226,7 @@ class DatasetRows:
         """The tables clips, texts, questions; video_paths: of each clip."""
         clips, texts = self.clips.values(), self.texts.values()
         splits = {name: clip.split for name, clip in self.clips.items()}
-        asked = self.questions.values()
+        questions = self.questions.values()
         columns = {
             "clip_id": list(self.clips),
             "video_path": [video_paths[name] for name in self.clips],
@@ -247,11 +247,11 @@ class DatasetRows:
         question_columns = {
             "question_id": list(self.questions),
             **{
-                name: [row[name] for row in asked]
+                name: [row[name] for row in questions]
                 for name in QUESTIONS.names
                 if name not in ("question_id", "split")
             },
-            "split": [splits[row["clip_id"]] for row in asked],
+            "split": [splits[row["clip_id"]] for row in questions],
         }
         return (
             pa.table(columns, schema=CLIPS),

@@ -87,8 +87,8 @@ class OfficialFiles:
             try:
                 row.value = _parsed(row.value)
             except UNREADABLE as error:
-                said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-                row.value = Broken(f"not valid JSON ({said}), got {excerpt(row.value)}")
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                row.value = Broken(f"not valid JSON ({reason}), got {excerpt(row.value)}")
             yield row
 
     def lines(self, word: str) -> Iterator[Row]:
@@ -105,9 +105,9 @@ class OfficialFiles:
         """
         for row in self.rows(word, self._table(word, delimiter, quoted=quoted)):
             if not isinstance(row.value, Broken) and len(row.value) not in widths:
-                said = " or ".join(map(str, widths))
+                expected = " or ".join(map(str, widths))
                 row.value = Broken(
-                    f"expected {said} values in the line, got {len(row.value)}: "
+                    f"expected {expected} values in the line, got {len(row.value)}: "
                     f"{excerpt(delimiter.join(row.value))}"
                 )
             yield row
@@ -174,12 +174,12 @@ class OfficialFiles:
 
 def locate_files(files: Mapping[str, OfficialFile], folder: Path) -> dict[str, Path]:
     """The files that are in the folder, under the first of their names that is there."""
-    found = {}
+    paths = {}
     for word, file in files.items():
         there = [folder / name for name in file.names if (folder / name).exists()]
         if there:
-            found[word] = there[0]
-    return found
+            paths[word] = there[0]
+    return paths
 
 
 def _is_there(word: str, split: str, card: Card, paths: Mapping[str, Path]) -> bool:
@@ -193,8 +193,8 @@ def _is_there(word: str, split: str, card: Card, paths: Mapping[str, Path]) -> b
 def _elsewhere(card: Card, folder: Path) -> str:
     """Which folders below, one deep, have some of the files."""
     below = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    found = [str(path) for path in below if locate_files(card.files, path)]
-    return f" (some are in {', '.join(found)})" if found else ""
+    folders = [str(path) for path in below if locate_files(card.files, path)]
+    return f" (some are in {', '.join(folders)})" if folders else ""
 
 
 class _PlainUnpickler(pickle._Unpickler):

@@ -214,8 +214,8 @@ class Row:
         return self.as_number(value[0], key), self.as_number(value[1], key)
 
     def _note(self, notes: dict[str, Counted], what: str, value: Any) -> None:
-        said = "" if value is None else f" {excerpt(value)}"
-        notes.setdefault(what, Counted()).add(f"{self.place()}{said}")
+        example = "" if value is None else f" {excerpt(value)}"
+        notes.setdefault(what, Counted()).add(f"{self.place()}{example}")
 
     def _end(self, outcome: Outcome) -> None:
         if self.outcome is None:

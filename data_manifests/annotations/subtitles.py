@@ -63,10 +63,10 @@ def _import_srt(path: Path, rows: DatasetRows) -> None:
             row.leave_out(OTHER_CLIPS)
         number, _, rest = row.value.partition("\n")
         times, _, spoken = (rest if number.strip().isdigit() else row.value).partition("\n")
-        found = TIMES.fullmatch(times.strip())
-        if found is None:
+        match = TIMES.fullmatch(times.strip())
+        if match is None:
             row.refuse("expected a number, then START --> END, then what is said")
-        numbers = [int(group) for group in found.groups()]
+        numbers = [int(group) for group in match.groups()]
         start, end = (
             3600.0 * h + 60.0 * m + s + ms / 1000 for h, m, s, ms in (numbers[:4], numbers[4:])
         )

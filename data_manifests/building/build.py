@@ -74,25 +74,25 @@ class BuildReport:
 
     def lines(self) -> list[str]:
         """For a person."""
-        said = []
+        lines = []
         for split, counts in self.splits.items():
             parts = [f"{counts.clips:,} clips"]
             parts += [f"{counts.texts:,} queries"] if counts.texts else []
             parts += [f"{counts.questions:,} questions"] if counts.questions else []
             if self.clips_found is not None:
                 parts.append(f"videos of {self.clips_found[split]:,} clips found")
-            said.append(f"{split}: {', '.join(parts)}")
-        said += [
+            lines.append(f"{split}: {', '.join(parts)}")
+        lines += [
             f"{split}: not built, without {', '.join(names)}"
             for split, names in self.absent_splits.items()
         ]
         for title, notes in (("mended", self.mended), ("left out", self.left_out)):
-            said += [
+            lines += [
                 f"{title}: {noted.count:,} {what} ({noted.examples[0]}{' ...' * (noted.count > 1)})"
                 for what, noted in notes.items()
             ]
-        said += [f"other sizes: {line}" for line in self.other_sizes]
-        return [*said, f"{self.card} -> {self.out}"]
+        lines += [f"other sizes: {line}" for line in self.other_sizes]
+        return [*lines, f"{self.card} -> {self.out}"]
 
 
 def build_dataset(
@@ -119,7 +119,7 @@ def build_dataset(
     names = {clip_id: clip.video_names for clip_id, clip in rows.clips.items()}
     splits = {clip_id: clip.split for clip_id, clip in rows.clips.items()}
     if videos is None:
-        paths = {clip_id: default_path(own) for clip_id, own in names.items()}
+        paths = {clip_id: default_path(video_names) for clip_id, video_names in names.items()}
     else:
         paths = match_videos(videos, names)
         rows.drop_clips(set(names) - set(paths))
@@ -134,16 +134,18 @@ def build_dataset(
         clips=clips,
         texts=texts,
         questions=questions,
-        official={split: _official(card.splits[split], own) for split, own in counts.items()},
+        official={split: _official(card.splits[split], built) for split, built in counts.items()},
         segments=() if card.moments is None else (card.moments.segments, SPANS),
     )
     write_manifest(manifest, out)
-    found = [splits[clip_id] for clip_id in paths]
+    built_splits = [splits[clip_id] for clip_id in paths]
     report = BuildReport(
         card=card.name,
         out=str(out),
         splits=counts,
-        clips_found=None if videos is None else {split: found.count(split) for split in counts},
+        clips_found=None
+        if videos is None
+        else {split: built_splits.count(split) for split in counts},
         absent_splits=files.absent,
         files=_file_rows(row_log),
         mended=row_log.mended,
@@ -179,23 +181,23 @@ def _other_sizes(
     lines = []
     for split in splits:
         size = card.splits[split]
-        own = counts.get(split, SplitCounts(clips=0, texts=0, questions=0))
-        for what, wanted, found in (
-            ("clips", size.clips, own.clips),
-            ("queries", size.texts, own.texts),
-            ("questions", size.questions, own.questions),
+        built = counts.get(split, SplitCounts(clips=0, texts=0, questions=0))
+        for what, wanted, count in (
+            ("clips", size.clips, built.clips),
+            ("queries", size.texts, built.texts),
+            ("questions", size.questions, built.questions),
         ):
-            if wanted is not None and wanted != found:
-                lines.append(f"{split}: {found:,} {what}, expected {wanted:,}")
+            if wanted is not None and wanted != count:
+                lines.append(f"{split}: {count:,} {what}, expected {wanted:,}")
     return lines
 
 
-def _official(size: SplitSize, own: SplitCounts) -> SplitCounts:
+def _official(size: SplitSize, built: SplitCounts) -> SplitCounts:
     """The sizes that the card gives, since the files may be a part; else those of the files."""
     return SplitCounts(
-        clips=own.clips if size.clips is None else size.clips,
-        texts=own.texts if size.texts is None else size.texts,
-        questions=own.questions if size.questions is None else size.questions,
+        clips=built.clips if size.clips is None else size.clips,
+        texts=built.texts if size.texts is None else size.texts,
+        questions=built.questions if size.questions is None else size.questions,
     )
 
 

@@ -106,19 +106,19 @@ def _clip4clip(clips: Mapping[str, Row], texts: Sequence[Row], left_out: list[st
     ]
     data = json.dumps({"videos": videos, "sentences": sentences}, ensure_ascii=False)
     files = {"MSRVTT_data.json": (data, len(sentences))}
-    own: dict[str, list[str]] = {clip_id: [] for clip_id in clips}
+    captions_of: dict[str, list[str]] = {clip_id: [] for clip_id in clips}
     for row in captions:
-        own[row["clip_id"]].append(row["text"])
+        captions_of[row["clip_id"]].append(row["text"])
     for split in sorted({row["split"] for row in clips.values()}):
         members = [clip_id for clip_id, row in clips.items() if row["split"] == split]
-        silent = sum(not own[clip_id] for clip_id in members)
+        silent = sum(not captions_of[clip_id] for clip_id in members)
         if silent:
             left_out.append(f"{silent} clips of {split} without a caption")
-        members = [clip_id for clip_id in members if own[clip_id]]
-        if all(len(own[clip_id]) == 1 for clip_id in members) and split != "train":
+        members = [clip_id for clip_id in members if captions_of[clip_id]]
+        if all(len(captions_of[clip_id]) == 1 for clip_id in members) and split != "train":
             header = ["key", "vid_key", "video_id", "sentence"]
             rows = [
-                [f"ret{number}", f"msr{number}", names[clip_id], own[clip_id][0]]
+                [f"ret{number}", f"msr{number}", names[clip_id], captions_of[clip_id][0]]
                 for number, clip_id in enumerate(members)
             ]
         else:
@@ -147,9 +147,9 @@ def _qvhighlights(clips: Mapping[str, Row], texts: Sequence[Row], left_out: list
     if without:
         left_out.append(f"{without} texts of whole clips, which have no window")
     left_out.append("saliency_scores, which a manifest does not have")
-    asked = {clip_id: clips[clip_id] for clip_id, _ in queries}
+    queried = {clip_id: clips[clip_id] for clip_id, _ in queries}
     _raise_for(
-        [clip_id for clip_id, row in asked.items() if row["end_seconds"] is None],
+        [clip_id for clip_id, row in queried.items() if row["end_seconds"] is None],
         "clips have no end_seconds, and QVHighlights needs the duration of each: write "
         "start_seconds 0 and end_seconds into the table clips",
     )
@@ -170,8 +170,11 @@ def _qvhighlights(clips: Mapping[str, Row], texts: Sequence[Row], left_out: list
             query["relevant_clip_ids"] = _clip_numbers(windows)
         lines.setdefault(rows[0]["split"], []).append(json.dumps(query, ensure_ascii=False))
     return {
-        f"highlight_{_file_part(split)}_release.jsonl": ("\n".join(own) + "\n", len(own))
-        for split, own in sorted(lines.items())
+        f"highlight_{_file_part(split)}_release.jsonl": (
+            "\n".join(split_lines) + "\n",
+            len(split_lines),
+        )
+        for split, split_lines in sorted(lines.items())
     }
 
 
@@ -187,8 +190,8 @@ def _clip_numbers(windows: Sequence[tuple[float, float]]) -> list[int]:
 def _query_numbers(queries: Sequence[Sequence[Row]]) -> list[int]:
     """The number that a query's text id is ("7", "qid7", "7/0" of several windows), where every one
     is such a number and all differ; else their positions."""
-    found = [re.fullmatch(r"(?:qid)?(\d{1,15})(?:/\d+)?", rows[0]["text_id"]) for rows in queries]
-    numbers = [int(match[1]) for match in found if match is not None]
+    matches = [re.fullmatch(r"(?:qid)?(\d{1,15})(?:/\d+)?", rows[0]["text_id"]) for rows in queries]
+    numbers = [int(match[1]) for match in matches if match is not None]
     if len(set(numbers)) == len(queries):
         return numbers
     return list(range(len(queries)))

@@ -25,13 +25,15 @@ def match_videos(root: Path, names: Mapping[str, Sequence[str]]) -> dict[str, st
     paths = find_videos(root, image_folders=True).table["video_path"].to_pylist()
     paths.sort(key=lambda path: (not _is_video(path), path.count("/"), path))
     exact, folded = _by_name(paths, str), _by_name(paths, str.casefold)
-    found = {clip_id: _first(exact, _spellings(own)) for clip_id, own in names.items()}
-    taken = set(found.values())
-    for clip_id, own in names.items():
-        if found[clip_id] is None:
-            other = _first(folded, (name.casefold() for name in _spellings(own)))
-            found[clip_id] = None if other in taken else other
-    return {clip_id: path for clip_id, path in found.items() if path is not None}
+    matches = {
+        clip_id: _first(exact, _spellings(candidates)) for clip_id, candidates in names.items()
+    }
+    taken = set(matches.values())
+    for clip_id, candidates in names.items():
+        if matches[clip_id] is None:
+            other = _first(folded, (name.casefold() for name in _spellings(candidates)))
+            matches[clip_id] = None if other in taken else other
+    return {clip_id: path for clip_id, path in matches.items() if path is not None}
 
 
 def bare_name(name: str) -> str:
@@ -50,12 +52,12 @@ def _is_video(path: str) -> bool:
 
 def _by_name(paths: Iterable[str], fold: Callable[[str], str]) -> dict[str, str]:
     """Path of each name, with extension and without; the first path of a name."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for path in paths:
         name = PurePosixPath(path).name
         for key in (name, bare_name(name)):
-            found.setdefault(fold(key), path)
-    return found
+            by_name.setdefault(fold(key), path)
+    return by_name
 
 
 def _first(paths: Mapping[str, str], names: Iterable[str]) -> str | None:

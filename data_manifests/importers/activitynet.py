@@ -38,11 +38,11 @@ def import_activitynet_captions(card: Card, files: OfficialFiles, rows: DatasetR
                 rows.text(row, clip_id, text, kind="query", text_id=text_id, span=span)
                 return
             rows.sentence(row, clip_id, text)
-            own = span_inside(row, start, end, duration_seconds=duration)
-            if own is None:
+            span_in_clip = span_inside(row, start, end, duration_seconds=duration)
+            if span_in_clip is None:
                 row.mend(NO_MOMENT, (start, end))
             else:
-                rows.text(row, clip_id, text, kind="caption", text_id=text_id, span=own)
+                rows.text(row, clip_id, text, kind="caption", text_id=text_id, span=span_in_clip)
 
         sentences = _sentences(files.entries(split))
         rows.each(files.rows(split, enumerate(sentences, start=1)), take)

@@ -34,10 +34,10 @@ def import_charades_sta(card: Card, files: OfficialFiles, rows: DatasetRows) -> 
             durations: dict[str, float] = durations,
             next_sentence: Counter[str] = next_sentence,
         ) -> None:
-            found = LINE.fullmatch(row.value)
-            if found is None:
+            match = LINE.fullmatch(row.value)
+            if match is None:
                 row.refuse(f"expected VIDEO START END##SENTENCE, got {excerpt(row.value)}")
-            video, start, end, sentence = found.groups()
+            video, start, end, sentence = match.groups()
             clip_id = row.as_name(video, "video")
             text = row.sentence(sentence, "sentence")
             text_id = f"{clip_id}#{next_sentence[clip_id]}"

@@ -85,9 +85,9 @@ def chosen_chunks(times: list[Chunks], row: Row) -> Chunks:
     if not times:
         row.refuse("expected the choice of one annotator at least", key="times")
     votes = Counter(times)
-    most = max(votes.values())
-    tied = sorted(chunks for chunks, count in votes.items() if count == most)
-    return max(tied, key=lambda own: sum(_overlap(own, other) for other in times))
+    max_votes = max(votes.values())
+    tied = sorted(chunks for chunks, count in votes.items() if count == max_votes)
+    return max(tied, key=lambda choice: sum(_overlap(choice, other) for other in times))
 
 
 def _chunks(row: Row, value: object) -> Chunks:

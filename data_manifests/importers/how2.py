@@ -48,10 +48,10 @@ def import_how2r(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
 
 def read_span(row: Row, column: int) -> tuple[float, float]:
     """[START:END] in a field of a line, seconds."""
-    found = SPAN.fullmatch(row.get(column).strip())
-    if found is None:
+    match = SPAN.fullmatch(row.get(column).strip())
+    if match is None:
         row.refuse(f"expected [START:END], got {excerpt(row.get(column))}", key=str(column + 1))
-    start, end = (row.as_number(number.strip(), str(column + 1)) for number in found.groups())
+    start, end = (row.as_number(number.strip(), str(column + 1)) for number in match.groups())
     return start, end
 
 

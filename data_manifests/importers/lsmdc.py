@@ -39,12 +39,14 @@ def import_lsmdc_choice(card: Card, files: OfficialFiles, rows: DatasetRows) -> 
     The files of training and validation have the right sentence first and no answer: their options
     are shuffled, by the question's id alone.
     """
-    asked: Counter[str] = Counter()
+    num_questions: Counter[str] = Counter()
     for split in files.splits:
 
         def take(row: Row, split: str = split) -> None:
             clip_id, options = row.name(0), [row.words(column) for column in OPTIONS]
-            question_id = f"{clip_id}/{asked[clip_id]}" if asked[clip_id] else clip_id
+            question_id = (
+                f"{clip_id}/{num_questions[clip_id]}" if num_questions[clip_id] else clip_id
+            )
             if len(row.value) > ANSWER:
                 answer = row.integer(ANSWER) - 1
             else:
@@ -60,7 +62,7 @@ def import_lsmdc_choice(card: Card, files: OfficialFiles, rows: DatasetRows) -> 
                 options=options,
                 answer_index=answer,
             )
-            asked[clip_id] += 1
+            num_questions[clip_id] += 1
 
         widths = (ANSWER + 1,) if split == card.test_split else (ANSWER, ANSWER + 1)
         rows.each(files.fields(split, widths=widths, delimiter="\t", quoted=False), take)

@@ -34,8 +34,8 @@ def import_msvd(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
     is_pickle = files.paths["captions"].suffix == ".pkl"
     content = files.pickled("captions") if is_pickle else files.json("captions")
     if not isinstance(content, dict):
-        found = f"expected captions of each clip, got {excerpt(content)}"
-        rows.problem(files.paths["captions"].name, found)
+        problem = f"expected captions of each clip, got {excerpt(content)}"
+        rows.problem(files.paths["captions"].name, problem)
         return
     rows.each(files.rows("captions", enumerate(_captions(content), start=1)), take_caption)
 

@@ -56,7 +56,7 @@ def import_questions_csv(card: Card, files: OfficialFiles, rows: DatasetRows) ->
     With options the answer is the number of the right one, from 0; without, the answer itself. An
     empty answer is an unknown one. The card names a file for each split, under the split's name.
     """
-    asked: Counter[str] = Counter()
+    num_questions: Counter[str] = Counter()
     for split in files.splits:
 
         def take(row: Row, split: str = split) -> None:
@@ -67,7 +67,7 @@ def import_questions_csv(card: Card, files: OfficialFiles, rows: DatasetRows) ->
             is_known = bool(row.get("answer").strip())
             rows.question(
                 row,
-                f"{clip_id}#{asked[clip_id]}",
+                f"{clip_id}#{num_questions[clip_id]}",
                 clip_id,
                 question=question,
                 options=options or None,
@@ -75,6 +75,6 @@ def import_questions_csv(card: Card, files: OfficialFiles, rows: DatasetRows) ->
                 answer=None if options or not is_known else row.words("answer"),
                 type=row.value.get("type", "").strip() or None,
             )
-            asked[clip_id] += 1
+            num_questions[clip_id] += 1
 
         rows.each(files.records(split, ("video", "question", "answer")), take)

@@ -92,18 +92,18 @@ def _moment(row: Row) -> tuple[float, float] | None:
     """Where the question's moment is; None, and a mend, where that is not told."""
     if not row.has("ts"):
         return None
-    told = row.get("ts")
-    if not isinstance(told, str):
-        start, end = row.pair(told, "ts")
+    timestamp = row.get("ts")
+    if not isinstance(timestamp, str):
+        start, end = row.pair(timestamp, "ts")
     else:
-        first, _, last = told.partition("-")
+        first, _, last = timestamp.partition("-")
         if "nan" in (first.strip().lower(), last.strip().lower()):
-            row.mend(NO_MOMENT, told)
+            row.mend(NO_MOMENT, timestamp)
             return None
         start, end = row.parsed(first, "ts"), row.parsed(last, "ts")
     span = span_inside(row, start, end, duration_seconds=None)
     if span is None:
-        row.mend(NO_MOMENT, told)
+        row.mend(NO_MOMENT, timestamp)
     return span
 
 

@@ -86,7 +86,7 @@ def split_names(num_clips: int) -> list[str]:
 
 def scenes_manifest(videos_root: Path, *, splits: list[str], seed: int) -> Manifest:
     """The tables of the clips: segment captions, a paragraph and questions for each."""
-    clips, texts, asked = [], [], []
+    clips, texts, question_rows = [], [], []
     for index, split in enumerate(splits):
         clip_id = clip_name(index)
         scenes = plan_clip(seed=seed, index=index, split=split)
@@ -102,13 +102,13 @@ def scenes_manifest(videos_root: Path, *, splits: list[str], seed: int) -> Manif
         texts.append((f"{clip_id}-all", clip_id, "paragraph", paragraph, None, None, split))
         for number, row in enumerate(questions(scenes, split=split, rng=rng)):
             ids = {"question_id": f"{clip_id}-q{number}", "clip_id": clip_id, "split": split}
-            asked.append({**row, **ids})
+            question_rows.append({**row, **ids})
     return Manifest(
         name="scenes",
         videos_root=videos_root,
         clips=_table(clips, CLIPS),
         texts=_table(texts, TEXTS),
-        questions=pa.Table.from_pylist(asked, schema=QUESTIONS),
+        questions=pa.Table.from_pylist(question_rows, schema=QUESTIONS),
     )
 
 

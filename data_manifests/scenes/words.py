@@ -39,10 +39,10 @@ def questions(scenes: Sequence[Scene], *, split: str, rng: random.Random) -> lis
     The rows lack question_id, clip_id, split and span. They are unambiguous because no two
     objects of a clip share colour and shape, and the two of a scene share neither.
     """
-    asked = [_order(scenes, split=split, rng=rng), _motion(scenes, rng=rng)]
+    rows = [_order(scenes, split=split, rng=rng), _motion(scenes, rng=rng)]
     open_ended: list[Callable[..., dict[str, Any]]] = [_colour, _shape, _background, _count]
-    asked += [ask(scenes, rng=rng) for ask in rng.sample(open_ended, 2)]
-    return asked
+    rows += [ask(scenes, rng=rng) for ask in rng.sample(open_ended, 2)]
+    return rows
 
 
 def _order(scenes: Sequence[Scene], *, split: str, rng: random.Random) -> dict[str, Any]:

@@ -134,11 +134,11 @@ def _check_text_like(
     else:
         rows.required(prose)
     _check_spans_in_clips(rows, clips, clip_of_row)
-    own, clip_split = rows.column("split"), _taken(clips.table["split"], clip_of_row)
-    splits = clip_split.to_pylist() if pc.any(pc.not_equal(own, clip_split)).as_py() else []
+    given_split, clip_split = rows.column("split"), _taken(clips.table["split"], clip_of_row)
+    splits = clip_split.to_pylist() if pc.any(pc.not_equal(given_split, clip_split)).as_py() else []
     rows.fault(
         "split",
-        pc.not_equal(own, clip_split),
+        pc.not_equal(given_split, clip_split),
         lambda row: f"expected the split of its clip, {splits[row]}",
     )
 
@@ -198,8 +198,10 @@ def _check_answers(questions: _Checker) -> None:
 def _clip_of_row(rows: TableRows, clips: TableRows) -> np.ndarray:
     """(num_rows,) row of its clip in `clips`, -1 where there is none."""
     wanted = rows.table["clip_id"].combine_chunks()
-    found = pc.index_in(wanted, value_set=clips.table["clip_id"].combine_chunks(), skip_nulls=True)
-    return np.asarray(pc.fill_null(found, -1)).astype(np.int64)
+    rows_of_clips = pc.index_in(
+        wanted, value_set=clips.table["clip_id"].combine_chunks(), skip_nulls=True
+    )
+    return np.asarray(pc.fill_null(rows_of_clips, -1)).astype(np.int64)
 
 
 def _taken(column: pa.ChunkedArray, places: np.ndarray) -> pa.Array:

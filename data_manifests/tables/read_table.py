@@ -73,53 +73,53 @@ def _parquet_columns(path: Path, schema: pa.Schema, faults: Faults) -> Columns:
     columns = {}
     for field in schema:
         if field.name in table.column_names:
-            found = table.column(field.name).combine_chunks()
-            column = _cast(found, field, faults, file=path.name, lines=lines)
+            values = table.column(field.name).combine_chunks()
+            column = _cast(values, field, faults, file=path.name, lines=lines)
             if column is not None:
                 columns[field.name] = column
     return columns, lines
 
 
 def _cast(
-    found: pa.Array, field: pa.Field, faults: Faults, *, file: str, lines: np.ndarray
+    column: pa.Array, field: pa.Field, faults: Faults, *, file: str, lines: np.ndarray
 ) -> pa.Array | None:
     """The column in the field's type, or None and a fault when it means something else."""
-    if pa.types.is_dictionary(found.type):
-        found = found.dictionary_decode()
-    if pa.types.is_int64(field.type) and pa.types.is_floating(found.type):
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_int64(field.type) and pa.types.is_floating(column.type):
         # pandas keeps whole numbers with gaps as floats.
-        whole = np.asarray(pc.fill_null(pc.equal(pc.floor(found), found), True))
-        whole &= np.asarray(pc.fill_null(pc.less(pc.abs(found), 2.0**53), True))
+        whole = np.asarray(pc.fill_null(pc.equal(pc.floor(column), column), True))
+        whole &= np.asarray(pc.fill_null(pc.less(pc.abs(column), 2.0**53), True))
         rows = np.nonzero(~whole)[0]
-        cells = zip(rows.tolist(), found.take(rows).to_pylist(), strict=True)
+        cells = zip(rows.tolist(), column.take(rows).to_pylist(), strict=True)
         faults.add_cells(
             cells, table=file, column=field.name, problem="expected a whole number", lines=lines
         )
-        found = pc.if_else(whole, found, None)
+        column = pc.if_else(whole, column, None)
     try:
-        if _is_kin(found.type, field.type):
-            return found.cast(field.type)
+        if _is_kin(column.type, field.type):
+            return column.cast(field.type)
     except pa.ArrowInvalid:
         pass
     faults.add(
         Place(file, None, field.name),
-        f"expected {kind_name(field.type)}, the column is {found.type}",
+        f"expected {kind_name(field.type)}, the column is {column.type}",
     )
     return None
 
 
-def _is_kin(found: pa.DataType, wanted: pa.DataType) -> bool:
+def _is_kin(actual: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether every value of one type means the same in the other (Arrow also casts 1 to "1")."""
     types = pa.types
-    if types.is_null(found):
+    if types.is_null(actual):
         return True
     if types.is_string(wanted):
         return bool(
-            types.is_string(found) or types.is_large_string(found) or types.is_string_view(found)
+            types.is_string(actual) or types.is_large_string(actual) or types.is_string_view(actual)
         )
     if types.is_list(wanted):
         is_list = (
-            types.is_list(found) or types.is_large_list(found) or types.is_fixed_size_list(found)
+            types.is_list(actual) or types.is_large_list(actual) or types.is_fixed_size_list(actual)
         )
-        return is_list and _is_kin(found.value_type, wanted.value_type)
-    return bool(types.is_floating(found) or types.is_integer(found))
+        return is_list and _is_kin(actual.value_type, wanted.value_type)
+    return bool(types.is_floating(actual) or types.is_integer(actual))

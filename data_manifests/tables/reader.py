@@ -87,8 +87,8 @@ def read_manifest(
     suffix = path.suffix.lower()
     base = path.parent if videos_root is None else videos_root
     if suffix in VIDEO_EXTENSIONS:
-        found = video_clips([name_text(path.name)], file=path.name)
-        return _checked_videos(found, path, root=path.parent, videos_root=videos_root)
+        rows = video_clips([name_text(path.name)], file=path.name)
+        return _checked_videos(rows, path, root=path.parent, videos_root=videos_root)
     faults = Faults()
     if suffix == ".txt":
         root, clips = listed_videos(path, base, faults)

@@ -52,7 +52,7 @@ def _walk(
     identity = (status.st_dev, status.st_ino)
     if identity in parents:
         return []
-    found = []
+    paths = []
     has_images = False
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -60,18 +60,18 @@ def _walk(
                 continue
             if _is_folder(entry):
                 below = f"{prefix}{entry.name}/"
-                found += _walk(
+                paths += _walk(
                     Path(entry.path),
                     below,
                     parents=(*parents, identity),
                     image_folders=image_folders,
                 )
             elif Path(entry.name).suffix.lower() in VIDEO_EXTENSIONS:
-                found.append(prefix + entry.name)
+                paths.append(prefix + entry.name)
             has_images = has_images or is_image(entry.name)
     if has_images and image_folders:
-        found.append(prefix.rstrip("/") or ".")
-    return found
+        paths.append(prefix.rstrip("/") or ".")
+    return paths
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -107,12 +107,12 @@ class DatasetBoard:
     @property
     def reasons(self) -> dict[str, str]:
         """Each reason of failures to who has it: backbones, and their rows."""
-        found: dict[str, dict[str, list[str]]] = {}
+        owners_of_reason: dict[str, dict[str, list[str]]] = {}
         for (backbone, row), reason in self.failures.items():
-            found.setdefault(reason, {}).setdefault(backbone, []).append(row)
+            owners_of_reason.setdefault(reason, {}).setdefault(backbone, []).append(row)
         return {
             reason: "; ".join(f"{name}: {', '.join(rows)}" for name, rows in owners.items())
-            for reason, owners in found.items()
+            for reason, owners in owners_of_reason.items()
         }
 
 
@@ -177,7 +177,7 @@ def _board(cells: Sequence[Cell]) -> DatasetBoard:
         if cell.report is not None
     }
     reports = {cell.backbone.name: cell.report for cell in cells if cell.report is not None}
-    tasks = {task["name"]: task for own in results.values() for task in own["tasks"]}
+    tasks = {task["name"]: task for content in results.values() for task in content["tasks"]}
     main = main_tasks(card, list(tasks))
     ordered = [*main, *(name for name in tasks if name not in main)]
     tables = [_table(tasks[name], results, reports) for name in ordered]
@@ -185,7 +185,7 @@ def _board(cells: Sequence[Cell]) -> DatasetBoard:
     return DatasetBoard(
         name=dataset.name,
         title=card.title if card is not None else "",
-        split=next((own["split"] for own in results.values()), ""),
+        split=next((content["split"] for content in results.values()), ""),
         tables=tuple(
             dataclasses.replace(table, published=tuple(placed.get(table.task, ())))
             for table in tables
@@ -216,12 +216,12 @@ def _table(
     reports: Mapping[str, Path],
 ) -> TaskTable:
     rows, score = [], ""
-    for backbone, own in results.items():
-        for row in own["rows"]:
+    for backbone, content in results.items():
+        for row in content["rows"]:
             summaries = [
-                found
-                for found in row["scores"]
-                if found["task"] == task["name"] and found["subset"] is None
+                summary
+                for summary in row["scores"]
+                if summary["task"] == task["name"] and summary["subset"] is None
             ]
             if not summaries:
                 continue

@@ -70,8 +70,8 @@ def _extraction_faults(plan: BenchPlan, folder: Path) -> list[str]:
         words = ["mlalign-extract", "-o", "cache", *extraction_words(dataset, backbone), "--check"]
         if shlex.join(words) not in faults:
             done = run_command(words, folder=folder, log=folder / "log")
-            said = f"extract, backbone {backbone.name}, dataset {dataset.name}: {done.reason}"
-            faults[shlex.join(words)] = said if done.exit_code else ""
+            message = f"extract, backbone {backbone.name}, dataset {dataset.name}: {done.reason}"
+            faults[shlex.join(words)] = message if done.exit_code else ""
     return [fault for fault in faults.values() if fault]
 
 

@@ -40,9 +40,9 @@ class CommandResult:
         if self.exit_code < 0:
             name = signal.Signals(-self.exit_code).name
             return f"ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        _, error, told = f"\n{self.said}".rpartition("\nError: ")
+        _, error, message = f"\n{self.said}".rpartition("\nError: ")
         if error:
-            return told.strip()
+            return message.strip()
         lines = self.said.strip().splitlines()
         return lines[-1] if lines else f"exit code {self.exit_code}"
 
@@ -80,18 +80,18 @@ def run_command(words: Sequence[str], *, folder: Path, log: Path) -> CommandResu
         seconds = time.monotonic() - began
     with log.open("r+", encoding="utf-8", errors="replace") as file:
         file.seek(start)
-        said = file.read()
+        stderr = file.read()
         file.write(f"{printed}exit code {process.returncode}, {seconds:.1f} s\n\n")
     return CommandResult(
-        exit_code=process.returncode, summary=_summary(printed), said=said, seconds=seconds
+        exit_code=process.returncode, summary=_summary(printed), said=stderr, seconds=seconds
     )
 
 
-def failed_members(said: str) -> dict[str, str]:
+def failed_members(stderr: str) -> dict[str, str]:
     """Run folder to reason, of what a sweep said of its members that failed."""
-    parts = re.split(r"^\d+ of \d+: ", said, flags=re.MULTILINE)
-    found = (re.match(r"([^:]+): failed: (.*)", part, flags=re.DOTALL) for part in parts[1:])
-    return {match[1]: match[2].strip() for match in found if match is not None}
+    parts = re.split(r"^\d+ of \d+: ", stderr, flags=re.MULTILINE)
+    matches = (re.match(r"([^:]+): failed: (.*)", part, flags=re.DOTALL) for part in parts[1:])
+    return {match[1]: match[2].strip() for match in matches if match is not None}
 
 
 def _summary(printed: str) -> dict[str, Any] | None:

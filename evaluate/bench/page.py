@@ -58,9 +58,9 @@ def board_lines(boards: Sequence[DatasetBoard]) -> list[str]:
             table = board.tables[0]
             lines.append(f"{board.name}: {table.task.replace('_', ' ')} {table.main_metric}")
             for row in table.rows:
-                found = row.metrics[table.main_metric]
-                low, high = (metric_text(table.main_metric, found[s]) for s in ("low", "high"))
-                value = metric_text(table.main_metric, found["value"])
+                number = row.metrics[table.main_metric]
+                low, high = (metric_text(table.main_metric, number[s]) for s in ("low", "high"))
+                value = metric_text(table.main_metric, number["value"])
                 lines.append(f"  {row.backbone} {row.row}: {value} [{low}, {high}]")
             lines += [_published_line(row, table.main_metric) for row in table.published]
         else:
@@ -71,9 +71,9 @@ def board_lines(boards: Sequence[DatasetBoard]) -> list[str]:
 
 def row_of(table: TaskTable | None, backbone: str, row: str) -> Any:
     """The row of a table, or None."""
-    for found in table.rows if table is not None else ():
-        if (found.backbone, found.row) == (backbone, row):
-            return found
+    for candidate in table.rows if table is not None else ():
+        if (candidate.backbone, candidate.row) == (backbone, row):
+            return candidate
     return None
 
 

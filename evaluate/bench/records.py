@@ -61,9 +61,9 @@ def state_of(out: Path, product: Product) -> State:
         return "other" if (out / product.path).exists() else "new"
     if {name: record.get(name) for name in product.making} != product.making:
         return "other" if (out / product.path).exists() else "new"
-    found = identity(out, product)
+    current = identity(out, product)
     # A run commits itself; of the others only the end of their command says that they are whole.
-    if found is not None and (found == record["result"] or product.kind == "run"):
+    if current is not None and (current == record["result"] or product.kind == "run"):
         return "done"
     return "begun" if record["result"] is None else "changed"
 

@@ -194,11 +194,11 @@ class _Bench:
         sweep = self._out / cell / "sweep.yaml"
         atomic_write(sweep, text)
         outcome = self._command(sweep_words(dataset, backbone), f"{cell}/runs")
-        told = failed_members(outcome.said)
+        reasons = failed_members(outcome.said)
         failures = {}
         for run in missing:
             if identity(self._out, run) is None:
-                failures[run.path] = told.get(Path(run.path).name, outcome.reason)
+                failures[run.path] = reasons.get(Path(run.path).name, outcome.reason)
                 self._say(f"  {Path(run.path).name} failed: {failures[run.path]}")
             else:
                 finish(self._out, run)

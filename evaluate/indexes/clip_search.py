@@ -104,15 +104,15 @@ class ClipSearch:
         order = np.lexsort((pair_clip, -scores, pair_query))
         place = np.arange(len(order)) - np.searchsorted(pair_query[order], pair_query[order])
         kept, column = order[place < k], place[place < k]
-        found = ClipHits(
+        hits = ClipHits(
             clips=np.full((len(queries), k), -1, dtype=np.int64),
             scores=np.full((len(queries), k), -np.inf, dtype=np.float32),
             segments=np.full((len(queries), k), -1, dtype=np.int64),
         )
-        found.clips[pair_query[kept], column] = pair_clip[kept]
-        found.scores[pair_query[kept], column] = scores[kept]
-        found.segments[pair_query[kept], column] = best_part[kept]
-        return found
+        hits.clips[pair_query[kept], column] = pair_clip[kept]
+        hits.scores[pair_query[kept], column] = scores[kept]
+        hits.segments[pair_query[kept], column] = best_part[kept]
+        return hits
 
     def _candidates(
         self, queries: np.ndarray, sentences: np.ndarray, weight: float, wanted: int
@@ -149,11 +149,11 @@ def _products(
     items: np.ndarray, rows: np.ndarray, queries: np.ndarray, query_rows: np.ndarray
 ) -> np.ndarray:
     """(pairs,) float32, items[rows] with queries[query_rows]; the same for equal vectors."""
-    found = np.empty(len(rows), dtype=np.float32)
+    products = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), PAIRS_AT_ONCE):
         some = slice(start, start + PAIRS_AT_ONCE)
-        np.einsum("pw,pw->p", items[rows[some]], queries[query_rows[some]], out=found[some])
-    return found
+        np.einsum("pw,pw->p", items[rows[some]], queries[query_rows[some]], out=products[some])
+    return products
 
 
 def _pairs(near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

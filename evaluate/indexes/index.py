@@ -77,19 +77,19 @@ def nearest(index: Any, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.nda
     found fewer. FAISS leaves it open which of equal vectors it returns and in which order, so it is
     asked for more until the last one is worse than the k-th.
     """
-    most = index.ntotal if _is_cpu(index) else min(index.ntotal, MAX_GPU_NEIGHBOURS)
-    k = min(k, most)
+    max_neighbours = index.ntotal if _is_cpu(index) else min(index.ntotal, MAX_GPU_NEIGHBOURS)
+    k = min(k, max_neighbours)
     rows = np.ascontiguousarray(queries, dtype=np.float32)
     if k == 0 or len(rows) == 0:
         return np.zeros((len(rows), k), dtype=np.float32), np.zeros((len(rows), k), dtype=np.int64)
-    depth = min(most, k + 1)
+    depth = min(max_neighbours, k + 1)
     while True:
         scores, ids = index.search(rows, depth)
         scores = np.where(ids < 0, -np.inf, scores)
         all_ties_seen = (scores[:, -1] < scores[:, k - 1]) | (ids[:, -1] < 0)
-        if depth == most or all_ties_seen.all():
+        if depth == max_neighbours or all_ties_seen.all():
             break
-        depth = min(most, 2 * depth)
+        depth = min(max_neighbours, 2 * depth)
     order = np.lexsort((ids, -scores), axis=1)[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
 
@@ -143,10 +143,10 @@ def load_or_build_index(vectors: np.ndarray, config: IndexConfig, *, cache: Path
     """
     path = cache / FOLDER / f"{index_digest(vectors, config)}.faiss"
     if not config.is_exact and path.is_file():
-        found = _read(path)
-        if found is not None and (found.ntotal, found.d) == vectors.shape:
+        cached = _read(path)
+        if cached is not None and (cached.ntotal, cached.d) == vectors.shape:
             return CachedIndex(
-                index=ready_to_search(found, config),
+                index=ready_to_search(cached, config),
                 config=config,
                 path=path,
                 num_bytes=path.stat().st_size,

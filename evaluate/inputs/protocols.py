@@ -57,20 +57,20 @@ def card_of_cache(record: Mapping[str, Any]) -> str | None:
 
 def card_settings(card: Card) -> dict[str, Any]:
     """The settings that a card decides, as a YAML file would have them."""
-    found: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "split": card.test_split,
         "validation_split": card.validation_split,
     }
     if card.retrieval is not None:
         retrieval = settings_dict(card.retrieval)
-        found |= {name: retrieval[name] for name in RETRIEVAL_RULES}
+        settings |= {name: retrieval[name] for name in RETRIEVAL_RULES}
     if card.moments is not None:
         moments = settings_dict(card.moments)
-        found["moments"] = {name: moments[name] for name in MOMENT_RULES}
+        settings["moments"] = {name: moments[name] for name in MOMENT_RULES}
     if card.questions is not None:
-        found["groups"] = settings_dict(card.questions)["groups"]
-        found["answer_moments"] = card.questions.moments
-    return found
+        settings["groups"] = settings_dict(card.questions)["groups"]
+        settings["answer_moments"] = card.questions.moments
+    return settings
 
 
 def scored_tasks(card: Card) -> tuple[str, ...]:

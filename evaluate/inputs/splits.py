@@ -64,12 +64,12 @@ def check_tasks(card: Card, tasks: Sequence[str], features: SplitFeatures) -> No
     wanted = scored_tasks(card)
     if set(wanted) & set(tasks):
         return
-    asked = ", ".join(name.replace("_", " ") for name in wanted)
+    task_names = ", ".join(name.replace("_", " ") for name in wanted)
     open_ended = " or give a run that answers questions," if "answers" in wanted else ""
     raise UserError(
-        f"the card {card.name} asks for {asked}, and split {features.split!r} has nothing of that "
-        f"with known answers: choose a split with --set split=NAME,{open_ended} score by no card "
-        f"with --set card=null, or write predictions with mlalign-evaluate predict"
+        f"the card {card.name} asks for {task_names}, and split {features.split!r} has nothing of "
+        f"that with known answers: choose a split with --set split=NAME,{open_ended} score by no "
+        f"card with --set card=null, or write predictions with mlalign-evaluate predict"
     )
 
 
@@ -99,12 +99,12 @@ def vocabulary_counts(card: Card, questions: pa.Table, split: str) -> dict[str, 
     if rule is None or card.train_split is None:
         return {}
     trained = known.filter(pc.equal(known["split"], card.train_split))["answer"].to_pylist()
-    asked = known.filter(pc.equal(known["split"], split))["answer"].to_pylist()
-    if not trained or not asked:
+    evaluated = known.filter(pc.equal(known["split"], split))["answer"].to_pylist()
+    if not trained or not evaluated:
         return {}
     answers = set(rule.of(trained))
     return {
         "card_vocabulary": len(answers),
-        "answers_outside_card_vocabulary": sum(answer not in answers for answer in asked),
-        "questions_with_answers": len(asked),
+        "answers_outside_card_vocabulary": sum(answer not in answers for answer in evaluated),
+        "questions_with_answers": len(evaluated),
     }

@@ -186,32 +186,32 @@ def _right(
     """
     faults = FileFaults(path)
     named = " or ".join(fields)
-    found = answers_of(read_json(path, faults=faults), faults, key=key, fields=fields)
-    for name in faults.match(found, truth, what=key):
-        value, where = found[name], f"{key} {name} ({named})"
+    answers = answers_of(read_json(path, faults=faults), faults, key=key, fields=fields)
+    for name in faults.match(answers, truth, what=key):
+        value, where = answers[name], f"{key} {name} ({named})"
         if num_options is None:
             if not isinstance(value, str):
                 faults.add(f"{where}: expected an answer's text, got {excerpt(value)}")
         elif not is_option(value, num_options=num_options):
             faults.add_wrong_option(value, where=where, num_options=num_options)
     faults.raise_if_any()
-    return {name: found[name] == value for name, value in truth.items()}
+    return {name: answers[name] == value for name, value in truth.items()}
 
 
 def _indices(
     path: Path, records: Mapping[str, Mapping[str, Any]], key: str, *, num_options: int
 ) -> dict[str, int]:
     """The right option of each record of the annotations, where some have it in quotes."""
-    faults, found = FileFaults(path), {}
+    faults, indices = FileFaults(path), {}
     for name, record in records.items():
         value = record.get(key)
         index = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
         if index is not None and is_option(index, num_options=num_options):
-            found[name] = index
+            indices[name] = index
         else:
             faults.add_wrong_option(value, where=f"{name}, {key}", num_options=num_options)
     faults.raise_if_any()
-    return found
+    return indices
 
 
 def _texts(path: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

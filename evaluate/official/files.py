@@ -48,22 +48,22 @@ class FileFaults:
         count = len(self._lines) + self._num_unlisted
         if not count:
             return
-        said = f"{count:,} fault{'s' if count > 1 else ''} in {self.path}:"
+        heading = f"{count:,} fault{'s' if count > 1 else ''} in {self.path}:"
         more = [f"and {self._num_unlisted:,} more"] if self._num_unlisted else []
-        raise PredictionError("\n  ".join([said, *self._lines, *more]))
+        raise PredictionError("\n  ".join([heading, *self._lines, *more]))
 
     def index(self, records: Iterable[Any], key: str) -> dict[str, dict[str, Any]]:
         """Records by the text of their id; notes records without one, and duplicates."""
-        found: dict[str, dict[str, Any]] = {}
+        by_id: dict[str, dict[str, Any]] = {}
         for number, record in enumerate(records, start=1):
             value = record.get(key) if isinstance(record, dict) else None
             if not isinstance(value, (str, int)) or isinstance(value, bool):
                 self.add(f"record {number}: expected an object with {key}, got {excerpt(record)}")
-            elif str(value) in found:
+            elif str(value) in by_id:
                 self.add(f"record {number}: {key} {value} is there twice")
             else:
-                found[str(value)] = record
-        return found
+                by_id[str(value)] = record
+        return by_id
 
     def match(self, predicted: Iterable[str], expected: Iterable[str], *, what: str) -> list[str]:
         """The expected ids that are predicted, in order; notes missing and unknown ones."""
@@ -96,8 +96,8 @@ class FileFaults:
                 or not all(map(is_finite, row[:num_wanted]))
                 or any(map(_is_not_finite, row))
             ):
-                said = row[0] if width is None else row
-                self.add(f"{where}, item {number}: expected {wanted}, got {excerpt(said)}")
+                shown_value = row[0] if width is None else row
+                self.add(f"{where}, item {number}: expected {wanted}, got {excerpt(shown_value)}")
                 is_right = False
         if not is_right or not value:
             return np.zeros(shape)
@@ -150,11 +150,11 @@ def read_annotations(
             else record
             for number, record in enumerate(records)
         ]
-    found = faults.index(records, key)
+    annotations = faults.index(records, key)
     faults.raise_if_any()
-    if not found:
+    if not annotations:
         raise PredictionError(f"{path}: expected annotations, got an empty list")
-    return found
+    return annotations
 
 
 def read_lines(path: Path) -> list[str]:
@@ -246,13 +246,13 @@ def _parse(text: str, where: str, faults: FileFaults | None) -> Any:
     """JSON; notes keys that an object has twice."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if faults is not None and len(found) < len(pairs):
+        content = dict(pairs)
+        if faults is not None and len(content) < len(pairs):
             seen = set()
             for key, _ in pairs:
                 if key in seen:
                     faults.add(f"{where}{excerpt(key)} is there twice in one object")
                 seen.add(key)
-        return found
+        return content
 
     return json.loads(text, object_pairs_hook=unique)

@@ -78,8 +78,8 @@ def answer_moment_content(
 def window_content(moments: Mapping[str, np.ndarray]) -> tuple[Any, str]:
     """Charades-STA, TACoS, ActivityNet: records {qid, pred_relevant_windows}."""
     return [
-        {"qid": name, "pred_relevant_windows": scored_rows(found)}
-        for name, found in moments.items()
+        {"qid": name, "pred_relevant_windows": scored_rows(windows)}
+        for name, windows in moments.items()
     ], ".jsonl"
 
 

@@ -61,12 +61,12 @@ def score_moments(
     faults = FileFaults(predictions)
     lines = line_names(annotations) if annotations.suffix == ".txt" else {}
     content = records_of(read_json(predictions, faults=faults), predictions)
-    found = faults.index([_by_line(record, lines) for record in content], "qid")
+    predicted = faults.index([_by_line(record, lines) for record in content], "qid")
     for qid in moments.left_out:
-        found.pop(qid, None)
-    faults.match(found, truth, what="qid")
+        predicted.pop(qid, None)
+    faults.match(predicted, truth, what="qid")
     windows = {}
-    for qid, record in found.items():
+    for qid, record in predicted.items():
         where = f"qid {qid}, pred_relevant_windows"
         windows[qid] = faults.numbers(record.get("pred_relevant_windows"), where=where, width=2)
         if record.get("pred_relevant_windows") == []:
@@ -111,10 +111,10 @@ def line_names(path: Path) -> dict[str, str]:
 
 def read_moments(path: Path) -> TrueMoments:
     """Of charades_sta_*.txt, or of a JSON of {video: {timestamps, sentences, ..}}."""
-    found = _charades_moments(path) if path.suffix == ".txt" else _json_moments(path)
-    if not found.spans:
+    truth = _charades_moments(path) if path.suffix == ".txt" else _json_moments(path)
+    if not truth.spans:
         raise PredictionError(f"{path}: expected moments, got none")
-    return found
+    return truth
 
 
 def _charades_moments(path: Path) -> TrueMoments:
@@ -131,25 +131,25 @@ def _charades_moments(path: Path) -> TrueMoments:
             span[1] = min(span[1], durations.get(line.split(" ")[0], np.inf))
             spans[str(number)] = span
     faults.raise_if_any()
-    said = f"moments are not cut at the ends of their videos: {lengths.name} is not beside the file"
+    note = f"moments are not cut at the ends of their videos: {lengths.name} is not beside the file"
     left_out = tuple(qid for qid, span in spans.items() if span[0] >= span[1])
     return TrueMoments(
         spans={qid: span for qid, span in spans.items() if span[0] < span[1]},
         left_out=left_out,
-        notes=() if durations else (said,),
+        notes=() if durations else (note,),
     )
 
 
 def _charades_lengths(path: Path) -> dict[str, float]:
     """Video -> seconds."""
-    faults, found = FileFaults(path), {}
+    faults, lengths = FileFaults(path), {}
     for number, row in enumerate(read_csv(path, LENGTHS), start=1):
         try:
-            found[row["id"]] = float(row["length"])
+            lengths[row["id"]] = float(row["length"])
         except ValueError:
             faults.add(f"record {number}, length: expected seconds, got {excerpt(row['length'])}")
     faults.raise_if_any()
-    return found
+    return lengths
 
 
 def _json_moments(path: Path) -> TrueMoments:
@@ -162,17 +162,17 @@ def _json_moments(path: Path) -> TrueMoments:
         if not isinstance(record, dict):
             faults.add(f"video {video}: expected an object, got {excerpt(record)}")
             continue
-        found = faults.numbers(record.get("timestamps"), where=f"video {video}", width=2)
+        moment_pairs = faults.numbers(record.get("timestamps"), where=f"video {video}", width=2)
         sizes = {"fps": 1.0, "num_frames": sys.float_info.max} | record
         wrong = [name for name in SIZES if not _is_size(sizes.get(name, 1.0))]
         for name in wrong:
-            said = f"expected a number > 0, got {excerpt(record[name])}"
-            faults.add(f"video {video}, {name}: {said}")
+            problem = f"expected a number > 0, got {excerpt(record[name])}"
+            faults.add(f"video {video}, {name}: {problem}")
         if wrong:
             continue
         fps = sizes["fps"]
         duration = sizes.get("duration", sizes["num_frames"] / fps)
-        for number, (start, end) in enumerate(found):
+        for number, (start, end) in enumerate(moment_pairs):
             qid = f"{video}_{number}"
             if start >= end:
                 left_out.append(qid)

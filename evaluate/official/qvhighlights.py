@@ -32,12 +32,12 @@ def score_qvhighlights(predictions: Path, annotations: Path, rules: MomentRules)
     """Percent with two digits, in the structure that the official scorer prints."""
     faults = FileFaults(predictions)
     truth = read_annotations(annotations, "qid")
-    found = faults.index(records_of(read_json(predictions, faults=faults), predictions), "qid")
-    known = set(faults.match(found, truth, what="qid"))
+    predicted = faults.index(records_of(read_json(predictions, faults=faults), predictions), "qid")
+    known = set(faults.match(predicted, truth, what="qid"))
     # In the predictions' order, in which the official scorer sums up: it decides the last bit.
-    qids = [qid for qid in found if qid in known]
+    qids = [qid for qid in predicted if qid in known]
     parts = ("pred_relevant_windows", "pred_saliency_scores")
-    fields = [part for part in parts if any(part in record for record in found.values())]
+    fields = [part for part in parts if any(part in record for record in predicted.values())]
     if not fields:
         faults.add(f"expected {' or '.join(parts)} in every record")
     values: dict[str, dict[str, np.ndarray]] = {field: {} for field in fields}
@@ -45,10 +45,10 @@ def score_qvhighlights(predictions: Path, annotations: Path, rules: MomentRules)
         for field in fields:
             width = 3 if field == parts[0] else None
             where = f"qid {qid}, {field}"
-            value = faults.numbers(found[qid].get(field), where=where, width=width)
+            value = faults.numbers(predicted[qid].get(field), where=where, width=width)
             values[field][qid] = value
             num_clips = int(truth[qid]["duration"] / CLIP_SECONDS)
-            if found[qid].get(field) == []:
+            if predicted[qid].get(field) == []:
                 faults.add(f"{where}: empty")
             elif width is None and len(value) and abs(len(value) - num_clips) > MENDED_CLIPS:
                 faults.add(f"{where}: expected {num_clips} scores, got {len(value)}")
@@ -81,12 +81,12 @@ def _true_windows(truth: dict[str, Any], path: Path) -> dict[str, np.ndarray]:
 
 
 def _moment_scores(
-    found: dict[str, np.ndarray], truth: dict[str, np.ndarray], rules: MomentRules
+    windows_of: dict[str, np.ndarray], truth: dict[str, np.ndarray], rules: MomentRules
 ) -> dict[str, Any]:
     scores = {}
     for name in RANGES:
         predictions, truths, firsts = [], [], []
-        for qid, predicted in found.items():
+        for qid, predicted in windows_of.items():
             windows = windows_in_range(truth[qid], name)
             if len(windows):
                 predictions.append(predicted[: rules.num_predictions])
@@ -112,12 +112,12 @@ def _first_overlap(window: np.ndarray, truth: np.ndarray) -> float:
     return float(span_iou(window, nearest, denominator="hull"))
 
 
-def _highlight_scores(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, Any]:
+def _highlight_scores(scores_of: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, Any]:
     scores = {}
     for name, lowest in LEVELS.items():
         values = [
             highlight_values(predicted, saliency(truth[qid]) >= lowest)
-            for qid, predicted in found.items()
+            for qid, predicted in scores_of.items()
         ]
         precisions, hits = zip(*values, strict=True)
         scores[f"HL-min-{name}"] = {
@@ -139,10 +139,10 @@ def highlight_values(predicted: np.ndarray, right: np.ndarray) -> tuple[np.ndarr
     return precisions, best < len(right) and bool(right[best].any())
 
 
-def _mended(found: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, list[str]]:
-    odd = [qid for qid, value in found.items() if len(value) != len(saliency(truth[qid]))]
-    said = f"{len(odd)} queries with up to {MENDED_CLIPS} clips' scores too many or too few: "
-    return {"notes": [f"{said}cut, or 0: {', '.join(odd[:5])}"]} if odd else {}
+def _mended(predicted: dict[str, np.ndarray], truth: dict[str, Any]) -> dict[str, list[str]]:
+    odd = [qid for qid, value in predicted.items() if len(value) != len(saliency(truth[qid]))]
+    note = f"{len(odd)} queries with up to {MENDED_CLIPS} clips' scores too many or too few: "
+    return {"notes": [f"{note}cut, or 0: {', '.join(odd[:5])}"]} if odd else {}
 
 
 def _brief(scores: dict[str, Any], rules: MomentRules) -> dict[str, float]:

@@ -99,7 +99,7 @@ def dataset_scorers(
     msrvtt_mc = score_choices_of("answer", "msrvtt_choice", numbered_with="video")
     tvqa = score_choices_of("answer_idx", "tvqa")
     of_moments, of_words = ("nms",), ("vocabulary",)
-    found: dict[str, tuple[Scorer, str | tuple[str, ...], tuple[str, ...]]] = {
+    table: dict[str, tuple[Scorer, str | tuple[str, ...], tuple[str, ...]]] = {
         "activitynet-moments": (moments_of("activitynet-moments"), "{split}.json", of_moments),
         "activitynet-qa": (score_activitynet_qa, "{split}_a.json", no_options),
         "charades-sta": (moments_of("charades-sta"), "charades_sta_{split}.txt", of_moments),
@@ -125,10 +125,10 @@ def dataset_scorers(
             annotations=(files,) if isinstance(files, str) else files,
             options=options,
         )
-        for name, (score, files, options) in found.items()
+        for name, (score, files, options) in table.items()
     }
-    own = _card_scorer(dataset, rules, split) if dataset in card_names() else None
-    return scorers if own is None else {**scorers, dataset: own}
+    card_scorer = _card_scorer(dataset, rules, split) if dataset in card_names() else None
+    return scorers if card_scorer is None else {**scorers, dataset: card_scorer}
 
 
 def retrieval_rules(
@@ -170,8 +170,8 @@ def check_options(scorer: DatasetScorer, given: Sequence[str]) -> None:
     """Raise UserError for options of the command that another kind of dataset has."""
     odd = ", ".join(f"--{name}" for name in given if name not in scorer.options)
     if odd:
-        own = ", ".join(f"--{name}" for name in scorer.options) or "none of them"
-        raise UserError(f"{odd} changes nothing about this dataset's numbers, which take {own}")
+        valid = ", ".join(f"--{name}" for name in scorer.options) or "none of them"
+        raise UserError(f"{odd} changes nothing about this dataset's numbers, which take {valid}")
 
 
 def score_predictions(
@@ -210,8 +210,8 @@ def score_lines(scores: dict[str, Any], prefix: str = "") -> Iterator[str]:
         if isinstance(value, dict):
             yield from score_lines(value, f"{prefix}{name} ")
         else:
-            said = ", ".join(value) if isinstance(value, list) else value
-            yield f"{prefix + name:44} {said}"
+            text = ", ".join(value) if isinstance(value, list) else value
+            yield f"{prefix + name:44} {text}"
 
 
 def write_scores(scores: dict[str, Any], folder: Path) -> None:

@@ -62,15 +62,15 @@ def score_matrix(
     position = {video: number for number, video in enumerate(videos)}
     video_of_T = np.array([position[video] for video in owners.values()])
     given: dict[str, Any] = {"ties": rules.ties, "resolution": resolution}
-    found = {
+    ranks_of = {
         "t2v": ranks_of_correct(scores_TV, Ragged.singles(video_of_T), **given),
         "v2t": video_to_text_ranks(scores_TV, video_of_T, rules.several_captions, **given),
     }
     scores: dict[str, Any] = {
         name: _numbers(ranks, rules, lower_median=rules.median == "lower" and name == "t2v")
-        for name, ranks in found.items()
+        for name, ranks in ranks_of.items()
     }
-    recalls = [recall_at(ranks.ranks, k).mean() for ranks in found.values() for k in (1, 5, 10)]
+    recalls = [recall_at(ranks.ranks, k).mean() for ranks in ranks_of.values() for k in (1, 5, 10)]
     return scores | {"Rsum": round(float(sum(recalls)), 2)}
 
 
@@ -108,9 +108,9 @@ def read_owners(path: Path) -> dict[str, str]:
     if path.suffix == ".csv":
         rows = read_csv(path, ("key", "video_id"))
         faults = FileFaults(path)
-        found = faults.index(rows, "key")
+        records = faults.index(rows, "key")
         faults.raise_if_any()
-        return {key: str(row["video_id"]) for key, row in found.items()}
+        return {key: str(row["video_id"]) for key, row in records.items()}
     content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise PredictionError(f"{path}: expected an object of videos with lists of captions")
@@ -168,10 +168,10 @@ def _read_arrays(path: Path, texts: list[str], videos: list[str]) -> dict[str, n
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 ids = {"text_ids": np.array(texts), "video_ids": np.array(videos)}
-                found = {"scores": content, **ids}
+                arrays = {"scores": content, **ids}
             else:
                 names = (*wanted, "resolution")
-                found = {name: content[name] for name in names if name in content}
+                arrays = {name: content[name] for name in names if name in content}
     except UNREADABLE as error:
         # numpy's own advice is to read what is pickled, which runs whatever it says.
         why = (
@@ -180,13 +180,13 @@ def _read_arrays(path: Path, texts: list[str], videos: list[str]) -> dict[str, n
             else error
         )
         raise PredictionError(f"{path}: expected a .npy or .npz of numbers: {why}") from error
-    odd = [name for name, value in found.items() if not isinstance(value, np.ndarray)]
+    odd = [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]
     if odd:
         raise PredictionError(f"{path}: expected arrays, but {', '.join(odd)} is none")
-    absent = [name for name in wanted if name not in found]
+    absent = [name for name in wanted if name not in arrays]
     if absent:
         raise PredictionError(f"{path}: expected the arrays {', '.join(absent)} as well")
-    return {"resolution": np.array(0.0), **found}
+    return {"resolution": np.array(0.0), **arrays}
 
 
 def _ids(values: np.ndarray, name: str, faults: FileFaults) -> list[str] | None:
@@ -230,8 +230,8 @@ def _resolution(value: np.ndarray, faults: FileFaults) -> float:
     return 0.0
 
 
-def _numbers(found: Ranks, rules: RetrievalRules, *, lower_median: bool) -> dict[str, float]:
-    ranks = found.ranks
+def _numbers(query_ranks: Ranks, rules: RetrievalRules, *, lower_median: bool) -> dict[str, float]:
+    ranks = query_ranks.ranks
     ks = sorted({*KS, *rules.recall_ks})
     recalls = {f"R@{k}": float(recall_at(ranks, k).mean()) for k in ks}
     mean = float(geometric_mean(np.array([recalls["R@1"], recalls["R@5"], recalls["R@10"]])))
@@ -245,4 +245,4 @@ def _numbers(found: Ranks, rules: RetrievalRules, *, lower_median: bool) -> dict
         "MRR": round(float(reciprocal_rank(ranks).mean()), 4),
         "nDCG@10": round(float(discounted_gain(ranks).mean()), 4),
     }
-    return rounded | {"queries": len(ranks), "tied queries": int(found.tied.sum())}
+    return rounded | {"queries": len(ranks), "tied queries": int(query_ranks.tied.sum())}

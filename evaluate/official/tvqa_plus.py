@@ -75,10 +75,14 @@ def grounding_map(predicted: Boxes, truth: Boxes, pictures: list[str]) -> float:
     """
     precisions = []
     for word, boxes in truth.items():
-        own = predicted.get(word, {})
+        word_boxes = predicted.get(word, {})
         precisions.append(
             box_precision(
-                {picture: np.array(own[picture]) for picture in pictures if picture in own},
+                {
+                    picture: np.array(word_boxes[picture])
+                    for picture in pictures
+                    if picture in word_boxes
+                },
                 {picture: np.array(several) for picture, several in boxes.items()},
                 threshold=BOX_IOU,
             )
@@ -95,10 +99,10 @@ def _true_spans(truth: dict[str, Any], path: Path) -> np.ndarray:
 
 
 def _predicted_boxes(content: Any, faults: FileFaults) -> Boxes:
-    found: Boxes = {}
+    boxes_of_words: Boxes = {}
     if not isinstance(content, dict):
         faults.add(f"bbox: expected an object of pictures, got {excerpt(content)}")
-        return found
+        return boxes_of_words
     for picture, boxes in content.items():
         if not isinstance(boxes, list):
             faults.add(f"bbox {picture}: expected a list of boxes, got {excerpt(boxes)}")
@@ -111,8 +115,10 @@ def _predicted_boxes(content: Any, faults: FileFaults) -> Boxes:
                 continue
             values = faults.numbers([[*box[2], box[1]]], where=where, width=5)
             if len(values):
-                found.setdefault(str(box[0]), {}).setdefault(picture, []).append(list(values[0]))
-    return found
+                boxes_of_words.setdefault(str(box[0]), {}).setdefault(picture, []).append(
+                    list(values[0])
+                )
+    return boxes_of_words
 
 
 def _is_box(value: Any) -> bool:
@@ -130,7 +136,7 @@ def _known(annotations: Path) -> dict[str, int] | None:
 
 def _true_boxes(truth: dict[str, Any], known: dict[str, int] | None) -> tuple[Boxes, list[str]]:
     """The boxes of known words, these in the vocabulary's order, and the pictures that have any."""
-    found: Boxes = {}
+    boxes_of_words: Boxes = {}
     pictures: dict[str, None] = {}
     for qid, record in truth.items():
         for frame, boxes in record["bbox"].items():
@@ -140,10 +146,10 @@ def _true_boxes(truth: dict[str, Any], known: dict[str, int] | None) -> tuple[Bo
                 if known is not None and (word not in known or word == UNKNOWN):
                     continue
                 corners = [left, top, left + box["width"], top + box["height"]]
-                found.setdefault(word, {}).setdefault(picture, []).append(corners)
+                boxes_of_words.setdefault(word, {}).setdefault(picture, []).append(corners)
                 pictures[picture] = None
-    words = found if known is None else sorted(found, key=known.__getitem__)
-    return {word: found[word] for word in words}, list(pictures)
+    words = boxes_of_words if known is None else sorted(boxes_of_words, key=known.__getitem__)
+    return {word: boxes_of_words[word] for word in words}, list(pictures)
 
 
 def _word(label: str) -> str:

@@ -48,14 +48,14 @@ def score_tvr(predictions: Path, annotations: Path, rules: MomentRules) -> dict[
         ranks = _ranks(task, moments[task], spans, right, rules=rules)
         scores[task] = _recalls(ranks, "", ks=rules.recall_ks)
         if set(types) <= set(TYPES):
-            found: dict[str, Any] = {}
+            numbers: dict[str, Any] = {}
             for name in TYPES:
                 rows = types == name
                 if rows.any():
-                    own = {key: rank[rows] for key, rank in ranks.items()}
-                    found |= _recalls(own, f"{name}-", ks=rules.recall_ks)
+                    type_ranks = {key: rank[rows] for key, rank in ranks.items()}
+                    numbers |= _recalls(type_ranks, f"{name}-", ks=rules.recall_ks)
             shares = " ".join(f"{name} {_percent(np.mean(types == name))}" for name in TYPES)
-            by_type[f"{task}_by_type"] = found | {"desc_type_ratio": shares}
+            by_type[f"{task}_by_type"] = numbers | {"desc_type_ratio": shares}
     return scores | by_type
 
 
@@ -72,15 +72,15 @@ def first_right(
 
     moments: (n, 3) float32 video, start, end.   spans: (annotators, 2) float32.
     """
-    own = moments[:, 0] == video
+    in_video = moments[:, 0] == video
     if task == "VR":
-        right = own
+        right = in_video
     else:
         ious = span_iou(moments[:, None, 1:3], spans[None], denominator=rules.iou_denominator)
         is_met = reaches(ious, np.float32(threshold), rules.iou_comparison)
         num_needed = ANNOTATORS if len(spans) >= 4 else 1
-        right = (is_met.sum(axis=1) >= num_needed) & own
-        right = right[own] if task == "SVMR" else right
+        right = (is_met.sum(axis=1) >= num_needed) & in_video
+        right = right[in_video] if task == "SVMR" else right
     return int(right.argmax()) if right.any() else NEVER
 
 
@@ -89,15 +89,15 @@ def _true_spans(queries: dict[str, Any], path: Path) -> dict[str, np.ndarray]:
     faults, spans = FileFaults(path), {}
     for name, query in queries.items():
         several = query["ts"] if isinstance(query["ts"][0], list) else [query["ts"]]
-        found = faults.numbers(several, where=f"desc_id {name}, ts", width=2)
-        spans[name] = found.astype(np.float32)
+        spans_of_query = faults.numbers(several, where=f"desc_id {name}, ts", width=2)
+        spans[name] = spans_of_query.astype(np.float32)
     faults.raise_if_any()
     return spans
 
 
 def _video_indices(video2idx: dict[str, Any], faults: FileFaults) -> dict[str, int]:
     """video2idx where every video has a number of its own; notes the others."""
-    found: dict[str, int] = {}
+    indices: dict[str, int] = {}
     owners: dict[int, str] = {}
     for name, index in video2idx.items():
         if not (isinstance(index, int) and is_finite(index) and index >= 0):
@@ -106,8 +106,8 @@ def _video_indices(video2idx: dict[str, Any], faults: FileFaults) -> dict[str, i
             faults.add(f"video2idx: {name} and {owners[index]} have the same index {index}")
         else:
             owners[index] = name
-            found[name] = index
-    return found
+            indices[name] = index
+    return indices
 
 
 def _read_task(
@@ -116,10 +116,10 @@ def _read_task(
     if not isinstance(records, list):
         faults.add(f"{task}: expected a list of records")
         return {}
-    found = faults.index(records, "desc_id")
-    faults.match(found, queries, what=f"{task}: desc_id")
+    by_id = faults.index(records, "desc_id")
+    faults.match(by_id, queries, what=f"{task}: desc_id")
     moments = {}
-    for name, record in found.items():
+    for name, record in by_id.items():
         where, rows = f"{task}: desc_id {name}, predictions", record.get("predictions")
         moments[name] = faults.numbers(rows, where=where, width=3)
         if rows == []:
@@ -137,13 +137,13 @@ def _ranks(
 ) -> dict[str, np.ndarray]:
     """By threshold the rank of every query; spans and videos: the right ones by query."""
     kinds = {"r": 0.0} if task == "VR" else {f"{value}-r": value for value in rules.iou_thresholds}
-    found: dict[str, list[int]] = {kind: [] for kind in kinds}
+    ranks_of_kind: dict[str, list[int]] = {kind: [] for kind in kinds}
     for name, video in videos.items():
         cut = moments[name][: rules.num_predictions].astype(np.float32)
         for kind, threshold in kinds.items():
             rank = first_right(cut, spans[name], video, task=task, threshold=threshold, rules=rules)
-            found[kind].append(rank)
-    return {kind: np.array(ranks) for kind, ranks in found.items()}
+            ranks_of_kind[kind].append(rank)
+    return {kind: np.array(ranks) for kind, ranks in ranks_of_kind.items()}
 
 
 def _recalls(ranks: dict[str, np.ndarray], prefix: str, *, ks: tuple[int, ...]) -> dict[str, float]:

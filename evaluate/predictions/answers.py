@@ -79,11 +79,11 @@ def _open_answers(predictor: Predictor) -> dict[str, int | str]:
     )
     if not len(rows):
         raise UserError(f"split {predictor.features.split!r} has no open-ended questions")
-    found: dict[str, int | str] = {}
+    answers: dict[str, int | str] = {}
     vectors = encoder.encode_texts(encoder.answer_features).detach()
     for block, scores_KA in scores_of_answers(
         rows, vectors, predictor.features, predictor.embeddings, encoder
     ):
         for row, best in zip(rows[block], scores_KA.argmax(axis=1), strict=True):
-            found[questions.question_ids[row]] = encoder.answers[best]
-    return found
+            answers[questions.question_ids[row]] = encoder.answers[best]
+    return answers

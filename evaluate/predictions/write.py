@@ -139,8 +139,8 @@ def _corpus_content(predictor: Predictor) -> tuple[Any, str]:
     )
     content: dict[str, Any] = {"video2idx": {name: k for k, name in enumerate(features.clip_ids)}}
     content["VCMR"] = [
-        corpus_record(name, features.texts[text], found.clips.tolist(), found.moments)
-        for (name, text), found in zip(queries, searched, strict=True)
+        corpus_record(name, features.texts[text], result.clips.tolist(), result.moments)
+        for (name, text), result in zip(queries, searched, strict=True)
     ]
     content["SVMR"] = []
     for name, text in queries:

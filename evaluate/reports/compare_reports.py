@@ -61,8 +61,8 @@ def read_report(folder: Path) -> FinishedReport:
             pairs = zip(lines["query_id"].to_pylist(), lines["clip_id"].to_pylist(), strict=True)
             clip_of_query[task].update(pairs)
             ranks = Ranks(ranks=lines["rank"].to_numpy() - 1, tied=lines["tied"].to_numpy())
-            found = Scored(ranks=ranks, values={main[task]: recall_at(ranks.ranks, 1)})
-            scored.setdefault((row, run), {}).setdefault(task, {})[score] = found
+            scores = Scored(ranks=ranks, values={main[task]: recall_at(ranks.ranks, 1)})
+            scored.setdefault((row, run), {}).setdefault(task, {})[score] = scores
         settings = content["settings"]
         return FinishedReport(
             path=folder,
@@ -102,12 +102,12 @@ def compare_reports(
         for name, task in first.tasks.items()
         if name in second.tasks
     ]
-    found = [
+    comparisons = [
         comparison
         for name, baseline in pairs
         for comparison in compare(first.rows[name], second.rows[baseline], tasks, first.bootstrap)
     ]
-    return with_holm(found, tasks)
+    return with_holm(comparisons, tasks)
 
 
 def pairing_faults(first: FinishedReport, second: FinishedReport) -> Iterator[str]:
@@ -154,10 +154,10 @@ def _by_score(path: Path) -> Iterator[tuple[tuple[str, str | None, str, str], pa
         for group in range(lines.num_row_groups):  # each is of one score: so they are written
             table = lines.read_row_group(group, columns=[*KEY, *VALUES])
             (key,) = table.select(KEY).slice(0, 1).to_pylist()
-            found = (key["row"], key["run"], key["task"], key["score"])
-            parts.setdefault(found, []).append(table.select(VALUES))
-    for found, tables in parts.items():
-        yield found, pa.concat_tables(tables).sort_by("query_id")
+            score_key = (key["row"], key["run"], key["task"], key["score"])
+            parts.setdefault(score_key, []).append(table.select(VALUES))
+    for score_key, tables in parts.items():
+        yield score_key, pa.concat_tables(tables).sort_by("query_id")
 
 
 def _row(

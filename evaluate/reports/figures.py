@@ -128,16 +128,16 @@ def bars(groups: Sequence[str], values: Mapping[str, Sequence[float]], *, y_labe
     return _svg(figure)
 
 
-def differences(found: Sequence[Difference], *, baseline: str) -> str:
+def differences(items: Sequence[Difference], *, baseline: str) -> str:
     """Differences to the baseline with their intervals, a line for each; groups from the top."""
-    groups = list(dict.fromkeys(item.group for item in found))
-    names = list(dict.fromkeys(item.name for item in found))
+    groups = list(dict.fromkeys(item.group for item in items))
+    names = list(dict.fromkeys(item.name for item in items))
     step = len(names) + 1
     height = 0.9 + 0.16 * step * len(groups)
     figure, axes = _figure(f"less {baseline}, points", "", height=height)
     axes.axvline(0, color=INK, linewidth=0.8, alpha=0.5)
     named: set[str] = set()
-    for item in found:
+    for item in items:
         place = groups.index(item.group) * step + names.index(item.name)
         axes.plot([item.low, item.high], [place, place], color=_colour(item.colour), linewidth=1.4)
         label = None if item.name in named else item.name
@@ -252,5 +252,7 @@ def _losses(records: list[dict[str, Any]]) -> Points:
 
 
 def _scores(records: list[dict[str, Any]]) -> Points:
-    found = [record for record in records if record["kind"] == "validation"]
-    return [record["epoch"] for record in found], [100 * record["score"] for record in found]
+    validations = [record for record in records if record["kind"] == "validation"]
+    return [record["epoch"] for record in validations], [
+        100 * record["score"] for record in validations
+    ]

@@ -81,7 +81,7 @@ def gallery(
         assert best is not None
         items = best.items[query, :SHOWN_CLIPS]
         spans = [None] * len(items) if best.spans is None else best.spans[query]
-        found = [
+        best_clips = [
             gallery_clip(features, places, int(item), span=span, score=float(value), right=clip)
             for item, value, span in zip(items, best.scores[query], spans, strict=False)
             if item >= 0
@@ -90,7 +90,7 @@ def gallery(
             text=features.texts[row_of_text[task.query_ids[query]]],
             rank=int(ranks[query]) + 1,
             right=gallery_clip(features, places, clip, span=None, score=None, right=clip),
-            found=found,
+            found=best_clips,
         )
 
     return {name: [show(int(query)) for query in queries] for name, queries in chosen.items()}
@@ -104,9 +104,9 @@ def disagreements(
     ranks = {level: run.scored[task.name][level].ranks.ranks for level in ("global", "segment")}
     row_of_text = {text_id: row for row, text_id in enumerate(features.text_ids)}
 
-    def only(found: str, missed: str) -> list[Disagreement]:
-        queries = np.flatnonzero((ranks[found] == 0) & (ranks[missed] > 0))
-        farthest = queries[np.argsort(-ranks[missed][queries], kind="stable")]
+    def only(first_level: str, other_level: str) -> list[Disagreement]:
+        queries = np.flatnonzero((ranks[first_level] == 0) & (ranks[other_level] > 0))
+        farthest = queries[np.argsort(-ranks[other_level][queries], kind="stable")]
         return [
             Disagreement(
                 text=features.texts[row_of_text[task.query_ids[query]]],

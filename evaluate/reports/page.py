@@ -100,7 +100,9 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
             "compared": compared_queries(evaluation, searched, score),
             "gallery": queries,
             "has_pictures": any(
-                query.right.picture is not None for found in queries.values() for query in found
+                query.right.picture is not None
+                for shown_query in queries.values()
+                for query in shown_query
             ),
         }
     content["parts"] = {
@@ -118,10 +120,10 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
 def _protocol(evaluation: Evaluation) -> dict[str, Any] | None:
     """The card's rules and published numbers; None without a card."""
     config = evaluation.config
-    found = protocol_json(config, [task.name for task in evaluation.tasks])
-    if config.card is not None and found is not None:
-        found["published"] = _published(load_card(config.card).references)
-    return found
+    protocol = protocol_json(config, [task.name for task in evaluation.tasks])
+    if config.card is not None and protocol is not None:
+        protocol["published"] = _published(load_card(config.card).references)
+    return protocol
 
 
 def _published(references: Sequence[Reference]) -> dict[str, Any] | None:
@@ -168,7 +170,9 @@ def _table(evaluation: Evaluation, task: TaskQueries) -> dict[str, Any]:
         ]
         for row in evaluation.rows
     }
-    every = (name for found in of_rows.values() for summary in found for name in summary.metrics)
+    every = (
+        name for summaries in of_rows.values() for summary in summaries for name in summary.metrics
+    )
     return {
         "name": task.name,
         "num_queries": len(task.query_ids),
@@ -194,8 +198,8 @@ def _table(evaluation: Evaluation, task: TaskQueries) -> dict[str, Any]:
 def _best_values(of_rows: Any, metric: str) -> dict[str, float]:
     """The best value of the main metric by score."""
     best: dict[str, float] = {}
-    for found in of_rows:
-        for summary in found:
+    for summaries in of_rows:
+        for summary in summaries:
             value = summary.metrics[metric].interval.value
             best[summary.score] = max(value, best.get(summary.score, value))
     return best
@@ -240,8 +244,8 @@ def _moments(evaluation: Evaluation, row: RowOutcome) -> list[dict[str, Any]]:
     clips = features.text_clips[chosen]
     segments = [slice(*features.segment_offsets[clip : clip + 2]) for clip in clips]
     similarities = [
-        embeddings.segments[own] @ embeddings.sentences[text]
-        for own, text in zip(segments, chosen, strict=True)
+        embeddings.segments[spans] @ embeddings.sentences[text]
+        for spans, text in zip(segments, chosen, strict=True)
     ]
     every = np.concatenate(similarities)
     return [
@@ -249,11 +253,11 @@ def _moments(evaluation: Evaluation, row: RowOutcome) -> list[dict[str, Any]]:
             "text": features.texts[text],
             "clip_id": features.clip_ids[clip],
             "figure": timeline(
-                features.segment_spans[own],
+                features.segment_spans[spans],
                 values,
                 true_span=features.text_spans[text].tolist(),
                 scale=(float(every.min()), float(every.max())),
             ),
         }
-        for text, clip, own, values in zip(chosen, clips, segments, similarities, strict=True)
+        for text, clip, spans, values in zip(chosen, clips, segments, similarities, strict=True)
     ]

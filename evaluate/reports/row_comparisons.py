@@ -52,7 +52,7 @@ def comparison_figure(evaluation: Evaluation) -> str | None:
         for summary in summaries
     }
     rows = [row.name for row in evaluation.plain_rows]
-    found = [
+    bars = [
         Difference(
             group=f"{item.task.replace('_', ' ')} {item.metric}",
             name=item.row,
@@ -68,7 +68,7 @@ def comparison_figure(evaluation: Evaluation) -> str | None:
         and item.row in rows
         and item.baseline == evaluation.config.baseline
     ]
-    return differences(found, baseline=evaluation.config.baseline) if found else None
+    return differences(bars, baseline=evaluation.config.baseline) if bars else None
 
 
 def compared_queries(evaluation: Evaluation, task: TaskQueries, score: str) -> list[ComparedQuery]:
@@ -76,7 +76,7 @@ def compared_queries(evaluation: Evaluation, task: TaskQueries, score: str) -> l
     if len(evaluation.plain_rows) < 2:
         return []
     scored = {row.name: _first(row, task, score) for row in evaluation.plain_rows}
-    ranks_RQ = np.stack([found.ranks.ranks + 1.0 for found in scored.values()])
+    ranks_RQ = np.stack([row_scores.ranks.ranks + 1.0 for row_scores in scored.values()])
     spread_Q = ranks_RQ.max(axis=0) / ranks_RQ.min(axis=0)
     order = np.argsort(-spread_Q, kind="stable")[:SHOWN_QUERIES]
     texts = dict(zip(evaluation.features.text_ids, evaluation.features.texts, strict=True))
@@ -106,18 +106,18 @@ def _compared(
         by_row=tuple(
             RowResult(
                 row=name,
-                rank=float(found.ranks.ranks[query]) + 1,
-                first=_first_clip(features, places, found, query, clip),
+                rank=float(row_scores.ranks.ranks[query]) + 1,
+                first=_first_clip(features, places, row_scores, query, clip),
             )
-            for name, found in scored.items()
+            for name, row_scores in scored.items()
         ),
     )
 
 
 def _first_clip(
-    features: SplitFeatures, places: ClipVideos, found: Scored, query: int, right: int
+    features: SplitFeatures, places: ClipVideos, scored: Scored, query: int, right: int
 ) -> GalleryClip | None:
-    best = found.best_items
+    best = scored.best_items
     if best is None:
         return None
     span: Sequence[float] | None = None if best.spans is None else best.spans[query, 0]

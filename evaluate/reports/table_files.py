@@ -127,11 +127,11 @@ def _difference(item: Comparison | None) -> dict[str, Any]:
 def _tex_table(evaluation: Evaluation, task: TaskQueries) -> Iterator[str]:
     groups = [evaluation.plain_rows, [row for row in evaluation.rows if row.normalised]]
     plain, normalised = (
-        [(row, found) for row in rows for found in _of_task(evaluation, row, task)]
+        [(row, summary) for row in rows for summary in _of_task(evaluation, row, task)]
         for rows in groups
     )
-    metrics = list(dict.fromkeys(name for _, found in plain for name in found.metrics))
-    best = {name: _best(name, [found for _, found in plain]) for name in metrics}
+    metrics = list(dict.fromkeys(name for _, summary in plain for name in summary.metrics))
+    best = {name: _best(name, [summary for _, summary in plain]) for name in metrics}
     yield r"\begin{table}"
     yield r"\centering"
     yield f"\\caption{{{_caption(evaluation, task, [*plain, *normalised])}}}"
@@ -140,12 +140,12 @@ def _tex_table(evaluation: Evaluation, task: TaskQueries) -> Iterator[str]:
     yield r"\toprule"
     yield _line_of(["row", "score", *map(tex, metrics)])
     yield r"\midrule"
-    for row, found in plain:
-        yield from _lines_of(row, found, best)
+    for row, summary in plain:
+        yield from _lines_of(row, summary, best)
     if normalised:
         yield r"\midrule"
-    for row, found in normalised:
-        yield from _lines_of(row, found, dict.fromkeys(metrics))
+    for row, summary in normalised:
+        yield from _lines_of(row, summary, dict.fromkeys(metrics))
     yield r"\bottomrule"
     yield r"\end{tabular}"
     yield r"\end{table}"
@@ -157,7 +157,7 @@ def _caption(
     """What a reader of the table alone must know."""
     name, split = tex(task.name.replace("_", " ")), tex(evaluation.features.split)
     confidence = f"{100 * evaluation.config.confidence:g}"
-    metrics = {name: metric for _, found in lines for name, metric in found.metrics.items()}
+    metrics = {name: metric for _, summary in lines for name, metric in summary.metrics.items()}
     kinds = ((LOWER_IS_BETTER, "rank"), (SHARES, "from 0 to 1"))
     others = [
         f"; {', '.join(there)}: {what}"
@@ -165,7 +165,9 @@ def _caption(
         if (there := [tex(metric) for metric in names if metric in metrics])
     ]
     has_seeds = any(
-        metric.seed_deviation is not None for _, found in lines for metric in found.metrics.values()
+        metric.seed_deviation is not None
+        for _, summary in lines
+        for metric in summary.metrics.values()
     )
     seeds = r"; means over seeds $\pm$ their standard deviation" if has_seeds else ""
     note = segments_note(evaluation.features.segment_rule)
@@ -199,9 +201,9 @@ def _best(name: str, summaries: Sequence[ScoreSummary]) -> str:
 def _lines_of(
     row: RowOutcome, summary: ScoreSummary, best: Mapping[str, str | None]
 ) -> Iterator[str]:
-    found = [(name, summary.metrics.get(name)) for name in best]
-    numbers = ["" if one is None else _number(name, one, best[name]) for name, one in found]
-    bounds = ["" if one is None else _bounds(name, one) for name, one in found]
+    metrics = [(name, summary.metrics.get(name)) for name in best]
+    numbers = ["" if one is None else _number(name, one, best[name]) for name, one in metrics]
+    bounds = ["" if one is None else _bounds(name, one) for name, one in metrics]
     yield _line_of([tex(row.name), tex(summary.score), *numbers])
     yield _line_of(["", "", *bounds])
 

@@ -124,12 +124,12 @@ def _clips(counts: Mapping[str, int]) -> str:
 
 def _available_columns(evaluation: Evaluation, columns: Sequence[Column]) -> list[Column]:
     """The columns whose task, score and metric this evaluation has."""
-    found = {
+    available = {
         (summary.task, summary.score, metric)
         for summary in evaluation.summaries[evaluation.rows[0].name]
         for metric in summary.metrics
     }
-    return [column for column in columns if (column.task, column.score, column.metric) in found]
+    return [column for column in columns if (column.task, column.score, column.metric) in available]
 
 
 def _table(evaluation: Evaluation, columns: Sequence[Column]) -> Table:
@@ -144,10 +144,10 @@ def _table(evaluation: Evaluation, columns: Sequence[Column]) -> Table:
             for summary in evaluation.summaries[row.name]
             if summary.subset is None
         }
-        found = [metrics.get((column.task, column.score), {}) for column in columns]
+        row_metrics = [metrics.get((column.task, column.score), {}) for column in columns]
         cells = [
             _cell(by_name[column.metric]) if column.metric in by_name else Text()
-            for by_name, column in zip(found, columns, strict=True)
+            for by_name, column in zip(row_metrics, columns, strict=True)
         ]
         if row.normalised is not None and not any(cell.plain for cell in cells):
             continue
@@ -179,10 +179,12 @@ def _comparison_parts(
         of_pair[item.task, item.score, item.metric] = item
     columns = HEADLINE + MORE + TOKENS + TASKS
     num_shown = 0
-    for (row, baseline), found in pairs.items():
+    for (row, baseline), pair_comparisons in pairs.items():
         keys = [(column.task, column.score, column.metric) for column in columns]
         lines = [
-            (column, found[key]) for column, key in zip(columns, keys, strict=True) if key in found
+            (column, pair_comparisons[key])
+            for column, key in zip(columns, keys, strict=True)
+            if key in pair_comparisons
         ]
         num_shown += len(lines)
         yield ""

@@ -23,9 +23,9 @@ def interpolated_area(hits: np.ndarray, num_right: int) -> float:
     Each found one adds 1 / num_right times the best precision at its recall or a higher one; summed
     by steps of recall, the last one to 1, as the official scorers do to the last bit.
     """
-    found = np.cumsum(hits)
-    recall = np.concatenate([[0.0], found / num_right, [1.0]])
-    precision = np.append(found / np.arange(1, len(hits) + 1), 0.0)
+    num_hits = np.cumsum(hits)
+    recall = np.concatenate([[0.0], num_hits / num_right, [1.0]])
+    precision = np.append(num_hits / np.arange(1, len(hits) + 1), 0.0)
     best_after = np.maximum.accumulate(precision[::-1])[::-1]
     steps = np.diff(recall)
     return float((steps * best_after)[steps != 0].sum())
@@ -41,7 +41,7 @@ def window_precisions(
     """
     ordered = predicted[np.argsort(-predicted[:, 2], kind="stable")]
     ious = span_iou(ordered[:, None, :2], truth[None])
-    found = np.empty(len(thresholds))
+    precisions = np.empty(len(thresholds))
     for number, threshold in enumerate(thresholds):
         free = np.ones(len(truth), dtype=bool)
         hits = np.zeros(len(ordered), dtype=bool)
@@ -51,8 +51,8 @@ def window_precisions(
             best = len(row) - 1 - int(candidates[::-1].argmax())
             hits[window] = candidates[best] >= threshold
             free[best] &= not hits[window]
-        found[number] = interpolated_area(hits, len(truth))
-    return found
+        precisions[number] = interpolated_area(hits, len(truth))
+    return precisions
 
 
 def windows_in_range(windows: np.ndarray, name: str) -> np.ndarray:
@@ -71,8 +71,8 @@ def window_precisions_of(
     """
     return np.array(
         [
-            window_precisions(found, truth, THRESHOLDS)
-            for found, truth in zip(predicted, windows, strict=True)
+            window_precisions(query_windows, truth, THRESHOLDS)
+            for query_windows, truth in zip(predicted, windows, strict=True)
         ]
     ).reshape(len(predicted), len(THRESHOLDS))
 
@@ -97,10 +97,10 @@ def highlight_precision(is_right: np.ndarray, scores: np.ndarray) -> float:
         return float(is_right[0])
     order = np.argsort(-scores, kind="stable")
     last_of_step = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
-    found = np.cumsum(is_right[order])[last_of_step]
-    best_after = np.maximum.accumulate((found / (last_of_step + 1))[::-1])[::-1]
+    num_hits = np.cumsum(is_right[order])[last_of_step]
+    best_after = np.maximum.accumulate((num_hits / (last_of_step + 1))[::-1])[::-1]
     # From the last step on, as the official scorer sums up; the copy keeps numpy from turning back.
-    return float(best_after[np.diff(found, prepend=0) > 0][::-1].copy().mean())
+    return float(best_after[np.diff(num_hits, prepend=0) > 0][::-1].copy().mean())
 
 
 def box_precision(

@@ -54,8 +54,8 @@ def average_precisions(places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     places: 0-based, of all right items, queries end to end and best first.   offsets: (Q + 1,).
     """
     counts = np.diff(offsets)
-    found = np.arange(len(places)) - np.repeat(offsets[:-1], counts) + 1
-    return np.asarray(np.add.reduceat(found / (places + 1.0), offsets[:-1]) / counts)
+    num_hits = np.arange(len(places)) - np.repeat(offsets[:-1], counts) + 1
+    return np.asarray(np.add.reduceat(num_hits / (places + 1.0), offsets[:-1]) / counts)
 
 
 def median_rank(ranks: np.ndarray, *, lower: bool) -> float:

@@ -84,7 +84,7 @@ def normalisers(
     dual_softmax are those of the evaluation.
     """
     scale = _scale(name, config)
-    found = nearness(
+    near = nearness(
         texts,
         clips,
         direction=direction,
@@ -95,9 +95,9 @@ def normalisers(
     )
     match name:
         case "qb_norm":
-            return [_qb_norm(items, beta=scale) for items in found]
+            return [_qb_norm(items, beta=scale) for items in near]
         case "dual_softmax":
-            return [_dual_softmax(items, temperature=1 / scale) for items in found]
+            return [_dual_softmax(items, temperature=1 / scale) for items in near]
         case _:
             assert_never(name)
 

@@ -184,9 +184,9 @@ def _by_policy(
             ranks: np.ndarray = above_Q.copy()
             for query in np.flatnonzero(above_Q < at_least_Q).tolist():
                 right = correct[query]
-                own = scores_QI[query, right]
-                first = right[own >= own.max() - resolution].min()
-                level = np.abs(scores_QI[query, :first] - own.max()) <= resolution
+                right_scores = scores_QI[query, right]
+                first = right[right_scores >= right_scores.max() - resolution].min()
+                level = np.abs(scores_QI[query, :first] - right_scores.max()) <= resolution
                 ranks[query] += level.sum() - level[right[right < first]].sum()
             return ranks
         case _:
@@ -206,9 +206,9 @@ def _places(
     for query, row in enumerate(scores_QI):
         right = np.sort(correct[query])
         right = right[np.argsort(-row[right], kind="stable")]
-        own, wrong = row[right], np.delete(row, right)
-        at_least = _num_before(wrong, own - resolution, side="right")
-        above = _num_before(wrong, own + resolution, side="left")
+        right_scores, wrong = row[right], np.delete(row, right)
+        at_least = _num_before(wrong, right_scores - resolution, side="right")
+        above = _num_before(wrong, right_scores + resolution, side="left")
         match ties:
             case "against":
                 wrong_before = at_least
@@ -220,7 +220,7 @@ def _places(
                 is_wrong[right] = False
                 for k in np.flatnonzero(above < at_least):
                     earlier = row[: right[k]][is_wrong[: right[k]]]
-                    wrong_before[k] += (np.abs(earlier - own[k]) <= resolution).sum()
+                    wrong_before[k] += (np.abs(earlier - right_scores[k]) <= resolution).sum()
                 # Right items that are level but not equal may stand in another order.
                 wrong_before.sort()
             case _:

@@ -144,7 +144,7 @@ def retrieval_ranks(
     groups: items that are one, by the best of their scores; `correct` then counts the groups.
     watch: is shown all scores, block by block.
     """
-    found: list[list[Ranks]] = [[] for _ in weights]
+    ranks_by_weight: list[list[Ranks]] = [[] for _ in weights]
     for start, stop, by_weight in score_blocks(
         texts,
         clips,
@@ -153,12 +153,14 @@ def retrieval_ranks(
         segment_score=segment_score,
         block_bytes=block_bytes,
     ):
-        own = correct.slice(start, stop)
+        block_correct = correct.slice(start, stop)
         for k, scores_QI in enumerate(by_weight):
             watch(ScoreBlock(weight=k, start=start, scores=scores_QI))
             ranked = scores_QI if normalise is None else normalise[k](scores_QI)
-            found[k].append(ranks_of_groups(ranked, own, groups=groups, ties=ties))
-    return [join_ranks(parts) for parts in found]
+            ranks_by_weight[k].append(
+                ranks_of_groups(ranked, block_correct, groups=groups, ties=ties)
+            )
+    return [join_ranks(parts) for parts in ranks_by_weight]
 
 
 def score_blocks(

@@ -109,7 +109,7 @@ class Library:
             if self.run is not None:
                 wholes = self.run.model.encode_texts(raw)
                 sentences = self.run.model.encode_sentences(raw)
-        found = self.clip_search.search(
+        results = self.clip_search.search(
             wholes.numpy(),
             k=top,
             weight=self.weight.value,
@@ -128,7 +128,10 @@ class Library:
                     end_seconds=float(self.places.start_seconds[clip] + spans[segment, 1]),
                 )
                 for rank, (clip, score, segment) in enumerate(
-                    zip(found.clips[row], found.scores[row], found.segments[row], strict=True), 1
+                    zip(
+                        results.clips[row], results.scores[row], results.segments[row], strict=True
+                    ),
+                    1,
                 )
                 if clip >= 0
             ]

@@ -26,11 +26,11 @@ def aggregates(means: Mapping[str, np.ndarray], task: str) -> dict[str, np.ndarr
     by_seed = {
         name: values.reshape(len(values), -1, len(AGGREGATED)) for name, values in means.items()
     }
-    found = {GEOMETRIC_MEAN: geometric_mean(by_seed[task])}
+    numbers = {GEOMETRIC_MEAN: geometric_mean(by_seed[task])}
     if RSUM in _names(means, task):
         both = np.concatenate([by_seed[name] for name in DIRECTIONS], axis=2)
-        found[RSUM] = both.sum(axis=2)
-    return found
+        numbers[RSUM] = both.sum(axis=2)
+    return numbers
 
 
 def aggregate_intervals(

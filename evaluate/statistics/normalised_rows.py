@@ -61,12 +61,12 @@ def normalised_rows(
     progress: Callable[[str], None],
 ) -> list[RowOutcome]:
     """Every row with every normalisation of the settings. encoders: one per run of each row."""
-    found = []
+    normalised = []
     for name in config.normalisations if queries.tasks else ():
         for row, of_row in zip(rows, encoders, strict=True):
             progress(f"normalising {row.name}: {name}")
-            found.append(_normalised(name, row, of_row, queries, bank, config))
-    return found
+            normalised.append(_normalised(name, row, of_row, queries, bank, config))
+    return normalised
 
 
 def assumptions(rows: Sequence[RowOutcome]) -> dict[str, str]:

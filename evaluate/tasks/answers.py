@@ -51,10 +51,10 @@ def answer_task(
     All rows choose among the first such run's vocabulary. Answers outside it count as wrong.
     groups: question types that are reported together.
     """
-    asked = features.questions
+    questions = features.questions
     rows = [
         row
-        for row, (kind, answer) in enumerate(zip(asked.kinds, asked.answers, strict=True))
+        for row, (kind, answer) in enumerate(zip(questions.kinds, questions.answers, strict=True))
         if kind == "open_ended" and answer is not None
     ]
     trained = [run for run in runs if run.answer_head is not None]
@@ -62,12 +62,12 @@ def answer_task(
         return None
     vocabulary = trained[0].answers
     places = {answer: place for place, answer in enumerate(vocabulary)}
-    types = np.array([asked.types[row] or "" for row in rows])
+    types = np.array([questions.types[row] or "" for row in rows])
     queries = TaskQueries(
         name="answers",
         kind="choice",
-        query_ids=[asked.question_ids[row] for row in rows],
-        clips=asked.clips[rows],
+        query_ids=[questions.question_ids[row] for row in rows],
+        clips=questions.clips[rows],
         chance=100.0 / len(vocabulary),
         subsets=type_subsets(types, groups),
     )
@@ -76,7 +76,7 @@ def answer_task(
         questions=np.array(rows, dtype=np.int64),
         vocabulary=vocabulary,
         answer_features=trained[0].answer_features,
-        truth=np.array([places.get(asked.answers[row] or "", -1) for row in rows]),
+        truth=np.array([places.get(questions.answers[row] or "", -1) for row in rows]),
     )
 
 
@@ -103,8 +103,8 @@ def score_answers(
     ):
         first = block.start
         inside = np.flatnonzero(truth[block] >= 0)
-        found = ranks_of_correct(scores_KA[inside], Ragged.singles(truth[block][inside]))
-        ranks[first + inside], tied[first + inside] = found.ranks, found.tied
+        block_ranks = ranks_of_correct(scores_KA[inside], Ragged.singles(truth[block][inside]))
+        ranks[first + inside], tied[first + inside] = block_ranks.ranks, block_ranks.tied
     values = {"accuracy": recall_at(ranks, 1)}
     return {SCORE: Scored(ranks=Ranks(ranks=ranks, tied=tied), values=values)}
 

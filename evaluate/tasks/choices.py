@@ -153,10 +153,10 @@ def answer_moment_values(
     chosen: (Q,) rows of the chosen options.   rows: (Q,) rows of the questions.   right: (Q,) bool,
     whether the option is the right one.
     """
-    found = answer_moments(features, embeddings, encoder, chosen=chosen, rows=rows)
+    moments = answer_moments(features, embeddings, encoder, chosen=chosen, rows=rows)
     truth = features.questions.spans[rows]
     is_told = ~np.isnan(truth[:, 0])
-    ious = span_iou(found, np.where(is_told[:, None], truth, -1.0), denominator="hull")
+    ious = span_iou(moments, np.where(is_told[:, None], truth, -1.0), denominator="hull")
     return {"mIoU": 100.0 * ious, "ASA": 100.0 * (right & (ious >= ANSWER_MOMENT_IOU))}
 
 
@@ -174,9 +174,9 @@ def answer_moments(
     """
     spans = np.zeros((len(rows), 2))
     for question, (option, row) in enumerate(zip(chosen.tolist(), rows.tolist(), strict=True)):
-        own = slice(*features.segment_offsets[features.questions.clips[row] :][:2])
-        segments = features.segment_spans[own]
-        cosines = embeddings.segments[own] @ embeddings.option_sentences[option]
+        segment_rows = slice(*features.segment_offsets[features.questions.clips[row] :][:2])
+        segments = features.segment_spans[segment_rows]
+        cosines = embeddings.segments[segment_rows] @ embeddings.option_sentences[option]
         first = last = int(cosines.argmax())
         if encoder is not None and encoder.moment_head is not None:
             starts, ends = start_and_end(cosines, encoder)

@@ -111,10 +111,10 @@ def score_corpus_moments(
     )
     largest_k = max(config.moments.recall_ks)
     predicted, spans = [], []
-    for query, found in enumerate(searched):
-        is_right = found.clips[:largest_k] == task.queries.clips[query]
+    for query, result in enumerate(searched):
+        is_right = result.clips[:largest_k] == task.queries.clips[query]
         # A moment of another clip is one that nothing overlaps.
-        moved = np.where(is_right[:, None], found.moments[:largest_k, :2], -1.0)
+        moved = np.where(is_right[:, None], result.moments[:largest_k, :2], -1.0)
         predicted.append(moved)
         spans.append(task.spans(features, query))
     values = recall_values(predicted, spans, config.moments)
@@ -157,10 +157,12 @@ def predict_in_corpus(
                 for query in some
             ]
             if encoder is not None and encoder.moment_head is not None:
-                found = _spans_of_head(searched, encoder, factor=config.moments.corpus_clip_factor)
+                candidates = _spans_of_head(
+                    searched, encoder, factor=config.moments.corpus_clip_factor
+                )
             else:
-                found = (_segments(one, weight) for one in searched)
-            for one, spans in zip(searched, found, strict=True):
+                candidates = (_segments(one, weight) for one in searched)
+            for one, spans in zip(searched, candidates, strict=True):
                 yield _best_moments(spans, one, features, config.moments)
 
 
@@ -220,21 +222,21 @@ def _spans_of_head(
 
 
 def _best_moments(
-    found: _Spans, searched: _Searched, features: SplitFeatures, config: MomentConfig
+    candidates: _Spans, searched: _Searched, features: SplitFeatures, config: MomentConfig
 ) -> CorpusMoments:
     num_kept = config.num_predictions
     depth = num_kept if config.nms_iou is None else BEFORE_SUPPRESSION * num_kept
-    order = _top(found.scores, depth)
-    rank = np.searchsorted(searched.offsets, found.first[order], side="right") - 1
+    order = _top(candidates.scores, depth)
+    rank = np.searchsorted(searched.offsets, candidates.first[order], side="right") - 1
     clips = searched.clips[rank]
     to_row = features.segment_offsets[clips] - searched.offsets[rank]
     spans = np.column_stack(
         [
-            features.segment_spans[to_row + found.first[order], 0],
-            features.segment_spans[to_row + found.last[order], 1],
+            features.segment_spans[to_row + candidates.first[order], 0],
+            features.segment_spans[to_row + candidates.last[order], 1],
         ]
     )
-    moments = np.column_stack([spans, found.scores[order]]).astype(np.float64)
+    moments = np.column_stack([spans, candidates.scores[order]]).astype(np.float64)
     kept = np.arange(len(order))
     if config.nms_iou is not None:
         kept = _suppressed(clips, spans, config.nms_iou)
@@ -245,8 +247,8 @@ def _best_moments(
 def _suppressed(clips: np.ndarray, spans: np.ndarray, threshold: float) -> np.ndarray:
     """Places that are kept, clip by clip, in their order."""
     kept = [
-        own[suppress(spans[own], threshold=threshold)]
-        for own in (np.flatnonzero(clips == clip) for clip in np.unique(clips))
+        clip_places[suppress(spans[clip_places], threshold=threshold)]
+        for clip_places in (np.flatnonzero(clips == clip) for clip in np.unique(clips))
     ]
     return np.sort(np.concatenate(kept))
 

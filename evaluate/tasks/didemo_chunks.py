@@ -82,7 +82,7 @@ def score_chunks(
     """Rank@K: whether the mean of the best annotators' ranks is K or better; mIoU of the first."""
     assert config.chunks is not None
     best = config.chunks.best_annotators
-    found = [
+    values_of_queries = [
         annotator_values(
             rank_runs(features, embeddings, encoder, text=row, chunks=config.chunks),
             list(choices),
@@ -90,7 +90,7 @@ def score_chunks(
         )
         for row, choices in zip(task.texts.tolist(), task.choices, strict=True)
     ]
-    ranks, ious = np.array(found, dtype=np.float64).T
+    ranks, ious = np.array(values_of_queries, dtype=np.float64).T
     values = {f"Rank@{k}": np.where(ranks <= k, 100.0, 0.0) for k in config.recall_ks}
     tied = np.zeros(len(ranks), dtype=bool)
     return {

@@ -100,5 +100,5 @@ def _ious_with_own_segments(
     clips = features.text_clips[texts]
     counts = np.diff(features.segment_offsets)[clips]
     rows, of_text = ragged_rows(features.segment_offsets, clips)
-    own, segments = features.text_spans[texts][of_text], features.segment_spans[rows]
-    return span_iou(own, segments), counts
+    true_spans, segments = features.text_spans[texts][of_text], features.segment_spans[rows]
+    return span_iou(true_spans, segments), counts

@@ -71,8 +71,8 @@ def score_highlights(
     values: dict[str, np.ndarray] = {}
     for level, lowest in LEVELS.items():
         pairs = [
-            highlight_values(found, rated >= lowest)
-            for found, rated in zip(predicted, task.ratings, strict=True)
+            highlight_values(saliency_scores, rated >= lowest)
+            for saliency_scores, rated in zip(predicted, task.ratings, strict=True)
         ]
         name = "" if level == MAIN_LEVEL else f" {level}"
         precisions = np.array([by_annotator.mean() for by_annotator, _ in pairs])

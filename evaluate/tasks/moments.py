@@ -76,13 +76,15 @@ def moment_task(features: SplitFeatures, config: MomentConfig) -> MomentTask | N
 
 def moment_queries(features: SplitFeatures, rows: np.ndarray) -> tuple[list[str], Ragged]:
     """Ids of the queries, and the texts of each: those of a clip with the ids QUERY/K are one."""
-    found: dict[tuple[int, str, str], list[int]] = {}
+    texts_of_query: dict[tuple[int, str, str], list[int]] = {}
     for row in rows.tolist():
         name = features.text_ids[row]
         match = WINDOW_ID.fullmatch(name)
         query_id = match.group(1) if match else name
-        found.setdefault((features.text_clips[row], features.texts[row], query_id), []).append(row)
-    return [query_id for _, _, query_id in found], Ragged.of(list(found.values()))
+        texts_of_query.setdefault(
+            (features.text_clips[row], features.texts[row], query_id), []
+        ).append(row)
+    return [query_id for _, _, query_id in texts_of_query], Ragged.of(list(texts_of_query.values()))
 
 
 def predictions_of(
@@ -131,8 +133,8 @@ def recall_values(
     """
     largest_k = max(config.recall_ks)
     ious = np.zeros((len(predicted), largest_k))
-    for query, (found, truth) in enumerate(zip(predicted, spans, strict=True)):
-        near = nearest_overlaps(found[:largest_k, :2], truth, config)
+    for query, (moments, truth) in enumerate(zip(predicted, spans, strict=True)):
+        near = nearest_overlaps(moments[:largest_k, :2], truth, config)
         ious[query, : len(near)] = near
     best = np.maximum.accumulate(ious, axis=1)
     values = {
@@ -184,11 +186,11 @@ def start_and_end(cosines: np.ndarray, encoder: AlignmentModel) -> tuple[np.ndar
     return starts[0].numpy(), ends[0].numpy()
 
 
-def nearest_overlaps(found: np.ndarray, truth: np.ndarray, config: MomentConfig) -> np.ndarray:
+def nearest_overlaps(predicted: np.ndarray, truth: np.ndarray, config: MomentConfig) -> np.ndarray:
     """(n,) IoU of each span (n, 2) with the nearest of the true ones (m, 2); 0 without any."""
     if not len(truth):
-        return np.zeros(len(found))
-    ious = span_iou(found[:, None], truth[None], denominator=config.iou_denominator)
+        return np.zeros(len(predicted))
+    ious = span_iou(predicted[:, None], truth[None], denominator=config.iou_denominator)
     return np.asarray(ious.max(axis=1))
 
 
@@ -200,8 +202,8 @@ def clip_segments(features: SplitFeatures, text: int) -> np.ndarray:
 
 def clip_cosines(features: SplitFeatures, embeddings: Embeddings, text: int) -> np.ndarray:
     """(S,) float32, the cosines of a text with the segments of its clip."""
-    own = embeddings.segments[_rows_of_clip(features, text)]
-    return np.asarray(own @ embeddings.sentences[text])
+    segments = embeddings.segments[_rows_of_clip(features, text)]
+    return np.asarray(segments @ embeddings.sentences[text])
 
 
 def main_threshold(config: MomentConfig) -> float:
@@ -243,12 +245,12 @@ class LengthTask:
 
 def length_tasks(task: MomentTask, features: SplitFeatures) -> list[LengthTask]:
     """Those of the lengths that occur."""
-    found = []
+    tasks = []
     for name in LENGTHS:
         windows = [
             windows_in_range(task.spans(features, query), name) for query in range(len(task.texts))
         ]
-        rows = [query for query, own in enumerate(windows) if len(own)]
+        rows = [query for query, query_windows in enumerate(windows) if len(query_windows)]
         if not rows:
             continue
         queries = TaskQueries(
@@ -260,8 +262,8 @@ def length_tasks(task: MomentTask, features: SplitFeatures) -> list[LengthTask]:
             main_metric="mAP",
         )
         own_windows = [windows[query] for query in rows]
-        found.append(LengthTask(queries=queries, rows=np.array(rows), windows=own_windows))
-    return found
+        tasks.append(LengthTask(queries=queries, rows=np.array(rows), windows=own_windows))
+    return tasks
 
 
 def score_lengths(task: LengthTask, predicted: Sequence[np.ndarray]) -> dict[str, Scored]:
@@ -269,7 +271,7 @@ def score_lengths(task: LengthTask, predicted: Sequence[np.ndarray]) -> dict[str
 
     predicted: of each of the moments' queries (n, 3), by `moments.predictions_of`.
     """
-    own = [predicted[row] for row in task.rows]
-    precisions = window_precisions_of(own, task.windows)
-    ranks = ranks_of_hits(np.zeros(len(own), dtype=bool))
+    length_predictions = [predicted[row] for row in task.rows]
+    precisions = window_precisions_of(length_predictions, task.windows)
+    ranks = ranks_of_hits(np.zeros(len(length_predictions), dtype=bool))
     return {SCORE: Scored(ranks=ranks, values=window_metrics(precisions))}

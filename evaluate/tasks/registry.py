@@ -52,9 +52,9 @@ class MomentTasks:
     @property
     def queries(self) -> list[TaskQueries]:
         """Of each task, in the order of the report."""
-        found = [self.own_clip.queries, *(task.queries for task in self.lengths)]
-        found += [] if self.highlights is None else [self.highlights.queries]
-        return found + ([] if self.corpus is None else [self.corpus])
+        task_queries = [self.own_clip.queries, *(task.queries for task in self.lengths)]
+        task_queries += [] if self.highlights is None else [self.highlights.queries]
+        return task_queries + ([] if self.corpus is None else [self.corpus])
 
 
 def moment_tasks(
@@ -121,11 +121,11 @@ class Tasks:
     @property
     def queries(self) -> list[TaskQueries]:
         """The queries of every task there is, in the order of the report."""
-        found = [task.queries for task in self.retrieval]
-        found += [] if self.grounding is None else [self.grounding.queries]
-        found += [] if self.moments is None else self.moments.queries
-        asked = (self.choice, self.answers)
-        return found + [task.queries for task in asked if task is not None]
+        task_queries = [task.queries for task in self.retrieval]
+        task_queries += [] if self.grounding is None else [self.grounding.queries]
+        task_queries += [] if self.moments is None else self.moments.queries
+        question_tasks = (self.choice, self.answers)
+        return task_queries + [task.queries for task in question_tasks if task is not None]
 
 
 def find_tasks(
@@ -162,11 +162,11 @@ def score_tasks(
         for task in tasks.retrieval
     }
     if features.tokens is not None:
-        found = score_tokens(tasks.retrieval, features, encoder, config=config)
-        for task, own in zip(tasks.retrieval, found, strict=True):
+        token_scores = score_tokens(tasks.retrieval, features, encoder, config=config)
+        for task, task_scores in zip(tasks.retrieval, token_scores, strict=True):
             # Before the fused score, the last one, which is what a row is judged by.
             scores = scored[task.queries.name]
-            scores |= {"token": own, "fused": scores.pop("fused")}
+            scores |= {"token": task_scores, "fused": scores.pop("fused")}
     if tasks.grounding is not None:
         scored["grounding"] = score_grounding(tasks.grounding, features, embeddings)
     if tasks.choice is not None:

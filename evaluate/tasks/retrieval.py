@@ -85,8 +85,10 @@ def sentences_of(features: SplitFeatures, texts: np.ndarray) -> Ragged:
     for text in texts:
         paragraph = _words(features.texts[text])
         candidates = of_clip.get(int(features.text_clips[text]), [])
-        found = [row for row in candidates if words[row].strip() and words[row] in paragraph]
-        lists.append(found or [int(text)])
+        sentence_rows = [
+            row for row in candidates if words[row].strip() and words[row] in paragraph
+        ]
+        lists.append(sentence_rows or [int(text)])
     return Ragged.of(lists)
 
 
@@ -111,8 +113,8 @@ def score_retrieval(
         if k > 0 and task.direction == "clip_to_text":
             best_of_blocks[block.weight].append(best_texts(block.scores, k=k))
         elif k > 0:
-            own = texts.slice(block.start, block.start + len(block.scores))
-            best = best_clips(block.scores, own, clips, spans=features.segment_spans, k=k)
+            block_texts = texts.slice(block.start, block.start + len(block.scores))
+            best = best_clips(block.scores, block_texts, clips, spans=features.segment_spans, k=k)
             best_of_blocks[block.weight].append(best)
 
     ranks = retrieval_ranks(
@@ -129,11 +131,11 @@ def score_retrieval(
     )
     return {
         score: Scored(
-            ranks=found,
-            values=retrieval_values(found, task.correct, config),
+            ranks=score_ranks,
+            values=retrieval_values(score_ranks, task.correct, config),
             best_items=join_best_items(blocks),
         )
-        for score, found, blocks in zip(weights, ranks, best_of_blocks, strict=True)
+        for score, score_ranks, blocks in zip(weights, ranks, best_of_blocks, strict=True)
     }
 
 
@@ -157,7 +159,7 @@ def recall_at_1_by_weight(
         groups=task.groups,
         ties=config.ties,
     )
-    return np.array([recall_at(found.ranks, 1).mean() for found in ranks])
+    return np.array([recall_at(weight_ranks.ranks, 1).mean() for weight_ranks in ranks])
 
 
 def effect_of_index(
@@ -214,8 +216,8 @@ def _clip_to_text(
     by_clip: the texts of a clip count by their best score, and clips are ranked (CLIP4Clip).
     """
     clips, owner = np.unique(features.text_clips[texts], return_inverse=True)
-    own = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
-    texts_of_clip = Ragged.of(own)
+    rows_of_clip = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
+    texts_of_clip = Ragged.of(rows_of_clip)
     correct = Ragged.singles(np.arange(len(clips))) if by_clip else texts_of_clip
     num_items = len(clips) if by_clip else len(texts)
     queries = TaskQueries(
@@ -254,18 +256,18 @@ def sides(
 
 
 def retrieval_values(
-    found: Ranks, correct: Ragged, config: EvaluationConfig
+    query_ranks: Ranks, correct: Ragged, config: EvaluationConfig
 ) -> dict[str, np.ndarray]:
     """The metrics of each query; mAP only where queries have several right items, for one it is
     MRR."""
-    ranks = found.ranks
+    ranks = query_ranks.ranks
     values = {f"R@{k}": recall_at(ranks, k) for k in config.recall_ks}
     values |= {"MnR": one_based(ranks), "MRR": reciprocal_rank(ranks)}
-    if found.places is None:
+    if query_ranks.places is None:
         return values | {"nDCG@10": discounted_gain(ranks)}
     return values | {
-        "nDCG@10": discounted_gains(found.places, correct.offsets),
-        "mAP": 100.0 * average_precisions(found.places, correct.offsets),
+        "nDCG@10": discounted_gains(query_ranks.places, correct.offsets),
+        "mAP": 100.0 * average_precisions(query_ranks.places, correct.offsets),
     }
 
 

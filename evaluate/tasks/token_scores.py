@@ -67,10 +67,10 @@ def score_tokens(
     with torch.inference_mode():
         frames = _frames(features, features.frames, encoder)
         words = _words(features.tokens, encoder)
-        found = [_ranks(task, frames, words, encoder, config=config) for task in tasks]
+        ranks_of_tasks = [_ranks(task, frames, words, encoder, config=config) for task in tasks]
     return [
         Scored(ranks=ranks, values=retrieval_values(ranks, task.correct, config))
-        for task, ranks in zip(tasks, found, strict=True)
+        for task, ranks in zip(tasks, ranks_of_tasks, strict=True)
     ]
 
 
@@ -93,8 +93,10 @@ def _ranks(
         clips, texts = (items, some) if by_text else (some, items)
         scores_NT = _scores(frames.take(clips), words.take(texts), encoder).numpy()
         scores_QI = scores_NT.T if by_text else scores_NT
-        own = task.correct.slice(start, start + len(some))
-        parts.append(ranks_of_groups(scores_QI, own, groups=task.groups, ties=config.ties))
+        block_correct = task.correct.slice(start, start + len(some))
+        parts.append(
+            ranks_of_groups(scores_QI, block_correct, groups=task.groups, ties=config.ties)
+        )
     return join_ranks(parts)
 
 
@@ -109,22 +111,22 @@ def _frames(features: SplitFeatures, frames: Ragged, encoder: AlignmentModel | N
     """In blocks of whole clips of about ENCODE_ROWS frames."""
     offsets, blocks = frames.offsets, []
     for first, last in clip_blocks(offsets):
-        own = tensor_rows(frames.values[offsets[first] : offsets[last]])
+        block = tensor_rows(frames.values[offsets[first] : offsets[last]])
         if encoder is None:
-            blocks.append(F.normalize(own, dim=-1))
+            blocks.append(F.normalize(block, dim=-1))
         else:
             clips = tensor_rows(features.clip_features[first:last])
             counts = torch.from_numpy(np.diff(offsets[first : last + 1]))
-            blocks.append(encoder.encode_frames(clips, own, counts))
+            blocks.append(encoder.encode_frames(clips, block, counts))
     return _whole(blocks, offsets, what="frames")
 
 
 def _words(tokens: Ragged, encoder: AlignmentModel | None) -> ManyVectors:
     blocks = []
     for start in range(0, len(tokens.values), ENCODE_ROWS):
-        own = tensor_rows(tokens.values[start : start + ENCODE_ROWS])
+        block = tensor_rows(tokens.values[start : start + ENCODE_ROWS])
         blocks.append(
-            F.normalize(own, dim=-1) if encoder is None else encoder.encode_sentences(own)
+            F.normalize(block, dim=-1) if encoder is None else encoder.encode_sentences(block)
         )
     return _whole(blocks, tokens.offsets, what="tokens")
 

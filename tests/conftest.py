@@ -13,6 +13,16 @@ import pytest
 # Several test processes share the cores: torch's threads, one per core in each, would fight.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+SLOW_SECONDS = 600
+"""Time limit of a slow test; pyproject.toml has that of the others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
 MARKER = (True, True, False, True)
 """The top row of cells: it tells which side is up."""
 

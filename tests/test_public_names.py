@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -84,7 +83,7 @@ def test_the_example_checks_and_runs_against_the_installed_wheel(
     tmp_path: Path, small_scenes: Path
 ) -> None:
     """`mypy --strict` and a run, in a new environment with the packages of this one."""
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps"]
     subprocess.run([*command, "-w", tmp_path, ROOT], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
@@ -94,8 +93,9 @@ def test_the_example_checks_and_runs_against_the_installed_wheel(
     target = Path(site.stdout.strip())
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", target, wheel]
     subprocess.run(install, check=True)
-    # Behind the wheel: the other packages. A .pth adds the folder, but not the .pth files in it.
-    (target / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    # Behind the wheel: the other packages. A .pth adds folders, but not the .pth files in them.
+    others = [path for path in sys.path if path.endswith("-packages")]
+    (target / "others.pth").write_text("".join(f"{path}\n" for path in others))
     example = shutil.copy(ROOT / "examples" / "python_api.py", tmp_path)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 

@@ -44,7 +44,7 @@ def report(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pandas_reads_every_number_of_the_results_back(report: Path) -> None:
     content = json.loads((report / "results.json").read_text())
-    table = pd.read_csv(report / "table.csv", float_precision="round_trip")
+    table = pd.read_csv(report / "table.csv", engine="python")
     assert tuple(table.columns) == COLUMNS
     keys = ["row", "task", "subset", "score", "metric"]
     by_key = table.fillna({"subset": ""}).set_index(keys)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,9 +43,13 @@ def report(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report"
 
 
+as_read = partial(pytest.approx, rel=1e-15, abs=0)
+"""Before version 3, pandas may be off by the last bit of a number."""
+
+
 def test_pandas_reads_every_number_of_the_results_back(report: Path) -> None:
     content = json.loads((report / "results.json").read_text())
-    table = pd.read_csv(report / "table.csv", engine="python")
+    table = pd.read_csv(report / "table.csv")
     assert tuple(table.columns) == COLUMNS
     keys = ["row", "task", "subset", "score", "metric"]
     by_key = table.fillna({"subset": ""}).set_index(keys)
@@ -55,7 +60,7 @@ def test_pandas_reads_every_number_of_the_results_back(report: Path) -> None:
             for name, metric in score["metrics"].items():
                 key = (row["name"], score["task"], score["subset"] or "", score["score"], name)
                 line = by_key.loc[key]
-                assert (line["value"], line["low"]) == (metric["value"], metric["low"])
+                assert (line["value"], line["low"]) == as_read((metric["value"], metric["low"]))
                 assert line["num_queries"] == score["num_queries"]
                 count += 1
     assert count == len(table)
@@ -63,8 +68,8 @@ def test_pandas_reads_every_number_of_the_results_back(report: Path) -> None:
         key = (item["row"], item["task"], item["subset"] or "", item["score"], item["metric"])
         line = by_key.loc[key]
         assert line["baseline"] == item["baseline"]
-        assert line["difference"] == item["difference"]
-        assert line["p_permutation"] == item["p_permutation"]
+        assert line["difference"] == as_read(item["difference"])
+        assert line["p_permutation"] == as_read(item["p_permutation"])
         assert pd.isna(line["p_holm"]) == (item["p_holm"] is None)
     assert set(table["normalised_from"].dropna()) == {"zero-shot", "a_b & c"}
 

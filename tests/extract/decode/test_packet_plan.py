@@ -65,7 +65,10 @@ def test_open_groups_and_hevc_are_planned_right(tmp_path, codec, options):
         output.mux(stream.encode(None))
     for sampling in RULES:
         planned, whole = decoder(path, sampling), decoder(path, sampling)
-        assert_equal(taken(planned._planned()), taken(whole._whole()))
+        # Where pictures of open groups are left out, some builds of libav log an error; then the
+        # plan is given up and everything is decoded.
+        samples = planned if options.startswith("open-gop") else planned._planned()
+        assert_equal(taken(samples), taken(whole._whole()))
         assert planned.result() == whole.result()
 
 

@@ -11,6 +11,7 @@ from .loss_config import LossConfig, TaskConfig
 
 ValidationMetric = Literal[
     "mean",
+    "fused_recall_at_1",
     "global_recall_at_1",
     "segment_recall_at_1",
     "token_recall_at_1",
@@ -18,6 +19,7 @@ ValidationMetric = Literal[
     "answer_accuracy",
     "moment_recall_at_1",
 ]
+GlobalFrom = Literal["parts", "pooled"]
 Precision = Literal["float32", "medium"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -26,7 +28,7 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 class OptimiserConfig:
     """AdamW with linear warm-up and cosine decay to zero."""
 
-    epochs: int = 30
+    epochs: int = 60
     """Passes over the clips of the training split, at most (see validation.patience_epochs)."""
     batch_clips: int = 128
     """Clips in a batch; each brings some of its global texts and all its segments and their texts.
@@ -40,8 +42,9 @@ class OptimiserConfig:
     """Of weight matrices only: never of biases, norms and the logit scale."""
     warmup_epochs: float = 1.0
     """Length of the linear warm-up, in epochs."""
-    max_gradient_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
+    max_gradient_norm: float = 100.0
+    """The gradients of each level and of each task are scaled down to this norm by themselves, so
+    that none takes another's share: a safety net, which few steps should meet."""
     ema_decay: float | None = None
     """Validate and keep an exponential moving average of the weights, that decays so much with each
     step (0.99 looks back about a hundred steps); null: the weights themselves."""
@@ -78,8 +81,10 @@ class ValidationConfig:
     """Which number chooses the weights that are kept. Test data never does."""
 
     metric: ValidationMetric = "mean"
-    """Recall is of text to clip, by level; moments count as found from an IoU of 0.5. mean: over
-    the levels and tasks that are trained and that the validation split has queries for."""
+    """Recall is of text to clip; moments count as found from an IoU of 0.5. mean: over the recall
+    by the fused score, where a level is trained, and the accuracies of the trained tasks. The
+    recall by the fused score is measured alike whichever levels are trained: at the best of a few
+    weights of the global score."""
     every_epochs: int = 1
     """Validate after each that many epochs (and before the first one, and after the last)."""
     patience_epochs: int | None = 10
@@ -92,6 +97,18 @@ class ValidationConfig:
             raise ValueError(
                 f"patience_epochs must be at least 1 or null, got {self.patience_epochs}"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LevelsConfig:
+    """How the global level is made."""
+
+    global_from: GlobalFrom = "parts"
+    """parts: a clip is made of its segments, and a text of its sentences; pooled: a clip is its
+    clip feature, and a text its text feature."""
+    path: bool | None = None
+    """parts: whether the vectors of the segment level are a part of the global ones, too, without
+    gradient. null: where the segment level is trained on spans or on sentences."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +148,8 @@ class RunConfig:
 
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     """What is trained."""
+    levels: LevelsConfig = field(default_factory=LevelsConfig)
+    """How the global level is made."""
     losses: LossConfig = field(default_factory=LossConfig)
     """On which levels."""
     tasks: TaskConfig = field(default_factory=TaskConfig)
@@ -152,22 +171,26 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed must be >= 0, got {self.seed}")
-        if not (
-            self.losses.trains_on_global_texts
-            or self.losses.trains_on_segment_texts
-            or self.losses.token_weight > 0
-            or self.tasks.weights
-        ):
+        losses, tasks = self.losses, self.tasks
+        if not (losses.global_weight > 0 or losses.has_segment_term or tasks.weights):
             raise ValueError("all weights of losses and tasks are 0: nothing to train on")
+        if self.heads.video.name == "attention" and self.levels.global_from == "pooled":
+            raise ValueError(
+                "heads.video.name is attention, which weighs the segments that a clip is made of, "
+                "but levels.global_from is pooled: choose parts, or another head"
+            )
         for metric, needed, is_trained in (
-            ("global_recall_at_1", "losses.global_weight", self.losses.trains_on_global_texts),
-            ("segment_recall_at_1", "losses.segment_weight", self.losses.trains_on_segment_texts),
-            ("token_recall_at_1", "losses.token_weight", self.losses.token_weight > 0),
-            ("choice_accuracy", "tasks.choice_weight", self.tasks.choice_weight > 0),
-            ("answer_accuracy", "tasks.answer_weight", self.tasks.answer_weight > 0),
-            ("moment_recall_at_1", "tasks.moment_weight", self.tasks.moment_weight > 0),
+            ("token_recall_at_1", "losses.token_weight", losses.token_weight > 0),
+            ("choice_accuracy", "tasks.choice_weight", tasks.choice_weight > 0),
+            ("answer_accuracy", "tasks.answer_weight", tasks.answer_weight > 0),
+            ("moment_recall_at_1", "tasks.moment_weight", tasks.moment_weight > 0),
         ):
             if self.validation.metric == metric and not is_trained:
                 raise ValueError(
                     f"validation.metric is {metric}, but that is not trained ({needed} is 0)"
                 )
+
+    @property
+    def trains_segment_level(self) -> bool:
+        """Whether a level or task with a weight reads segments one by one."""
+        return self.losses.has_segment_term or bool(self.tasks.weights)

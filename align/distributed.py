@@ -8,7 +8,7 @@ among them, and computes the whole loss. The mean of the processes' gradients is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,25 +68,19 @@ def broadcast_from_first(value: bool, device: torch.device) -> bool:
 def share_heads(model: AlignmentModel) -> None:
     """Make the heads of videos and texts map a part of the rows in each process, while training.
 
-    To be followed by `average_gradients` after each backward pass.
+    Gradients are to be averaged by `average_gradients` afterwards.
     """
-    for head in (
-        model.video_head,
-        model.text_head,
-        model.segment_video_head,
-        model.segment_text_head,
-    ):
-        if head is not None:
+    for level in model.level_heads:
+        for head in (level.video, level.text):
             shared = _SharedRows()
             head.register_forward_pre_hook(shared.before)
             head.register_forward_hook(shared.after)
 
 
-def average_gradients(model: nn.Module) -> None:
+def average_gradients(gradients: Sequence[Tensor]) -> None:
     """Replace the gradients by their mean over the processes, in one message."""
-    if num_processes() == 1:
+    if num_processes() == 1 or not gradients:
         return
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
     together = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(together)
     together /= num_processes()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data_manifests.core.errors import UserError
@@ -18,9 +18,10 @@ from .config import RunConfig
 from .data.batches import Batch, epoch_batches, num_batches
 from .data.split import TrainingSplit, load_training_split
 from .data.task_items import answer_features, vocabulary
-from .distributed import average_gradients, broadcast_from_first, num_processes, share_heads
+from .distributed import broadcast_from_first, num_processes, share_heads
+from .gradients import set_gradients
 from .model.model import AlignmentModel, build_model, cpu_weights
-from .objective.objective import loss_terms
+from .objective.objective import level_losses, loss_terms
 from .optimiser import build_optimiser, learning_rate_factor
 from .runs.callbacks import Callback, EarlyStopping, StepReport
 from .runs.training_state import SavingClock
@@ -104,8 +105,6 @@ class Training:
         config: RunConfig,
         model: AlignmentModel,
         data: TrainingData,
-        *,
-        callbacks: Sequence[Callback],
     ) -> None:
         """The state before the first step. model: on the device of the data.
 
@@ -131,10 +130,7 @@ class Training:
         self._epoch = self._step = 0
         """The current ones; both count from 1."""
         self._stop = False
-        self._callbacks = list(callbacks)
-        if self._validator is not None and config.validation.patience_epochs is not None:
-            patience = config.validation.patience_epochs
-            self._callbacks.append(EarlyStopping(patience_epochs=patience))
+        self._callbacks: list[Callback] = []
 
     @property
     def _evaluated_model(self) -> AlignmentModel:
@@ -173,9 +169,17 @@ class Training:
         if self._device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_random"], self._device)
 
-    def run(self, keep: Callable[[Mapping[str, Any]], None]) -> FitResult:
+    def run(
+        self,
+        keep: Callable[[Mapping[str, Any]], None] = lambda state: None,
+        *,
+        callbacks: Sequence[Callback] = (),
+    ) -> FitResult:
         """All epochs that are left; `keep` gets the state after some of them."""
         settings, validation = self._config.optimiser, self._config.validation
+        self._callbacks = list(callbacks)
+        if self._validator is not None and validation.patience_epochs is not None:
+            self._callbacks.append(EarlyStopping(patience_epochs=validation.patience_epochs))
         clock = SavingClock()
         if self._epoch == 0:
             self._validate()
@@ -233,13 +237,14 @@ class Training:
             )
 
     def _take_step(self, batch: Batch) -> dict[str, float]:
-        """One step of the optimiser; the loss terms, the logit scale, the norm before clipping.
+        """One step of the optimiser; the loss and its terms, the logit scales, and the norm of the
+        gradient of each level and task before clipping.
 
         The two parts of the segment term are there in the first and then in every
         PARTS_EVERY_STEPS-th step.
         """
         model = self._model
-        values = loss_terms(
+        terms = loss_terms(
             model,
             self._split,
             batch,
@@ -247,15 +252,16 @@ class Training:
             epoch=self._epoch,
             with_parts=self._step % PARTS_EVERY_STEPS == 1,
         )
-        values["logit_scale"] = model.logit_scale
-        self._optimiser.zero_grad()
-        torch.autograd.backward(values["loss"])
-        average_gradients(model)
-        values["gradient_norm"] = nn.utils.clip_grad_norm_(
-            model.parameters(), self._config.optimiser.max_gradient_norm
-        )
+        losses = level_losses(terms, self._config)
+        loss = torch.stack(list(losses.values())).sum()
+        values = {"loss": loss, **terms}
+        values["logit_scale"] = model.of_global.scale.value
+        if model.has_two_pairs:
+            values["segment_logit_scale"] = model.of_segments.scale.value
+        norms = set_gradients(model, losses, max_norm=self._config.optimiser.max_gradient_norm)
+        values |= {f"gradient_norm_{level}": norm for level, norm in norms.items()}
         self._optimiser.step()
-        model.clamp_logit_scale()
+        model.clamp_logit_scales()
         if self._averaged is not None:
             self._averaged.update_parameters(model)
         # One transfer for all numbers: on a GPU each costs a wait.

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 HeadName = Literal["identity", "linear", "mlp", "residual", "temporal", "attention"]
-CLIP_HEADS: tuple[HeadName, ...] = ("temporal", "attention")
+CLIP_HEADS: tuple[HeadName, ...] = ("temporal",)
 """Those that see the segments of a clip together."""
+VIDEO_HEADS: tuple[HeadName, ...] = ("temporal", "attention")
+"""Those that only videos can have, since texts have no segments."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,9 +18,9 @@ class HeadConfig:
 
     name: HeadName | str = "residual"
     """identity (nothing trained), linear, mlp, or residual (starts as the identity, exactly). For
-    videos also temporal (a transformer over the segments of a clip) and attention (residual, and
-    the clip gets its segments, pooled by attention), which start as the identity, too. Your own:
-    the name given to `register_head`, or module:attribute."""
+    videos also temporal (a transformer over the segments of a clip) and attention (residual, with
+    learnt weights of the segments in their clip), which start as the identity, too. Your own: the
+    name given to `register_head`, or module:attribute."""
     width: int | None = None
     """Width of the shared space; null keeps the feature width. Equal for video and text."""
     hidden: int | None = None
@@ -44,18 +46,17 @@ class HeadConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadsConfig:
-    """One head for videos and one for texts, or one of each for each level."""
+    """A head for videos and one for texts, for each level that is trained."""
 
     video: HeadConfig = field(default_factory=HeadConfig)
     """Of clip and segment features."""
     text: HeadConfig = field(default_factory=HeadConfig)
     """Of text features."""
-    separate_levels: bool = False
-    """Whether clips and segments, and the texts of the two levels, have heads of their own, made
-    alike. By default both levels share theirs."""
+    separate_levels: bool = True
+    """Whether each level has heads of its own, made alike, or both share one pair."""
 
     def __post_init__(self) -> None:
-        if self.text.name in CLIP_HEADS:
+        if self.text.name in VIDEO_HEADS:
             raise ValueError(
                 f"text.name is {self.text.name}, which looks at the segments of a clip, and texts "
                 f"have none: choose identity, linear, mlp or residual"

@@ -10,6 +10,7 @@ LossName = Literal["info_nce", "sigmoid", "hinge"]
 WeakPooling = Literal["max", "softmax"]
 TokenInteraction = Literal["max", "weighted"]
 TaskName = Literal["choice", "answer", "moment"]
+TASK_NAMES: tuple[TaskName, ...] = ("choice", "answer", "moment")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,12 +30,14 @@ class LossConfig:
     """Of segments with the texts of their spans."""
     in_clip_weight: float = 0.0
     """Of the logistic term that tells a text's segments from the others of their clip."""
-    weak_segment_weight: float = 0.0
-    """Of clips with their global texts again, by the segments that match a text best: segments
-    learn without spans."""
-    weak_pooling: WeakPooling = "max"
-    """Those segments: the best one, or the mean of all cosines weighted by their softmax."""
-    weak_temperature: float = 0.07
+    weak_segment_weight: float | None = None
+    """Of clips with their global texts again, by late interaction: each sentence of a text with
+    the segments that match it best. Segments learn without spans. null: 1 where no text has a span
+    and most global texts have several sentences, else 0."""
+    weak_pooling: WeakPooling = "softmax"
+    """Those segments: the mean of all cosines weighted by their softmax, or the best one, which
+    learns late where it learns at all."""
+    weak_temperature: float = 0.1
     """Of that softmax; smaller is nearer to the best segment."""
     token_weight: float = 0.0
     """Of clips with their global texts once more, by the words and frames that match best. The
@@ -45,8 +48,6 @@ class LossConfig:
     """Segment level: of negatives from the same clip."""
     cross_clip_negative_weight: float = 1.0
     """Segment level: of negatives from other clips."""
-    overlap_iou: float = 0.3
-    """Segments that overlap a text's span by more than this are no negatives of that text."""
     temperature: float = 0.07
     """At the start; its inverse, the logit scale, is learnt and stays at or below 100."""
     margin: float = 0.2
@@ -55,15 +56,18 @@ class LossConfig:
     """hinge: from this epoch on (the first is 1) only the hardest negative counts; null: never."""
 
     def __post_init__(self) -> None:
-        weights = ("global_weight", "segment_weight", "in_clip_weight", "weak_segment_weight")
         for name in (
-            *weights,
+            "global_weight",
+            "segment_weight",
+            "in_clip_weight",
+            "weak_segment_weight",
             "token_weight",
             "in_clip_negative_weight",
             "cross_clip_negative_weight",
         ):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
+            weight = getattr(self, name)
+            if weight is not None and not 0 <= weight < math.inf:
+                raise ValueError(f"{name} must be >= 0 and finite, got {weight}")
         if self.segment_weight > 0 and not (
             self.in_clip_negative_weight or self.cross_clip_negative_weight
         ):
@@ -71,8 +75,6 @@ class LossConfig:
                 "in_clip_negative_weight and cross_clip_negative_weight are both 0: the segment "
                 "level has no negatives; to leave it out set segment_weight to 0"
             )
-        if not 0 <= self.overlap_iou <= 1:
-            raise ValueError(f"overlap_iou must be in [0, 1], got {self.overlap_iou}")
         if self.weak_temperature <= 0:
             raise ValueError(f"weak_temperature must be > 0, got {self.weak_temperature}")
         if self.temperature < 0.01:
@@ -87,12 +89,14 @@ class LossConfig:
             )
 
     @property
-    def trains_on_global_texts(self) -> bool:
-        """Whether a term with a weight pairs whole clips with their texts."""
-        return self.global_weight > 0 or self.weak_segment_weight > 0
+    def has_segment_term(self) -> bool:
+        """Whether a term with a weight teaches the segment level: of spans, of sentences, or of
+        frames and words."""
+        weights = (self.segment_weight, self.in_clip_weight, self.weak_segment_weight)
+        return any(weight is None or weight > 0 for weight in (*weights, self.token_weight))
 
     @property
-    def trains_on_segment_texts(self) -> bool:
+    def trains_on_spans(self) -> bool:
         """Whether a term with a weight pairs segments with the texts of their spans."""
         return self.segment_weight > 0 or self.in_clip_weight > 0
 
@@ -104,11 +108,11 @@ class TaskConfig:
     Retrieval needs no task: the levels' own terms are its loss. docs/method.md has the formulas.
     """
 
-    choice_weight: float = 0.0
+    choice_weight: float = 1.0
     """Of multiple-choice questions."""
-    answer_weight: float = 0.0
+    answer_weight: float = 1.0
     """Of open-ended questions, by a head that chooses among the training split's answers."""
-    moment_weight: float = 0.0
+    moment_weight: float = 1.0
     """Of where texts start and end in their clips, by a head on similarities with segments."""
     items_per_clip: int = 4
     """Questions of a kind, and texts with a moment, that a clip brings to a batch at most."""

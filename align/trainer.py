@@ -15,6 +15,7 @@ from ..data_manifests.core.errors import SettingsError
 from ..extract.cache.store import FeatureStore, SplitFeatures
 from .config import DeviceName, Precision, RunConfig
 from .data.memory import splits_of_run
+from .data.trainable import trainable
 from .distributed import is_first_process, wait_for_all
 from .epoch_loop import FitResult, Training, load_training_data, untrained_model
 from .objective.contrast import check_loss
@@ -53,54 +54,74 @@ def train_run_on(
 ) -> RunSummary:
     """`train_run` on splits that are there already. quiet: without progress on stderr.
 
-    Of several processes the first one writes.
+    The run folder is made once everything that can be wrong with settings and data has been looked
+    at. Of several processes the first one writes.
     """
     started = time.perf_counter()
     refuse_finished_run(out)
-    saved = load_state(out, config, cache_key=train.cache_key)
+    resolved = trainable(config, train)
+    saved = load_state(out, resolved.config, cache_key=train.cache_key)
+    if is_first_process() and not quiet and (line := resolved.line()) is not None:
+        print(f"{out.name}: {line}", file=sys.stderr, flush=True)
     wait_for_all()  # before the first one writes
     before = saved.wall_seconds if saved else 0.0
 
     def wall_seconds() -> float:
         return before + time.perf_counter() - started
 
-    resume_from = saved.training if saved else None
-    if is_first_process():
-        progress = TrainingProgress(sys.stderr, label=out.name)
-        with (
-            begin_run(out, config, metrics_bytes=saved.metrics_bytes if saved else 0) as metrics,
-            EventsWriter(out, first_step=int(saved.training["step"]) + 1 if saved else 1) as events,
-            closing(progress),
-        ):
-
-            def keep(training: Mapping[str, Any]) -> None:
-                metrics.flush()
-                state = SavedState(
-                    training=training,
-                    cache_key=train.cache_key,
-                    metrics_bytes=metrics.tell(),
-                    wall_seconds=wall_seconds(),
-                )
-                save_state(out, state)
-
-            callbacks: list[Callback] = [MetricsWriter(metrics), events]
-            result = train_heads(
-                config,
-                train=train,
-                validation=validation,
-                callbacks=callbacks if quiet else [*callbacks, progress],
-                resume_from=resume_from,
-                keep=keep,
+    with _prepared(resolved.config, train=train, validation=validation) as training:
+        if saved is not None:
+            training.load_state(saved.training)
+        if is_first_process():
+            result = _run_in_folder(
+                training, out, resolved.config, saved, train.cache_key, wall_seconds, quiet=quiet
             )
-    else:
-        result = train_heads(config, train=train, validation=validation, resume_from=resume_from)
+        else:
+            result = training.run()
     summary = _summary(
-        out, config, result, train=train, validation=validation, wall_seconds=wall_seconds()
+        out,
+        resolved.config,
+        result,
+        train=train,
+        validation=validation,
+        wall_seconds=wall_seconds(),
     )
     if is_first_process():
         finish_run(out, model=result.model, last_weights=result.last_weights, summary=summary)
         delete_state(out)
     return summary
+
+
+def _run_in_folder(
+    training: Training,
+    out: Path,
+    config: RunConfig,
+    saved: SavedState | None,
+    cache_key: str,
+    wall_seconds: Callable[[], float],
+    *,
+    quiet: bool,
+) -> FitResult:
+    """Train with what a run folder has: metrics, events, and the state of an unfinished run."""
+    progress = TrainingProgress(sys.stderr, label=out.name)
+    with (
+        begin_run(out, config, metrics_bytes=saved.metrics_bytes if saved else 0) as metrics,
+        EventsWriter(out, first_step=int(saved.training["step"]) + 1 if saved else 1) as events,
+        closing(progress),
+    ):
+
+        def keep(state: Mapping[str, Any]) -> None:
+            metrics.flush()
+            content = SavedState(
+                training=state,
+                cache_key=cache_key,
+                metrics_bytes=metrics.tell(),
+                wall_seconds=wall_seconds(),
+            )
+            save_state(out, content)
+
+        callbacks: list[Callback] = [MetricsWriter(metrics), events]
+        return training.run(keep, callbacks=callbacks if quiet else [*callbacks, progress])
 
 
 def _summary(
@@ -129,7 +150,7 @@ def _summary(
         num_steps=result.num_steps,
         num_parameters=sum(parameter.numel() for parameter in result.model.parameters()),
         metrics=result.metrics,
-        logit_scale=result.model.logit_scale.item(),
+        logit_scale=result.model.of_global.scale.value.item(),
         wall_seconds=wall_seconds,
     )
 
@@ -145,9 +166,25 @@ def train_heads(
 ) -> FitResult:
     """Train on one split and keep the weights that are best on another (the last without one).
 
+    What the split has no data for is left out (see `align.data.trainable`).
     resume_from: a state that `keep` was given by a training of the same arguments; it goes on from
     there, with the same numbers on one machine and number of threads as if it had never stopped.
     Changes no global state. Raises SettingsError, TrainingDataError, NotFiniteError.
+    """
+    resolved = trainable(config, train).config
+    with _prepared(resolved, train=train, validation=validation) as training:
+        if resume_from is not None:
+            training.load_state(resume_from)
+        return training.run(keep, callbacks=callbacks)
+
+
+@contextmanager
+def _prepared(
+    config: RunConfig, *, train: SplitFeatures, validation: SplitFeatures | None
+) -> Iterator[Training]:
+    """A training before its first step, with its random numbers and precision while the block runs.
+
+    config: of `trainable`.
     """
     device = _device(config.device)
     check_loss(config.losses)
@@ -160,10 +197,7 @@ def train_heads(
         data = load_training_data(
             train, validation, config=config, device=device, answers=model.answers
         )
-        training = Training(config, model, data, callbacks=callbacks)
-        if resume_from is not None:
-            training.load_state(resume_from)
-        return training.run(keep)
+        yield Training(config, model, data)
 
 
 @contextmanager

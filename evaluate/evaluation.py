@@ -26,7 +26,7 @@ from .inputs.splits import (
     with_segment_rule,
 )
 from .scores.queries import TaskQueries
-from .scores.vectors import Encoder, embed
+from .scores.vectors import Encoder, ZeroShot, embed
 from .statistics.bootstrap import Bootstrap
 from .statistics.comparisons import Comparison, compare_rows
 from .statistics.normalised_rows import SplitQueries, normalised_rows, read_bank
@@ -58,8 +58,8 @@ class Evaluation:
     """Of clips, texts and questions, and of those left out."""
     rows: list[RowOutcome]
     """Zero-shot first."""
-    encoders: dict[str, Encoder | None]
-    """Of each row's first run, by row name; None is the backbone as it is."""
+    encoders: dict[str, Encoder]
+    """Of each row's first run, by row name; ZeroShot is the backbone as it is."""
     summaries: dict[str, list[ScoreSummary]] = field(default_factory=dict)
     """By row name."""
     comparisons: list[Comparison] = field(default_factory=list)
@@ -115,11 +115,12 @@ def evaluate(
         scored_runs = []
         for run in row.runs or (None,):
             progress(f"scoring {row.name if run is None else run.path}")
-            scored_runs.append(_score_run(run, features, validation, tasks, config, cache))
+            encoder = ZeroShot(row.zero_shot) if run is None else run.model
+            scored_runs.append(_score_run(run, encoder, features, validation, tasks, config, cache))
         outcomes.append(RowOutcome(name=row.name, runs=tuple(scored_runs)))
 
-    encoders: list[list[Encoder | None]] = [
-        [run.model for run in row.runs] or [None] for row in rows
+    encoders: list[list[Encoder]] = [
+        [run.model for run in row.runs] or [ZeroShot(row.zero_shot)] for row in rows
     ]
     split_queries = SplitQueries(features=features, tasks=tasks.retrieval)
     outcomes += normalised_rows(outcomes, encoders, split_queries, bank, config, progress=progress)
@@ -180,13 +181,13 @@ def _official_counts(store: FeatureStore, config: EvaluationConfig) -> dict[str,
 
 def _score_run(
     run: Run | None,
+    encoder: Encoder,
     features: SplitFeatures,
     validation: SplitFeatures | None,
     tasks: Tasks,
     config: EvaluationConfig,
     cache: Path,
 ) -> RunOutcome:
-    encoder = None if run is None else run.model
     try:
         weight = choose_fused_weight(validation, encoder, config)
         scored = score_tasks(features, encoder, tasks, weight=weight.value, config=config)
@@ -206,7 +207,7 @@ def _score_run(
 
 def _index_effect(
     features: SplitFeatures,
-    encoder: Encoder | None,
+    encoder: Encoder,
     tasks: Tasks,
     weight: float,
     config: EvaluationConfig,

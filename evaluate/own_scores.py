@@ -21,6 +21,7 @@ from .scores.best_items import best_texts
 from .scores.metrics import median_rank
 from .scores.queries import Scored, TaskQueries
 from .scores.ranks import SCORE_RESOLUTION, ranks_of_correct
+from .scores.vectors import ZeroShot
 from .statistics.bootstrap import Bootstrap
 from .statistics.comparisons import compare_rows
 from .statistics.summaries import RowOutcome, RunOutcome, summarise
@@ -130,7 +131,7 @@ def evaluate_scores(
             "open_ended_questions_not_scored": 0,
         },
         rows=outcomes,
-        encoders=dict.fromkeys(matrices),
+        encoders=dict.fromkeys(matrices, ZeroShot()),
         summaries={
             row.name: summarise(row, tasks, bootstrap, lower_median=lower) for row in outcomes
         },

@@ -70,6 +70,11 @@ class Batch:
     """(B,) int64, how many of them each clip has."""
     global_level: LevelBatch | None
     """The clips, with some of the global texts of each that has any."""
+    sentences: np.ndarray
+    """(R,) int64, the sentences of these texts, texts end to end: rows of TrainingSplit.sentences;
+    empty where there is no global level."""
+    sentence_counts: Tensor
+    """(T,) int64, how many of them each text has, one or more."""
     segment_level: LevelBatch | None
     """All segments of the clips, with all their segment texts."""
     tokens: TokenBatch | None = None
@@ -106,12 +111,16 @@ def make_batch(split: TrainingSplit, clips: np.ndarray, *, rng: np.random.Genera
     if split.tokens is not None and whole is not None:
         tokens = token_batch(split.tokens, clips, whole.texts, device=split.device)
     counts = np.diff(split.segment_offsets)[clips]
+    texts = np.zeros(0, dtype=np.int64) if whole is None else whole.texts
+    sentences, _ = ragged_rows(split.sentences.offsets, texts)
     device = split.device
     return Batch(
         clips=clips,
         segments=torch.from_numpy(segments).to(device),
         segment_counts=torch.from_numpy(counts).to(device),
         global_level=_level_batch(split, whole),
+        sentences=split.sentences.values[sentences],
+        sentence_counts=torch.from_numpy(split.sentences.counts[texts]).to(device),
         segment_level=_level_batch(split, _segment_pairs(split, clips)),
         tokens=tokens,
         drawn=draw_items(split.tasks, clips, max_per_clip=split.items_per_clip, rng=rng),
@@ -126,8 +135,13 @@ def _global_pairs(
     if captions is None:
         return None
     texts, rows = _draw_texts(captions, clips, max_per_clip=split.texts_per_clip, rng=rng)
-    # All captions of a clip hold for it, not only those that were drawn.
-    known, known_rows = ragged_rows(captions.offsets, clips)
+    # All captions of a clip hold for it, not only those that were drawn, and may well hold for a
+    # clip that shares some of its seconds.
+    others, other_rows = ragged_rows(split.overlapping_clips.offsets, clips)
+    known_clips = np.concatenate([clips, split.overlapping_clips.values[others]])
+    rows_of_known = np.concatenate([np.arange(len(clips)), other_rows])
+    known, positions = ragged_rows(captions.offsets, known_clips)
+    known_rows = rows_of_known[positions]
     return _LevelPairs(
         videos=clips,
         texts=texts,
@@ -164,14 +178,30 @@ def _segment_pairs(split: TrainingSplit, clips: np.ndarray) -> _LevelPairs | Non
     shift = split.segment_offsets[clips] - first_row
     rows = pairs.segments[inside] - shift[text_clip[columns]]
     related = pairs.related[inside]
+    known_rows, known_words = _of_overlapping_clips(split, sentences, clips, segment_clip)
     return _LevelPairs(
         videos=segments,
         texts=texts,
         in_clip_rows=rows,
         in_clip_columns=columns,
         in_clip_positive=pairs.positive[inside],
-        related=(rows[related], split.text_words[texts][columns[related]]),
+        related=(
+            np.concatenate([rows[related], known_rows]),
+            np.concatenate([split.text_words[texts][columns[related]], known_words]),
+        ),
     )
+
+
+def _of_overlapping_clips(
+    split: TrainingSplit, sentences: Ragged, clips: np.ndarray, segment_clip: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Segments of the batch, and words of the clips that overlap their clip in time.
+
+    segment_clip: (S,) int64, position in `clips` of the clip of each segment.
+    """
+    others, positions = ragged_rows(split.overlapping_clips.offsets, clips[segment_clip])
+    known, of_pair = ragged_rows(sentences.offsets, split.overlapping_clips.values[others])
+    return positions[of_pair], split.text_words[sentences.values[known]]
 
 
 def _level_batch(split: TrainingSplit, pairs: _LevelPairs | None) -> LevelBatch | None:

@@ -12,11 +12,21 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from ...data_manifests.cards.spans import span_iou
-from ...extract.cache.ragged import ragged_rows
+from ...extract.cache.ragged import Ragged, ragged_rows
+
+POSITIVE_COVERAGE: Final = 0.5
+"""Share of a segment that a text's span must cover for the segment to be the text's own."""
+RELATED_COVERAGE: Final = 0.1
+"""Share of a segment above which it is no negative of the text."""
+TIME_TOLERANCE: Final = 1e-6
+"""Of shares and seconds."""
+SHORTEST_SEGMENT: Final = 1e-9
+"""Seconds; a divisor for segments without length."""
 
 # V = rows (clips or segments), T = texts, N = clips, S = segments, P = pairs inside the clips
 
@@ -68,31 +78,57 @@ def span_pairs(
     text_clips: np.ndarray,
     segment_spans: np.ndarray,
     segment_offsets: np.ndarray,
-    overlap_iou: float,
 ) -> SpanPairs:
     """Relate texts that have spans to the segments of their clips.
 
     text_spans: (T, 2) and segment_spans: (S, 2), seconds.   text_clips: (T,) index of the clip.
     segment_offsets: (N + 1,), the segments of each clip.
 
-    A text's own segments are those with the largest IoU with its span, all of them when several
-    share it. Under the rule "spans" that is the segment cut by this very span; under other rules
-    the best match there is. A text that no segment touches has none. Segments whose IoU with the
-    span exceeds `overlap_iou` are related without being positive.
+    Whether a segment lies in a span is measured by the share of the segment that the span covers:
+    IoU is small for a short segment of a long span. A text's own segments are those that its span
+    covers by half or more, and those with the largest IoU with it, all of them when several share
+    it. Segments that it covers by more than a tenth are related without being positive. A text
+    that no segment touches has none.
     """
     segments, texts = ragged_rows(segment_offsets, text_clips)
     offsets = np.concatenate([[0], np.cumsum(np.diff(segment_offsets)[text_clips])])
-    iou = span_iou(text_spans[texts], segment_spans[segments])
+    spans, pieces = text_spans[texts], segment_spans[segments]
+    iou = span_iou(spans, pieces)
     largest = np.zeros(len(text_clips))
     np.maximum.at(largest, texts, iou)
+    shared = np.minimum(spans[:, 1], pieces[:, 1]) - np.maximum(spans[:, 0], pieces[:, 0])
+    covered = np.maximum(shared, 0) / np.maximum(pieces[:, 1] - pieces[:, 0], SHORTEST_SEGMENT)
     # The tolerance is for spans that were cut by rounded times; 1 is the IoU of equal spans.
-    positive = (iou > 0) & (iou >= largest[texts] - 1e-6)
+    best = (iou > 0) & (iou >= largest[texts] - TIME_TOLERANCE)
+    positive = best | (covered >= POSITIVE_COVERAGE - TIME_TOLERANCE)
     return SpanPairs(
         text_offsets=offsets,
         segments=segments,
         positive=positive,
-        related=positive | (iou > overlap_iou),
+        related=positive | (covered > RELATED_COVERAGE + TIME_TOLERANCE),
     )
+
+
+def overlapping_clips(videos: np.ndarray, starts: np.ndarray, durations: np.ndarray) -> Ragged:
+    """For each of N clips the other clips of its video that overlap it in time.
+
+    videos: (N,) equal for clips of one video.   starts, durations: (N,) seconds.
+    """
+    order = np.lexsort((starts, videos))
+    ends = starts + durations
+    pairs: list[tuple[int, int]] = []
+    running: list[int] = []
+    for clip in order.tolist():
+        running = [
+            other
+            for other in running
+            if videos[other] == videos[clip] and ends[other] > starts[clip] + TIME_TOLERANCE
+        ]
+        pairs += [pair for other in running for pair in ((clip, other), (other, clip))]
+        running.append(clip)
+    clips = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    grouped = Ragged.grouped(clips[:, 0], num_groups=len(videos))
+    return Ragged(values=clips[grouped.values, 1], offsets=grouped.offsets)
 
 
 def pair_masks(

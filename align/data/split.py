@@ -13,8 +13,10 @@ from torch import Tensor
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.ragged import Ragged
 from ...extract.cache.store import SplitFeatures
+from ...extract.cache.text_sentences import sentences_of_texts
 from ..config import RunConfig
-from .pairs import SpanPairs, span_pairs, word_ids
+from ..loss_config import LossConfig
+from .pairs import SpanPairs, overlapping_clips, span_pairs, word_ids
 from .task_items import TaskItems, task_items
 from .token_batches import TokenFeatures, token_features
 
@@ -42,8 +44,15 @@ class TrainingSplit:
     """(T, D) float32."""
     segment_offsets: np.ndarray
     """(N + 1,) int64."""
+    sentence_features: Tensor
+    """(K, D) float32, sentences that were split off texts at extraction; see `sentences`."""
+    sentences: Ragged
+    """Of each of the T texts its sentences: rows of text_features, and from T on of
+    sentence_features."""
     text_words: np.ndarray
     """(T,) int64, equal for texts with the same normalised words."""
+    overlapping_clips: Ragged
+    """For each clip the other clips of its video that overlap it in time."""
     global_texts: Ragged | None
     """Texts of the split by clip; None where the level is not trained."""
     segment_texts: Ragged | None
@@ -68,41 +77,18 @@ def load_training_split(
 ) -> TrainingSplit:
     """Work out a split's pairs for the terms that have a weight, and put it on the device.
 
-    Features that do not fit there stay where they are. answers: the vocabulary of open-ended
-    questions. Raises TrainingDataError when features are not finite or a term with a weight has
-    no pairs, TaskDataError when such a task has no items.
+    config: of `trainable`: every weight above 0 is of a level or task that the split has data for.
+    Features that do not fit on the device stay where they are. answers: the vocabulary of
+    open-ended questions. Raises TrainingDataError when features are not finite.
     """
     losses = config.losses
     check_finite(split)
-    is_segment = split.text_is_segment
     global_texts = segment_texts = pairs = None
-    for weight in ("global_weight", "weak_segment_weight", "token_weight"):
-        if getattr(losses, weight) > 0:
-            global_texts = _texts_by_clip(split, np.flatnonzero(~is_segment))
-            if np.count_nonzero(np.diff(global_texts.offsets)) < 2:
-                raise TrainingDataError(_no_pairs(split, weight, "texts without a span"))
-    if losses.weak_segment_weight > 0:
-        _check_segments(split)
-    annotated = "segment_weight" if losses.segment_weight > 0 else "in_clip_weight"
-    if getattr(losses, annotated) > 0:
-        segment_texts = _texts_by_clip(split, np.flatnonzero(is_segment))
-        pairs = span_pairs(
-            text_spans=split.text_spans[segment_texts.values],
-            text_clips=split.text_clips[segment_texts.values],
-            segment_spans=split.segment_spans,
-            segment_offsets=split.segment_offsets,
-            overlap_iou=losses.overlap_iou,
-        )
-        if not pairs.positive.any():
-            raise TrainingDataError(_no_pairs(split, annotated, "texts with a span"))
-        needs_in_clip = losses.in_clip_weight > 0 or losses.cross_clip_negative_weight == 0
-        if needs_in_clip and pairs.related.all():
-            raise TrainingDataError(
-                f"losses.in_clip_weight, or losses.cross_clip_negative_weight=0, asks for "
-                f"negatives inside clips, but in the split {split.split!r} no clip has a text "
-                f"together with a segment that it is not about: cut clips finer with "
-                f"mlalign-extract resegment, or leave these settings out"
-            )
+    if losses.global_weight > 0 or losses.token_weight > 0 or losses.weak_segment_weight:
+        global_texts = _texts_by_clip(split, np.flatnonzero(~split.text_is_segment))
+    if losses.trains_on_spans:
+        segment_texts = _texts_by_clip(split, np.flatnonzero(split.text_is_segment))
+        pairs = _pairs_of_spans(split, segment_texts, losses)
     tasks = task_items(split, config=config.tasks, answers=answers, device=device)
     levels = [level.offsets for level in (global_texts, segment_texts) if level is not None]
     offsets = levels + [items.offsets for items in tasks.by_clip.values()]
@@ -110,16 +96,25 @@ def load_training_split(
     of_tokens = []
     if losses.token_weight > 0 and split.frames is not None and split.tokens is not None:
         of_tokens = [split.frames.values, split.tokens.values]
-    clip_features, segment_features, text_features, *tokens = move_if_it_fits(
-        split.clip_features, split.segment_features, split.text_features, *of_tokens, device=device
+    no_sentences = np.zeros((0, split.text_features.shape[1]), dtype=np.float32)
+    clip_features, segment_features, text_features, sentence_features, *tokens = move_if_it_fits(
+        split.clip_features,
+        split.segment_features,
+        split.text_features,
+        no_sentences if split.sentences is None else split.sentences.values,
+        *of_tokens,
+        device=device,
     )
     return TrainingSplit(
         device=device,
         clip_features=clip_features,
         segment_features=segment_features,
         text_features=text_features,
+        sentence_features=sentence_features,
+        sentences=sentences_of_texts(split),
         segment_offsets=split.segment_offsets,
         text_words=word_ids(split.texts),
+        overlapping_clips=_overlapping_clips(split),
         global_texts=global_texts,
         segment_texts=segment_texts,
         segment_pairs=pairs,
@@ -129,6 +124,37 @@ def load_training_split(
         items_per_clip=config.tasks.items_per_clip,
         texts_per_clip=config.optimiser.texts_per_clip,
     )
+
+
+def _pairs_of_spans(split: SplitFeatures, segment_texts: Ragged, losses: LossConfig) -> SpanPairs:
+    """Raises TrainingDataError where negatives inside clips are asked for and there are none."""
+    pairs = segment_text_pairs(split, segment_texts.values)
+    needs_in_clip = losses.in_clip_weight > 0 or losses.cross_clip_negative_weight == 0
+    if needs_in_clip and pairs.related.all():
+        raise TrainingDataError(
+            f"losses.in_clip_weight, or losses.cross_clip_negative_weight=0, asks for "
+            f"negatives inside clips, but in the split {split.split!r} no clip has a text "
+            f"together with a segment that it is not about: cut clips finer with "
+            f"mlalign-extract resegment, or leave these settings out"
+        )
+    return pairs
+
+
+def segment_text_pairs(split: SplitFeatures, texts: np.ndarray) -> SpanPairs:
+    """The pairs of texts with a span, (T,) int64 rows of the split's texts, and segments."""
+    return span_pairs(
+        text_spans=split.text_spans[texts],
+        text_clips=split.text_clips[texts],
+        segment_spans=split.segment_spans,
+        segment_offsets=split.segment_offsets,
+    )
+
+
+def _overlapping_clips(split: SplitFeatures) -> Ragged:
+    num_clips = len(split.clip_ids)
+    if split.clip_videos is None or split.clip_starts is None:
+        return Ragged.of([[]] * num_clips)
+    return overlapping_clips(split.clip_videos, split.clip_starts, split.clip_durations)
 
 
 def move_if_it_fits(*features: np.ndarray, device: torch.device) -> tuple[Tensor, ...]:
@@ -144,6 +170,21 @@ def move_if_it_fits(*features: np.ndarray, device: torch.device) -> tuple[Tensor
 def gather_rows(features: Tensor, rows: Tensor) -> Tensor:
     """features[rows] on the device of the rows, wherever the features are."""
     return features[rows.to(features.device)].to(rows.device)
+
+
+def gather_sentences(split: TrainingSplit, rows: np.ndarray) -> Tensor:
+    """(R, D) on the device, the features of sentences: rows of TrainingSplit.sentences."""
+    num_texts = len(split.text_features)
+    own, extracted = np.flatnonzero(rows < num_texts), np.flatnonzero(rows >= num_texts)
+    texts = torch.from_numpy(rows[own]).to(split.device)
+    if not len(extracted):
+        return gather_rows(split.text_features, texts)
+    features = split.text_features.new_empty((len(rows), split.text_features.shape[1]))
+    features = features.to(split.device)
+    features[torch.from_numpy(own)] = gather_rows(split.text_features, texts)
+    places = torch.from_numpy(rows[extracted] - num_texts).to(split.device)
+    features[torch.from_numpy(extracted)] = gather_rows(split.sentence_features, places)
+    return features
 
 
 def check_finite(split: SplitFeatures) -> None:
@@ -178,28 +219,3 @@ def check_finite(split: SplitFeatures) -> None:
 def _texts_by_clip(split: SplitFeatures, texts: np.ndarray) -> Ragged:
     by_clip = Ragged.grouped(split.text_clips[texts], num_groups=len(split.clip_ids))
     return Ragged(values=texts[by_clip.values], offsets=by_clip.offsets)
-
-
-def _check_segments(split: SplitFeatures) -> None:
-    empty = np.flatnonzero(np.diff(split.segment_offsets) == 0)
-    if len(empty):
-        raise TrainingDataError(
-            f"losses.weak_segment_weight is set, which needs a segment in every clip, but "
-            f"{len(empty)} of the {len(split.clip_ids)} clips of the split {split.split!r} have no "
-            f"segments {split.segment_rule!r} (first: {split.clip_ids[empty[0]]}): cut them with "
-            f"mlalign-extract resegment, or leave the term out with "
-            f"--set losses.weak_segment_weight=0"
-        )
-
-
-def _no_pairs(split: SplitFeatures, weight: str, texts: str) -> str:
-    is_segment = split.text_is_segment
-    message = (
-        f"losses.{weight} is set, but the split {split.split!r} has no pairs for it: it needs "
-        f"{texts} on two clips at least, and the split has {len(split.clip_ids)} clips, "
-        f"{int((~is_segment).sum())} texts without and {int(is_segment.sum())} with a span. "
-        f"Leave it out with --set losses.{weight}=0"
-    )
-    if weight in ("segment_weight", "in_clip_weight") and (~is_segment).any():
-        message += ", and learn from segments without spans with --set losses.weak_segment_weight=1"
-    return message

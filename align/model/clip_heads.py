@@ -57,41 +57,38 @@ class Temporal(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """A head on clips and segments alike; a clip also gets its segments, pooled by attention.
+    """A head on single segments, with learnt weights of the segments in the vector of their clip.
 
     The weights are the softmax over the clip's segments of their product with a learnt query, as
-    in attention pooling for multiple instances (arXiv 1802.04712). The query starts at zero, so
-    that pooling starts as the mean, and so does the layer behind it, so that nothing is added at
-    the start, to the last bit.
+    in attention pooling for multiple instances (arXiv 1802.04712). The query starts at zero: the
+    weighted mean starts as the mean, to the last bit.
     """
 
-    def __init__(self, dim: int, *, residual: nn.Module, alpha: float) -> None:
+    def __init__(self, dim: int, *, residual: nn.Module) -> None:
         """residual: the head of single features, (n, D) -> (n, D)."""
         super().__init__()
-        self.alpha = alpha
         self.residual = residual
         self.norm = nn.LayerNorm(dim)
         self.query = nn.Parameter(torch.zeros(dim))
-        self.leave = _zero_linear(dim)
 
-    def forward(
-        self, clips_ND: Tensor, segments_SD: Tensor, counts_N: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(N, D) clip features, (S, D) segment features, (N,) segments of each clip, all > 0."""
-        tokens_SD = self.norm(segments_SD)
-        logits_S = tokens_SD @ self.query / math.sqrt(len(self.query))
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, D) -> (n, D), row by row."""
+        moved: Tensor = self.residual(features)
+        return moved
+
+    def weighted_mean(self, vectors_SW: Tensor, segments_SD: Tensor, counts_N: Tensor) -> Tensor:
+        """(N, W): of each clip the weighted mean of its vectors, (S, W), clips end to end.
+
+        segments_SD: the features that the weights are made of.   counts_N: segments of each clip,
+        all > 0.
+        """
+        logits_S = self.norm(segments_SD) @ self.query / math.sqrt(len(self.query))
         top_N = torch.segment_reduce(logits_S.detach(), "max", lengths=counts_N)
         shares_S = (logits_S - _spread(top_N, counts_N, len(logits_S))).exp()
         totals_N = torch.segment_reduce(shares_S, "sum", lengths=counts_N)
-        weighted_SD = shares_S[:, None] * tokens_SD
-        sums_ND = torch.segment_reduce(weighted_SD, "sum", lengths=counts_N, axis=0)
-        pooled_ND = self.leave(sums_ND / totals_N[:, None])
-        return self._with_pooled(clips_ND, pooled_ND), self.residual(segments_SD)
-
-    def _with_pooled(self, clips_ND: Tensor, pooled_ND: Tensor) -> Tensor:
-        length_N1 = clips_ND.norm(dim=-1, keepdim=True)
-        clips: Tensor = self.residual(clips_ND) + self.alpha * length_N1 * pooled_ND
-        return clips
+        weighted_SW = shares_S[:, None] * vectors_SW
+        sums_NW = torch.segment_reduce(weighted_SW, "sum", lengths=counts_N, axis=0)
+        return sums_NW / totals_N[:, None]
 
 
 class _Layer(nn.Module):

@@ -92,10 +92,11 @@ def register_head(name: str) -> Callable[[Builder], Builder]:
     return HEADS.register(name)
 
 
-def build_head(config: HeadConfig, *, dim: int) -> nn.Module:
+def build_head(config: HeadConfig, *, dim: int, weighs_parts: bool = True) -> nn.Module:
     """The head that `config` describes, for features of width `dim`: (n, dim) -> (n, width), or
-    for temporal and attention clips and their segments to the same (see clip_heads).
+    for temporal clips and their segments to the same (see clip_heads).
 
+    weighs_parts: whether `attention` is to weigh the segments of clips; without it is `residual`.
     Raises SettingsError where the head cannot have the width that was asked for.
     """
     width = dim if config.width is None else config.width
@@ -126,7 +127,7 @@ def build_head(config: HeadConfig, *, dim: int) -> nn.Module:
             )
         case "attention":
             residual = Residual(dim, hidden=hidden, dropout=config.dropout, alpha=config.alpha)
-            return AttentionPooling(dim, residual=residual, alpha=config.alpha)
+            return AttentionPooling(dim, residual=residual) if weighs_parts else residual
         case _:
             raise AssertionError(f"a head without an implementation: {config.name}")
 

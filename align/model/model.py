@@ -1,9 +1,9 @@
-"""The model: heads for videos and texts, one logit scale, scores that are cosines."""
+"""The model: a pair of heads for each level, and scores that are cosines of what they give."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,29 +13,20 @@ from torch import Tensor, nn
 from ...data_manifests.core.errors import SettingsError
 from ..config import RunConfig
 from ..head_config import CLIP_HEADS, HeadsConfig
+from .clip_heads import AttentionPooling
 from .heads import build_head
+from .logit_scale import LogitScale
 from .task_heads import AnswerHead, MomentHead
 from .token_interaction import TokenHead, token_scores
 
-MAX_LOGIT_SCALE = 100.0
-"""CLIP's bound (arXiv 2103.00020, section 2.5): larger ones made its training unstable."""
-LARGEST_LOG_SCALE = math.log(MAX_LOGIT_SCALE) - 1e-6
-"""Two steps of float32 inside the bound, beyond which the scale gets no gradient."""
-START_BIAS = -10.0
-"""SigLIP's (arXiv 2303.15343, section 3.2): nearly all pairs of a batch are negatives."""
+# N = clips, S = segments, T = texts, R = sentences, D_v and D_t = widths of the features of videos
+# and texts, W = width of the shared space
+
+FROM_PARTS: Final = "parts"
 
 
-class AlignmentModel(nn.Module):
-    """Brings cached features into the shared space, and has the heads of tasks.
-
-    Clips and segments share the video head, and the texts of both levels the text head, unless
-    each level has its own. All encode functions map raw cache features, (n, D_v) of videos and
-    (n, D_t) of texts, to L2-normalised vectors (n, W), where W is the heads' width; the cosine of
-    two of them is their dot product.
-    """
-
-    answer_features: Tensor | None
-    """(A, D_t) float32, text features of the vocabulary of answers; None without one."""
+class LevelHeads(nn.Module):
+    """The heads of one level: one for videos, one for texts, and the scale of their cosines."""
 
     def __init__(
         self,
@@ -44,38 +35,73 @@ class AlignmentModel(nn.Module):
         dim_video: int,
         dim_text: int,
         temperature: float,
-        has_bias: bool = False,
+        has_bias: bool,
+        weighs_parts: bool,
     ) -> None:
-        """dim_video, dim_text: widths D_v and D_t of the features.   temperature: inverse of the
-        first logit scale.   has_bias: whether logits have a learnt bias, too.
+        """weighs_parts: whether a clip is made of segments by the head `attention`."""
+        super().__init__()
+        self.video = build_head(heads.video, dim=dim_video, weighs_parts=weighs_parts)
+        self.text = build_head(heads.text, dim=dim_text)
+        self.scale = LogitScale(temperature=temperature, has_bias=has_bias)
+
+
+class AlignmentModel(nn.Module):
+    """Brings cached features into the shared space, and has the heads of tasks.
+
+    Each level that is trained has a pair of heads; with `separate_levels` off the levels share one
+    pair. A level that is not trained is read through the heads of the other. All vectors are
+    L2-normalised; the cosine of two of them is their dot product.
+
+    A clip at the global level is made of its segments (`levels.global_from: parts`):
+
+        clip_i = n( mean_s n(f_g(v_is)) + sg( mean_s n(f_s(v_is)) ) )
+
+    with f_g and f_s the video heads of the global and the segment level, n the L2 norm and sg
+    without gradient; a text likewise of its sentences. The second summand, the path from the
+    segment level, is there where the segment level is trained on spans or on sentences. A clip as
+    its segments and a paragraph as its sentences: COOT (arXiv 2011.00597). With `pooled` a clip is
+    n(f_g(v_i)) of its clip feature, and a text n(h_g(t)) of its text feature.
+    """
+
+    answer_features: Tensor | None
+    """(A, D_t) float32, text features of the vocabulary of answers; None without one."""
+
+    def __init__(self, config: RunConfig, *, dim_video: int, dim_text: int) -> None:
+        """The settings say what is trained. dim_video, dim_text: widths D_v and D_t.
 
         Raises SettingsError when the heads' widths do not fit the features or each other.
         """
         super().__init__()
+        heads, losses = config.heads, config.losses
         self.dim_video, self.dim_text = dim_video, dim_text
-        self.video_head = build_head(heads.video, dim=dim_video)
-        self.text_head = build_head(heads.text, dim=dim_text)
-        widths = [
-            dim if head.width is None else head.width
-            for head, dim in ((heads.video, dim_video), (heads.text, dim_text))
-        ]
-        if widths[0] != widths[1]:
-            raise SettingsError(
-                f"heads.video and heads.text must end in one width, got {widths[0]} and "
-                f"{widths[1]} (the features have width {dim_video} and {dim_text}; null keeps it)"
-            )
-        self.separate_levels = heads.separate_levels
-        """Whether the segment level has heads of its own."""
-        self.segment_video_head = self.segment_text_head = None
-        if heads.separate_levels:
-            self.segment_video_head = build_head(heads.video, dim=dim_video)
-            self.segment_text_head = build_head(heads.text, dim=dim_text)
-        self.sees_segments_together = heads.video.name in CLIP_HEADS
-        """Whether videos can be encoded by `encode_videos` only."""
-        self.log_logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
-        self.logit_bias = nn.Parameter(torch.tensor(START_BIAS)) if has_bias else None
-        self.width = widths[0]
+        self.width = _shared_width(heads, dim_video=dim_video, dim_text=dim_text)
         """W, of the shared space."""
+        self.global_from = config.levels.global_from
+        trains_global = losses.global_weight > 0
+        trains_segment = config.trains_segment_level
+        self.global_heads: LevelHeads | None = None
+        """None where the global level is read through the heads of the segment level."""
+        self.segment_heads: LevelHeads | None = None
+        """None where the segment level is read through the heads of the global level."""
+
+        def level_heads(*, weighs_parts: bool) -> LevelHeads:
+            return LevelHeads(
+                heads,
+                dim_video=dim_video,
+                dim_text=dim_text,
+                temperature=losses.temperature,
+                has_bias=losses.name == "sigmoid",
+                weighs_parts=weighs_parts,
+            )
+
+        if trains_global or not trains_segment:
+            self.global_heads = level_heads(weighs_parts=trains_global)
+        if trains_segment and (heads.separate_levels or not trains_global):
+            self.segment_heads = level_heads(weighs_parts=False)
+        self.has_path = bool(config.levels.path) and self.has_two_pairs
+        """Whether the global level is also made of the vectors of the segment level."""
+        self.sees_segments_together = heads.video.name in CLIP_HEADS
+        """Whether segments can only be encoded together with those of their clip."""
         self.moment_head: MomentHead | None = None
         """Where in its clip a text happens; None when that is not trained."""
         self.token_head: TokenHead | None = None
@@ -87,72 +113,115 @@ class AlignmentModel(nn.Module):
         self.register_buffer("answer_features", None)
 
     @property
-    def logit_scale(self) -> Tensor:
-        """The factor of the cosines, at most 100; a scalar that is learnt."""
-        return self.log_logit_scale.clamp(max=math.log(MAX_LOGIT_SCALE)).exp()
+    def has_two_pairs(self) -> bool:
+        """Whether each level has heads of its own."""
+        return self.global_heads is not None and self.segment_heads is not None
 
-    @torch.no_grad()
-    def clamp_logit_scale(self) -> None:
-        """Bring the parameter itself back inside its bound."""
-        self.log_logit_scale.clamp_(max=LARGEST_LOG_SCALE)
+    @property
+    def of_global(self) -> LevelHeads:
+        """The heads that the global level is read through."""
+        heads = self.global_heads or self.segment_heads
+        assert heads is not None
+        return heads
+
+    @property
+    def of_segments(self) -> LevelHeads:
+        """The heads that the segment level is read through."""
+        heads = self.segment_heads or self.global_heads
+        assert heads is not None
+        return heads
+
+    @property
+    def level_heads(self) -> Iterator[LevelHeads]:
+        """The pairs that there are."""
+        return (heads for heads in (self.global_heads, self.segment_heads) if heads is not None)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.of_global.scale.log_scale.device
+
+    def clamp_logit_scales(self) -> None:
+        """Bring the parameters themselves back inside their bound."""
+        for heads in self.level_heads:
+            heads.scale.clamp()
 
     @property
     def has_trainable_heads(self) -> bool:
-        """False when both heads are the identity, and no task or level has another."""
-        heads = (
-            self.video_head,
-            self.text_head,
-            self.token_head,
-            self.moment_head,
-            self.answer_head,
-        )
+        """False when all heads are the identity, and no task or level has another."""
+        heads: list[nn.Module | None] = [self.token_head, self.moment_head, self.answer_head]
+        for level in self.level_heads:
+            heads += [level.video, level.text]
         trained = [head for head in heads if head is not None]
         return any(parameter.numel() > 0 for head in trained for parameter in head.parameters())
-
-    def logits(self, videos: Tensor, texts: Tensor) -> Tensor:
-        """(V, W) and (T, W) encoded -> (V, T): logit scale times cosine, plus the bias if any."""
-        return self._with_bias(self.logit_scale * videos @ texts.T)
-
-    def logits_of(self, cosines: Tensor) -> Tensor:
-        """The same of cosines that are there already, of any shape."""
-        return self._with_bias(self.logit_scale * cosines)
-
-    def _with_bias(self, scaled: Tensor) -> Tensor:
-        return scaled if self.logit_bias is None else scaled + self.logit_bias
 
     def encode_videos(
         self, clips: Tensor, segments: Tensor, counts: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Whole clips at both levels: (N, D_v) clip and (S, D_v) segment features, clips end to
-        end, of counts (N,) int64 > 0 segments each -> (N, W) and (S, W), normalised.
+        """Clips at both levels: (N, D_v) clip and (S, D_v) segment features, clips end to end, of
+        counts (N,) int64 > 0 segments each -> (N, W) and (S, W), normalised.
 
         A clip's vectors do not depend on the other clips.
         """
-        if not self.sees_segments_together:
-            return self.encode_clips(clips), self.encode_segments(segments)
-        clips_moved, segments_moved = self.video_head(clips, segments, counts)
-        if self.segment_video_head is not None:
-            _, segments_moved = self.segment_video_head(clips, segments, counts)
-        return F.normalize(clips_moved, dim=-1), F.normalize(segments_moved, dim=-1)
+        level = self.of_segments
+        moved_NW, moved_SW = self._move_videos(level, clips, segments, counts)
+        segments_SW = F.normalize(moved_SW, dim=-1)
+        if self.global_from != FROM_PARTS:
+            if self.has_two_pairs:
+                moved_NW, _ = self._move_videos(self.of_global, clips, segments, counts)
+            return F.normalize(moved_NW, dim=-1), segments_SW
+        parts_SW = segments_SW
+        if self.has_two_pairs:
+            _, moved_SW = self._move_videos(self.of_global, clips, segments, counts)
+            parts_SW = F.normalize(moved_SW, dim=-1)
+        head = self.of_global.video
+        if isinstance(head, AttentionPooling):
+            mean_NW = head.weighted_mean(parts_SW, segments, counts)
+        else:
+            mean_NW = _mean(parts_SW, counts)
+        if self.has_path:
+            mean_NW = mean_NW + _mean(segments_SW.detach(), counts)
+        return F.normalize(mean_NW, dim=-1), segments_SW
 
-    def encode_clips(self, features: Tensor) -> Tensor:
-        """(n, D_v) clip features -> (n, W), normalised: the global level."""
-        assert not self.sees_segments_together, "this head needs the segments: use encode_videos"
-        return F.normalize(self.video_head(features), dim=-1)
+    def encode_texts(
+        self, texts: Tensor, sentences: Tensor, counts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Texts at both levels: (T, D_t) features of the texts and (R, D_t) of their sentences,
+        texts end to end, of counts (T,) int64 > 0 sentences each -> (T, W) and (R, W), normalised.
+        """
+        parts = self.encode_sentences(sentences)
+        return self.whole_texts(texts, sentences, counts, parts=parts), parts
+
+    def whole_texts(
+        self, texts: Tensor, sentences: Tensor, counts: Tensor, *, parts: Tensor | None
+    ) -> Tensor:
+        """The first result of `encode_texts`. parts: the second one, which is read only where the
+        model has the path."""
+        heads = self.of_global
+        if self.global_from != FROM_PARTS:
+            return F.normalize(heads.text(texts), dim=-1)
+        mean_TW = _mean(F.normalize(heads.text(sentences), dim=-1), counts)
+        if self.has_path:
+            assert parts is not None
+            mean_TW = mean_TW + _mean(parts.detach(), counts)
+        return F.normalize(mean_TW, dim=-1)
 
     def encode_segments(self, features: Tensor) -> Tensor:
         """(n, D_v) segment features -> (n, W), normalised: the segment level."""
         assert not self.sees_segments_together, "this head needs the clips: use encode_videos"
-        head = self.video_head if self.segment_video_head is None else self.segment_video_head
-        return F.normalize(head(features), dim=-1)
+        return F.normalize(self.of_segments.video(features), dim=-1)
+
+    def encode_sentences(self, features: Tensor) -> Tensor:
+        """(n, D_t) features of texts, or of their tokens -> (n, W), normalised: for the segment
+        level, the tasks and the token level."""
+        return F.normalize(self.of_segments.text(features), dim=-1)
 
     def encode_frames(self, clips: Tensor, frames: Tensor, counts: Tensor) -> Tensor:
         """(F, D_v) frame features -> (F, W), normalised: the token level. A head that sees the
         segments of a clip together sees its frames in their place; other arguments as of
         `encode_videos`."""
-        if self.sees_segments_together:
-            return self.encode_videos(clips, frames, counts)[1]
-        return self.encode_segments(frames)
+        _, moved = self._move_videos(self.of_segments, clips, frames, counts)
+        return F.normalize(moved, dim=-1)
 
     def token_scores(
         self,
@@ -173,15 +242,34 @@ class AlignmentModel(nn.Module):
             word_logits_K=None if head is None else head.of_words(words),
         )
 
-    def encode_texts(self, features: Tensor) -> Tensor:
-        """(n, D_t) text features -> (n, W), normalised: for the global level."""
-        return F.normalize(self.text_head(features), dim=-1)
+    def _move_videos(
+        self, level: LevelHeads, clips: Tensor, segments: Tensor, counts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the level's video head makes of both, not normalised. The clips stay as they are
+        where nothing reads them."""
+        if self.sees_segments_together:
+            moved: tuple[Tensor, Tensor] = level.video(clips, segments, counts)
+            return moved
+        is_read = self.global_from != FROM_PARTS and level is self.of_global
+        return level.video(clips) if is_read else clips, level.video(segments)
 
-    def encode_sentences(self, features: Tensor) -> Tensor:
-        """(n, D_t) features of texts, or of their tokens -> (n, W), normalised: for the segment
-        level, and the token level."""
-        head = self.text_head if self.segment_text_head is None else self.segment_text_head
-        return F.normalize(head(features), dim=-1)
+
+def _mean(vectors: Tensor, counts: Tensor) -> Tensor:
+    """(n, W): the mean of each list of vectors, lists end to end."""
+    return torch.segment_reduce(vectors, "mean", lengths=counts, axis=0)
+
+
+def _shared_width(heads: HeadsConfig, *, dim_video: int, dim_text: int) -> int:
+    widths = [
+        dim if head.width is None else head.width
+        for head, dim in ((heads.video, dim_video), (heads.text, dim_text))
+    ]
+    if widths[0] != widths[1]:
+        raise SettingsError(
+            f"heads.video and heads.text must end in one width, got {widths[0]} and "
+            f"{widths[1]} (the features have width {dim_video} and {dim_text}; null keeps it)"
+        )
+    return widths[0]
 
 
 def build_model(
@@ -189,15 +277,10 @@ def build_model(
 ) -> AlignmentModel:
     """The untrained model; raises SettingsError when there is nothing to train in it.
 
+    config: the settings of a run on its data (see `align.data.trainable`).
     answers: the vocabulary of open-ended questions; its features are to be set.
     """
-    model = AlignmentModel(
-        config.heads,
-        dim_video=dim_video,
-        dim_text=dim_text,
-        temperature=config.losses.temperature,
-        has_bias=config.losses.name == "sigmoid",
-    )
+    model = AlignmentModel(config, dim_video=dim_video, dim_text=dim_text)
     tasks, losses = config.tasks, config.losses
     if losses.token_weight > 0 and losses.token_interaction == "weighted":
         model.token_head = TokenHead(model.width)

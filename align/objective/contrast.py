@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data.batches import LevelBatch
 from ..loss_config import LossConfig, LossName
-from ..model.model import AlignmentModel
+from ..model.logit_scale import LogitScale
 from ..own_parts import LOSSES, PartError
 from .losses import hinge, in_clip_logistic, info_nce, sigmoid
 
@@ -141,13 +141,13 @@ def segment_parts(
 
 
 def in_clip_term(
-    model: AlignmentModel, similarities_VT: Tensor, level: LevelBatch, losses: LossConfig
+    scale: LogitScale, similarities_VT: Tensor, level: LevelBatch, losses: LossConfig
 ) -> Tensor:
     """The term that tells a text's segments from the others of its clip."""
     # The similarities of the other losses include the scale.
-    scale = model.logit_scale if losses.name == "hinge" else 1
+    factor = scale.value if losses.name == "hinge" else 1
     return in_clip_logistic(
-        scale * similarities_VT[level.in_clip],
+        factor * similarities_VT[level.in_clip],
         columns_P=level.in_clip_columns,
         positive_P=level.positive[level.in_clip],
         negative_P=level.negative[level.in_clip],

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from collections.abc import Mapping
+from typing import Final, assert_never
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import RunConfig
-from ..data.batches import Batch
-from ..data.split import TrainingSplit, gather_rows
+from ..data.batches import Batch, LevelBatch
+from ..data.split import TrainingSplit, gather_rows, gather_sentences
 from ..data.token_batches import TokenBatch
 from ..loss_config import LossConfig, WeakPooling
+from ..model.logit_scale import LogitScale
 from ..model.model import AlignmentModel
 from .contrast import contrast, in_clip_term, segment_parts, segment_term
 from .tasks import padded_clips, task_terms
@@ -29,7 +31,7 @@ def loss_terms(
     epoch: int,
     with_parts: bool = False,
 ) -> dict[str, Tensor]:
-    """The weighted total "loss" and the unweighted terms; epoch counts from 1.
+    """The unweighted terms; epoch counts from 1. See `level_losses`.
 
     with_parts: add "segment_in_clip", which tells the right segment from the others of its clip,
     and "segment_cross_clip", what the segments of other clips add to it (for info_nce the chain
@@ -39,16 +41,18 @@ def loss_terms(
     vectors = _encode(model, split, batch, losses=losses)
     terms: dict[str, Tensor] = {}
     if batch.global_level is not None and losses.global_weight > 0:
-        similarities_VT = _similarities(model, vectors["clips"], vectors["texts"], losses)
+        cosines_VT = vectors["clips"] @ vectors["texts"].T
+        similarities_VT = _similarities(model.of_global.scale, cosines_VT, losses)
         terms["global"] = contrast(similarities_VT, batch.global_level, losses=losses, epoch=epoch)
-    if batch.global_level is not None and losses.weak_segment_weight > 0:
+    if batch.global_level is not None and losses.weak_segment_weight:
         similarities_VT = _weak_similarities(model, vectors, batch, losses)
         terms["weak_segment"] = contrast(
             similarities_VT, batch.global_level, losses=losses, epoch=epoch
         )
     if batch.segment_level is not None:
         level = batch.segment_level
-        similarities_VT = _similarities(model, vectors["segments"], vectors["sentences"], losses)
+        cosines_VT = vectors["segments"] @ vectors["segment_texts"].T
+        similarities_VT = _similarities(model.of_segments.scale, cosines_VT, losses)
         if losses.segment_weight > 0:
             segment = segment_term(similarities_VT, level, losses=losses, epoch=epoch)
             terms["segment"] = segment
@@ -57,18 +61,36 @@ def loss_terms(
                     similarities_VT, level, segment=segment, losses=losses, epoch=epoch
                 )
         if losses.in_clip_weight > 0:
-            terms["in_clip"] = in_clip_term(model, similarities_VT, level, losses)
+            scale = model.of_segments.scale
+            terms["in_clip"] = in_clip_term(scale, similarities_VT, level, losses)
     if batch.tokens is not None and batch.global_level is not None:
         similarities_VT = _token_similarities(model, split, batch, batch.tokens, losses=losses)
         terms["token"] = contrast(similarities_VT, batch.global_level, losses=losses, epoch=epoch)
     if batch.drawn:
         encoded = padded_clips(vectors["clips"], vectors["segments"], batch.segment_counts)
         terms |= task_terms(model, split, batch.drawn, encoded, config=config.tasks)
-    total = torch.zeros((), device=split.device)
+    return terms
+
+
+LEVEL_OF_TERM: Final = {
+    "global": "global",
+    "weak_segment": "segment",
+    "segment": "segment",
+    "in_clip": "segment",
+    "token": "token",
+}
+"""Terms of one level share its bound on the gradient; a task is a level of its own."""
+
+
+def level_losses(terms: Mapping[str, Tensor], config: RunConfig) -> dict[str, Tensor]:
+    """The weighted sums of the terms of each level and task that has any; their sum is the loss."""
+    losses: dict[str, Tensor] = {}
     for name, weight in _term_weights(config).items():
         if name in terms:
-            total = total + weight * terms[name]
-    return {"loss": total, **terms}
+            level = LEVEL_OF_TERM.get(name, name)
+            weighted = weight * terms[name]
+            losses[level] = losses[level] + weighted if level in losses else weighted
+    return losses
 
 
 def _term_weights(config: RunConfig) -> dict[str, float]:
@@ -76,7 +98,7 @@ def _term_weights(config: RunConfig) -> dict[str, float]:
     losses = config.losses
     return {
         "global": losses.global_weight,
-        "weak_segment": losses.weak_segment_weight,
+        "weak_segment": losses.weak_segment_weight or 0.0,
         "segment": losses.segment_weight,
         "in_clip": losses.in_clip_weight,
         "token": losses.token_weight,
@@ -87,42 +109,52 @@ def _term_weights(config: RunConfig) -> dict[str, float]:
 def _encode(
     model: AlignmentModel, split: TrainingSplit, batch: Batch, *, losses: LossConfig
 ) -> dict[str, Tensor]:
-    """What the terms compare, each once: clips, (global) texts, segments, sentences, weak_texts."""
+    """What the terms compare: clips, texts and their sentences, segments, segment_texts."""
     encoded: dict[str, Tensor] = {}
-    clips = torch.from_numpy(batch.clips).to(split.device)
-    if model.sees_segments_together:
+    has_global = batch.global_level is not None and losses.global_weight > 0
+    if has_global or batch.drawn or model.sees_segments_together:
+        clips = torch.from_numpy(batch.clips).to(split.device)
         encoded["clips"], encoded["segments"] = model.encode_videos(
             gather_rows(split.clip_features, clips),
             gather_rows(split.segment_features, batch.segments),
             batch.segment_counts,
         )
-    if batch.global_level is not None:
-        level = batch.global_level
-        if losses.global_weight > 0:
-            if "clips" not in encoded:
-                encoded["clips"] = model.encode_clips(
-                    gather_rows(split.clip_features, level.videos)
-                )
-            encoded["texts"] = model.encode_texts(gather_rows(split.text_features, level.texts))
-        if losses.weak_segment_weight > 0:
-            is_same = "texts" in encoded and not model.separate_levels
-            encoded["weak_texts"] = (
-                encoded["texts"]
-                if is_same
-                else model.encode_sentences(gather_rows(split.text_features, level.texts))
-            )
-    if batch.drawn and "clips" not in encoded:
-        encoded["clips"] = model.encode_clips(gather_rows(split.clip_features, clips))
-    needs_segments = (
-        batch.segment_level is not None or losses.weak_segment_weight > 0 or len(batch.drawn) > 0
-    )
-    if needs_segments and "segments" not in encoded:
+    elif batch.segment_level is not None or losses.weak_segment_weight:
         encoded["segments"] = model.encode_segments(
             gather_rows(split.segment_features, batch.segments)
         )
+    if batch.global_level is not None:
+        encoded |= _encode_texts(model, split, batch, batch.global_level, losses=losses)
     if batch.segment_level is not None:
         features = gather_rows(split.text_features, batch.segment_level.texts)
-        encoded["sentences"] = model.encode_sentences(features)
+        encoded["segment_texts"] = model.encode_sentences(features)
+    return encoded
+
+
+def _encode_texts(
+    model: AlignmentModel,
+    split: TrainingSplit,
+    batch: Batch,
+    level: LevelBatch,
+    *,
+    losses: LossConfig,
+) -> dict[str, Tensor]:
+    """The global texts and their sentences, as far as a term reads them."""
+    encoded: dict[str, Tensor] = {}
+    is_weak = bool(losses.weak_segment_weight)
+    if not is_weak and losses.global_weight == 0:
+        return encoded
+    sentences = gather_sentences(split, batch.sentences)
+    if is_weak or model.has_path:
+        with torch.set_grad_enabled(is_weak and torch.is_grad_enabled()):
+            encoded["sentences"] = model.encode_sentences(sentences)
+    if losses.global_weight > 0:
+        encoded["texts"] = model.whole_texts(
+            gather_rows(split.text_features, level.texts),
+            sentences,
+            batch.sentence_counts,
+            parts=encoded.get("sentences"),
+        )
     return encoded
 
 
@@ -132,14 +164,20 @@ def _weak_similarities(
     batch: Batch,
     losses: LossConfig,
 ) -> Tensor:
-    """(B, T): clips with texts, by the segments that match best."""
-    cosines_VT = pool_segments(
-        vectors["segments"] @ vectors["weak_texts"].T,
+    """(B, T): clips with texts, by late interaction: the mean over the sentences of a text of their
+    cosine with the segments that match them best."""
+    cosines_BR = pool_segments(
+        vectors["segments"] @ vectors["sentences"].T,
         counts_N=batch.segment_counts,
         pooling=losses.weak_pooling,
         temperature=losses.weak_temperature,
     )
-    return cosines_VT if losses.name == "hinge" else model.logits_of(cosines_VT)
+    cosines_VT = cosines_BR
+    if len(batch.sentences) > len(batch.sentence_counts):
+        cosines_VT = torch.segment_reduce(
+            cosines_BR.T.contiguous(), "mean", lengths=batch.sentence_counts, axis=0
+        ).T
+    return _similarities(model.of_segments.scale, cosines_VT, losses)
 
 
 def _token_similarities(
@@ -162,14 +200,15 @@ def _token_similarities(
         frame_offsets=tokens.frame_offsets,
         word_offsets=tokens.word_offsets,
     )
-    return cosines_VT if losses.name == "hinge" else model.logits_of(cosines_VT)
+    return _similarities(model.of_segments.scale, cosines_VT, losses)
 
 
-def _similarities(
-    model: AlignmentModel, videos: Tensor, texts: Tensor, losses: LossConfig
-) -> Tensor:
+def _similarities(scale: LogitScale, cosines_VT: Tensor, losses: LossConfig) -> Tensor:
     """(V, T): cosines where the loss has a margin between them, logits for the others."""
-    return videos @ texts.T if losses.name == "hinge" else model.logits(videos, texts)
+    if losses.name == "hinge":
+        return cosines_VT
+    logits: Tensor = scale(cosines_VT)
+    return logits
 
 
 # S = segments, clips end to end; N = clips; T = texts

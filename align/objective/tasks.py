@@ -99,11 +99,11 @@ def choice_logits(
     options, owners = ragged_rows(items.option_offsets, drawn.items)
     features = items.option_features[torch.from_numpy(options).to(device)]
     clip_of_option = torch.from_numpy(drawn.clips[owners]).to(device)
-    wholes_OW = model.encode_texts(features)
+    singles = torch.ones(len(features), dtype=torch.int64, device=device)
+    wholes_OW, parts_OW = model.encode_texts(features, features, singles)
     global_O = (wholes_OW * encoded.clips_BW[clip_of_option]).sum(dim=1)
-    parts_OW = model.encode_sentences(features) if model.separate_levels else wholes_OW
     segment_O = _best_segments(parts_OW, clip_of_option, encoded)
-    fused_O = model.logits_of(global_weight * global_O + (1 - global_weight) * segment_O)
+    fused_O = model.of_segments.scale(global_weight * global_O + (1 - global_weight) * segment_O)
     counts = np.diff(items.option_offsets)[drawn.items]
     present = torch.from_numpy(np.arange(counts.max(initial=1)) < counts[:, None]).to(device)
     logits = torch.full(present.shape, -torch.inf, device=device, dtype=fused_O.dtype)
@@ -119,11 +119,12 @@ def answer_logits(
     device = encoded.clips_BW.device
     rows = torch.from_numpy(drawn.items).to(device)
     owners = torch.from_numpy(drawn.clips).to(device)
-    questions_KW = model.encode_texts(items.question_features[rows])
+    questions_KW = model.encode_sentences(items.question_features[rows])
     answers_KW: Tensor = model.answer_head(
         questions_KW, encoded.segments_BLW[owners], encoded.present_BL[owners]
     )
-    return model.logit_scale * answers_KW @ model.encode_texts(model.answer_features).T
+    answers_AW = model.encode_sentences(model.answer_features)
+    return model.of_segments.scale.value * answers_KW @ answers_AW.T
 
 
 def moment_logs(
@@ -145,7 +146,7 @@ def moment_logs(
     texts_KW = model.encode_sentences(gather_rows(text_features, texts))
     cosines_KL = torch.einsum("kw,klw->kl", texts_KW, encoded.segments_BLW[owners])
     logs: tuple[Tensor, Tensor] = model.moment_head(
-        model.logit_scale * cosines_KL, encoded.present_BL[owners]
+        model.of_segments.scale.value * cosines_KL, encoded.present_BL[owners]
     )
     return logs
 

@@ -26,7 +26,8 @@ class StepReport:
     learning_rate: float
     """That this step used."""
     numbers: dict[str, float]
-    """The total "loss", its terms, "logit_scale" and "gradient_norm" (before clipping)."""
+    """The total "loss", its terms, the logit scales, and "gradient_norm_LEVEL" of each level
+    and task (before clipping)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +105,10 @@ class MetricsWriter:
         self._file.write(json.dumps(values) + "\n")
 
 
+HIDDEN: Final = ("logit_scale", "segment_logit_scale", "segment_in_clip", "segment_cross_clip")
+"""Numbers of a step that the progress line leaves out."""
+
+
 class TrainingProgress:
     """Loss terms, score and time left: a live bar on a terminal, about ten lines in a log."""
 
@@ -116,8 +121,11 @@ class TrainingProgress:
 
     def on_step(self, report: StepReport) -> None:
         """Advance by one step."""
-        hidden = ("logit_scale", "gradient_norm", "segment_in_clip", "segment_cross_clip")
-        visible = {name: value for name, value in report.numbers.items() if name not in hidden}
+        visible = {
+            name: value
+            for name, value in report.numbers.items()
+            if not name.startswith("gradient_norm_") and name not in HIDDEN
+        }
         self._terms = " ".join(f"{name} {value:.3f}" for name, value in visible.items())
         if self._bar is None:
             self._bar = ProgressBar(

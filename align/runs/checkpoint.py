@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -40,7 +40,7 @@ ANSWERS_FILE = "answers.json"
 BEST_FILE = "heads.safetensors"
 LAST_FILE = "last.safetensors"
 RUN_FILE = "run.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class RunError(UserError):
@@ -64,17 +64,6 @@ class Run:
     metrics: dict[str, float]
     """Of these weights on the validation split, in [0, 1]."""
 
-    def encode_clips(self, clips: np.ndarray) -> np.ndarray:
-        """(N, D) clip features, float32 or float16 as in a cache -> (N, W) float32 unit vectors of
-        the global level. Raises UserError for widths other than the run's, and for a head that
-        looks at segments (use `encode_videos`)."""
-        if self.model.sees_segments_together:
-            raise UserError(
-                f"the head {self.config.heads.video.name!r} of {self.path} needs the segments of "
-                f"the clips: use encode_videos"
-            )
-        return self._encode(self.model.encode_clips, clips, width=self.model.dim_video)
-
     def encode_videos(
         self, clips: np.ndarray, segments: np.ndarray, segment_offsets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -84,12 +73,7 @@ class Run:
         segment_offsets: (N + 1,) int64: clip i has segments [offsets[i], offsets[i + 1]), at least
         one; as in SplitFeatures. Raises UserError for other shapes.
         """
-        counts = np.diff(np.asarray(segment_offsets, dtype=np.int64))
-        if len(counts) != len(clips) or counts.sum() != len(segments) or (counts < 1).any():
-            raise UserError(
-                f"expected segment_offsets of {len(clips)} clips and {len(segments)} segments, one "
-                f"or more each; got {len(counts)} clips and {counts.sum()} segments"
-            )
+        counts = _counts(segment_offsets, len(clips), len(segments), "clips", "segments")
         with torch.no_grad():
             encoded = self.model.encode_videos(
                 _features(clips, self.model.dim_video),
@@ -99,19 +83,44 @@ class Run:
         return encoded[0].numpy(), encoded[1].numpy()
 
     def encode_texts(
-        self, texts: np.ndarray, *, level: Literal["global", "segment"] = "global"
+        self,
+        texts: np.ndarray,
+        *,
+        level: Literal["global", "segment"] = "global",
+        sentences: np.ndarray | None = None,
+        sentence_offsets: np.ndarray | None = None,
     ) -> np.ndarray:
         """(T, D) text features -> (T, W) float32 unit vectors, to compare with clips (level global)
-        or with segments (segment); the dot product of two vectors is their score."""
-        is_global = level == "global"
-        encode = self.model.encode_texts if is_global else self.model.encode_sentences
-        return self._encode(encode, texts, width=self.model.dim_text)
+        or with segments (segment); the dot product of two vectors is their score.
 
-    def _encode(
-        self, encode: Callable[[Tensor], Tensor], features: np.ndarray, *, width: int
-    ) -> np.ndarray:
+        sentences: for the global level, (R, D) features of the sentences of the texts, text t
+        having [sentence_offsets[t], sentence_offsets[t + 1]), at least one; None: every text is one
+        sentence. Raises UserError for other shapes.
+        """
+        features = _features(texts, self.model.dim_text)
         with torch.no_grad():
-            return encode(_features(features, width)).numpy()
+            if level == "segment":
+                return self.model.encode_sentences(features).numpy()
+            if sentences is None or sentence_offsets is None:
+                parts, counts = features, np.ones(len(features), dtype=np.int64)
+            else:
+                parts = _features(sentences, self.model.dim_text)
+                counts = _counts(sentence_offsets, len(features), len(parts), "texts", "sentences")
+            wholes, _ = self.model.encode_texts(features, parts, torch.from_numpy(counts))
+            return wholes.numpy()
+
+
+def _counts(
+    offsets: np.ndarray, num_items: int, num_parts: int, items: str, parts: str
+) -> np.ndarray:
+    """(n,) int64, parts of each item; UserError where they do not fit or an item has none."""
+    counts: np.ndarray = np.diff(np.asarray(offsets, dtype=np.int64))
+    if len(counts) != num_items or counts.sum() != num_parts or (counts < 1).any():
+        raise UserError(
+            f"expected offsets of {num_items} {items} and {num_parts} {parts}, one or more each; "
+            f"got {len(counts)} {items} and {counts.sum()} {parts}"
+        )
+    return counts
 
 
 def _features(values: np.ndarray, width: int) -> Tensor:

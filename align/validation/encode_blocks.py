@@ -49,6 +49,25 @@ def videos_in_blocks(
     return torch.cat(clips_of_blocks), torch.cat(segments_of_blocks)
 
 
+def texts_in_blocks(
+    model: AlignmentModel, texts: Tensor, sentences: Tensor, counts: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(T, W) and (R, W) on the device of the counts: texts with their sentences.
+
+    texts: (T, D).   sentences: (R, D), texts end to end.   counts: (T,) int64, of each text.
+    """
+    ends = counts.cumsum(0).cpu()
+    pieces = []
+    for first in range(0, len(texts), TEXTS_AT_ONCE):
+        last = min(first + TEXTS_AT_ONCE, len(texts))
+        begin = int(ends[first - 1]) if first else 0
+        some = texts[first:last].to(counts.device)
+        some_sentences = sentences[begin : int(ends[last - 1])].to(counts.device)
+        pieces.append(model.encode_texts(some, some_sentences, counts[first:last]))
+    wholes, parts = zip(*pieces, strict=True)
+    return torch.cat(wholes), torch.cat(parts)
+
+
 def frames_in_blocks(
     model: AlignmentModel, clips: Tensor, frames: Tensor, counts: Tensor
 ) -> Tensor:
@@ -58,6 +77,8 @@ def frames_in_blocks(
     return in_blocks(model.encode_segments, frames, counts.device)
 
 
+TEXTS_AT_ONCE: Final = 1 << 14
+"""Texts that go through the heads at once, with all of their sentences."""
 BLOCK_SCORES: Final = 1 << 20
 """Held at a time, with the words of their queries."""
 
@@ -84,7 +105,7 @@ def scores_of_queries(
 ) -> Iterator[Tensor]:
     """(q, N): of the first q queries with all clips, of the next ones and so on. clip_features:
     (N, D_v)."""
-    counts = torch.from_numpy(np.diff(queries.frame_offsets)).to(model.log_logit_scale.device)
+    counts = torch.from_numpy(np.diff(queries.frame_offsets)).to(model.device)
     frames = frames_in_blocks(model, clip_features, queries.frames, counts)
     block = max(1, BLOCK_SCORES // len(counts))
     for first in range(0, len(queries.word_offsets) - 1, block):

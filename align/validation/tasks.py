@@ -137,7 +137,7 @@ def likeliest_spans(log_start_KL: Tensor, log_end_KL: Tensor) -> tuple[np.ndarra
 
 def _encode(model: AlignmentModel, data: TaskValidation, clips: np.ndarray) -> EncodedClips:
     rows, _ = ragged_rows(data.segment_offsets, clips)
-    device = model.log_logit_scale.device
+    device = model.device
     counts, clip_rows, segment_rows = (
         torch.from_numpy(array).to(device)
         for array in (np.diff(data.segment_offsets)[clips], clips, rows)

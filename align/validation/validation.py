@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...extract.cache.ragged import Ragged, ragged_rows
 from ...extract.cache.store import SplitFeatures
+from ...extract.cache.text_sentences import sentence_features, sentences_of_texts
 from ..config import RunConfig
 from ..data.split import TrainingDataError, check_finite, move_if_it_fits
-from ..data.token_batches import TokenFeatures
+from ..data.token_batches import TokenFeatures, offsets_of_items
 from ..model.model import AlignmentModel, cpu_weights
 from ..runs.callbacks import Callback, ValidationReport
-from .encode_blocks import in_blocks, query_tokens, scores_of_queries, videos_in_blocks
+from .encode_blocks import query_tokens, scores_of_queries, texts_in_blocks, videos_in_blocks
 from .tasks import (
     TASK_METRICS,
     TaskValidation,
@@ -25,19 +27,40 @@ from .tasks import (
     task_metrics,
 )
 
-# N = clips, S = segments, Q = queries, X = sentences of the segment level
+# N = clips, S = segments, Q = queries, R = sentences of the queries
 
 REQUIRED_DATA: Final = {
+    "fused_recall_at_1": "texts without a span",
     "global_recall_at_1": "texts without a span",
-    "segment_recall_at_1": "texts with a span",
+    "segment_recall_at_1": "texts",
     "token_recall_at_1": "texts without a span",
     "choice_accuracy": "multiple-choice questions with known answers",
     "answer_accuracy": "open-ended questions with answers of the vocabulary",
     "moment_recall_at_1": "texts with a span",
 }
 """What a split must have to give a metric."""
-BLOCK_SCORES = 1 << 24
+
+FUSED_WEIGHTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Weights of the global score in the fused one, of which the best counts."""
+BLOCK_SCORES: Final = 1 << 24
 """Scores held at a time: 64 MiB of float32."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextQueries:
+    """Q texts with their sentences, and the clip that each is about."""
+
+    texts: Tensor
+    """(Q, D) float32."""
+    sentences: Tensor
+    """(R, D) float32, texts end to end."""
+    counts: Tensor
+    """(Q,) int64, sentences of each text, one or more."""
+    clips: Tensor
+    """(Q,) int64."""
+
+    def __len__(self) -> int:
+        return len(self.clips)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,16 +74,11 @@ class ValidationSplit:
     """(S, D) float32."""
     segment_counts: Tensor
     """(N,) int64."""
-    query_features: Tensor
-    """(Q, D) float32, the global texts."""
-    query_clips: Tensor
-    """(Q,) int64, the clip each is about."""
-    sentence_features: Tensor
-    """(X, D) float32, the segment texts, clips end to end."""
-    sentence_counts: Tensor
-    """(n,) int64, sentences of each clip that has any."""
-    sentence_clips: Tensor
-    """(n,) int64, those clips."""
+    queries: TextQueries | None
+    """The global texts; None without any."""
+    segment_queries: TextQueries | None
+    """Of each clip its segment texts as the sentences of one query (whose own feature is that of
+    the first of them); None without any."""
     tokens: TokenFeatures | None = None
     """The frames of the clips, and the words of the queries; None where the token level is not
     trained."""
@@ -74,52 +92,81 @@ def load_validation_split(
     with_tokens: for the token level, too."""
     check_finite(split)
     is_segment = split.text_is_segment
-    queries, sentences = np.flatnonzero(~is_segment), np.flatnonzero(is_segment)
-    sentences = sentences[np.argsort(split.text_clips[sentences], kind="stable")]
-    clips, counts = np.unique(split.text_clips[sentences], return_counts=True)
-
-    def resident(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(device)
-
+    texts, with_span = np.flatnonzero(~is_segment), np.flatnonzero(is_segment)
     clip_features, segment_features = move_if_it_fits(
         split.clip_features, split.segment_features, device=device
+    )
+    rows, _ = ragged_rows((sentences := sentences_of_texts(split)).offsets, texts)
+    lists = Ragged(
+        values=sentences.values[rows], offsets=offsets_of_items(sentences.offsets, texts)
+    )
+    by_clip = Ragged.grouped(split.text_clips[with_span], num_groups=len(split.clip_ids))
+    clips = np.flatnonzero(by_clip.counts)
+    of_clips = Ragged(
+        values=with_span[by_clip.values], offsets=offsets_of_items(by_clip.offsets, clips)
     )
     return ValidationSplit(
         clip_features=clip_features,
         segment_features=segment_features,
-        segment_counts=resident(np.diff(split.segment_offsets)),
-        query_features=resident(split.text_features[queries]),
-        query_clips=resident(split.text_clips[queries]),
-        sentence_features=resident(split.text_features[sentences]),
-        sentence_counts=resident(counts),
-        sentence_clips=resident(clips),
-        tokens=query_tokens(split, queries, device=device) if with_tokens else None,
+        segment_counts=torch.from_numpy(np.diff(split.segment_offsets)).to(device),
+        queries=_queries(split, texts, lists, split.text_clips[texts], device),
+        segment_queries=_queries(split, of_clips.firsts, of_clips, clips, device),
+        tokens=query_tokens(split, texts, device=device) if with_tokens else None,
     )
 
 
-def validated_metrics(measured: Collection[str], config: RunConfig) -> tuple[str, ...]:
+def _queries(
+    split: SplitFeatures,
+    texts: np.ndarray,
+    sentences: Ragged,
+    clips: np.ndarray,
+    device: torch.device,
+) -> TextQueries | None:
+    """texts: (Q,) rows of the texts.   sentences: of each its rows of `sentence_features`."""
+    if not len(texts):
+        return None
+    arrays = (
+        split.text_features[texts],
+        sentence_features(split)[sentences.values],
+        sentences.counts,
+        clips,
+    )
+    features, of_sentences, counts, own = (torch.from_numpy(a).to(device) for a in arrays)
+    return TextQueries(texts=features, sentences=of_sentences, counts=counts, clips=own)
+
+
+def measured_metrics(levels: ValidationSplit, tasks: TaskValidation | None) -> list[str]:
+    """The metrics that a split can give."""
+    names = []
+    if levels.queries is not None:
+        names += ["fused_recall_at_1", "global_recall_at_1"]
+        names += [] if levels.tokens is None else ["token_recall_at_1"]
+    if levels.queries is not None or levels.segment_queries is not None:
+        names.append("segment_recall_at_1")
+    return names + ([] if tasks is None else [TASK_METRICS[task] for task in tasks.items.by_clip])
+
+
+def score_metrics(measured: Collection[str], config: RunConfig) -> tuple[str, ...]:
     """The metrics whose mean chooses the weights, of those that the split can give.
 
     Raises TrainingDataError when it cannot give the one that was asked for, or none of them.
     """
-    trained = {
-        "global_recall_at_1": config.losses.trains_on_global_texts,
-        "segment_recall_at_1": config.losses.trains_on_segment_texts,
-        "token_recall_at_1": config.losses.token_weight > 0,
-        **{TASK_METRICS[task]: True for task in config.tasks.weights},
-    }
     metric = config.validation.metric
-    names = [
-        name for name, is_trained in trained.items() if is_trained and metric in (name, "mean")
-    ]
-    there = tuple(name for name in names if name in measured)
-    if not there:
-        wanted = "; ".join(f"{REQUIRED_DATA[name]} for {name}" for name in names)
+    wanted: list[str] = [metric]
+    if metric == "mean":
+        losses = config.losses
+        is_fused = "fused_recall_at_1" in measured
+        retrieval = "fused_recall_at_1" if is_fused else "segment_recall_at_1"
+        levels = [retrieval] if losses.global_weight > 0 or losses.has_segment_term else []
+        wanted = levels + [TASK_METRICS[task] for task in config.tasks.weights]
+    names = tuple(name for name in wanted if name in measured)
+    if not names:
+        needed = "; ".join(f"{REQUIRED_DATA[name]} for {name}" for name in wanted)
         raise TrainingDataError(
-            f"the validation split lacks {wanted}: choose another validation.metric or "
+            f"the validation split lacks {needed}: choose another validation.metric or "
             f"data.validation_split, or null to train without validation"
         )
-    return there
+    return names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,13 +200,7 @@ class Validator:
     def __init__(self, config: RunConfig, split: ValidationData) -> None:
         """Raises TrainingDataError when the split cannot give the metric that was asked for."""
         self._split, self._tasks = split.levels, split.tasks
-        tasks = {} if self._tasks is None else self._tasks.items.by_clip
-        measured = [TASK_METRICS[task] for task in tasks]
-        measured += ["global_recall_at_1"] if len(self._split.query_clips) else []
-        if self._split.tokens is not None and len(self._split.query_clips):
-            measured.append("token_recall_at_1")
-        measured += ["segment_recall_at_1"] if len(self._split.sentence_clips) else []
-        self._names = validated_metrics(measured, config)
+        self._names = score_metrics(measured_metrics(self._split, self._tasks), config)
         self._config = config
         self._num_epochs = config.optimiser.epochs
         self._best_score = -math.inf
@@ -207,69 +248,67 @@ class Validator:
 def validate(model: AlignmentModel, split: ValidationSplit) -> dict[str, float]:
     """Recall at 1, text to clip, among all clips of the split; ties count as misses.
 
-    global_recall_at_1: each global text, by the cosine with the clip. segment_recall_at_1: all
-    segment texts of a clip as one query, by the mean over them of the best segment's cosine (late
-    interaction). token_recall_at_1: each global text, by its words and the clip's frames, where the
-    split has them. A number whose queries the split does not have is left out.
+    global_recall_at_1: each global text by its global score. segment_recall_at_1: by late
+    interaction, the mean over its sentences of the best segment's cosine; where there are texts
+    with spans, all those of a clip are the sentences of one query instead. fused_recall_at_1: each
+    global text by a * global + (1 - a) * segment, at the best of a few weights a.
+    token_recall_at_1: each global text by its words and the clip's frames, where the split has
+    them. A number whose queries the split does not have is left out.
     """
     was_training = model.training
     model.eval()
     metrics: dict[str, float] = {}
-    device, together = split.segment_counts.device, None
-    if model.sees_segments_together:
-        together = videos_in_blocks(
-            model, split.clip_features, split.segment_features, split.segment_counts
-        )
-    if len(split.query_clips) > 0:
-        clips = (
-            together[0] if together else in_blocks(model.encode_clips, split.clip_features, device)
-        )
-        queries = in_blocks(model.encode_texts, split.query_features, device)
-        metrics["global_recall_at_1"] = _global_recall(clips, queries, truth=split.query_clips)
-    if len(split.sentence_clips) > 0:
-        segments = (
-            together[1]
-            if together
-            else in_blocks(model.encode_segments, split.segment_features, device)
-        )
-        sentences = in_blocks(model.encode_sentences, split.sentence_features, device)
-        metrics["segment_recall_at_1"] = _segment_recall(segments, sentences, split)
-    if split.tokens is not None and len(split.query_clips) > 0:
-        metrics["token_recall_at_1"] = _token_recall(model, split, split.tokens)
+    clips, segments = videos_in_blocks(
+        model, split.clip_features, split.segment_features, split.segment_counts
+    )
+    counts = split.segment_counts
+    if split.queries is not None:
+        recalls = _recalls(model, split.queries, clips, segments, counts)
+        metrics["fused_recall_at_1"] = max(recalls)
+        metrics["global_recall_at_1"], metrics["segment_recall_at_1"] = recalls[-1], recalls[0]
+    if split.segment_queries is not None:
+        by_segments, *_ = _recalls(model, split.segment_queries, clips, segments, counts)
+        metrics["segment_recall_at_1"] = by_segments
+    if split.tokens is not None and split.queries is not None:
+        metrics["token_recall_at_1"] = _token_recall(model, split, split.queries, split.tokens)
     model.train(was_training)
     return metrics
 
 
-def _global_recall(clips: Tensor, queries: Tensor, *, truth: Tensor) -> float:
-    block = max(1, BLOCK_SCORES // len(clips))
-    hits = 0
-    for first in range(0, len(queries), block):
-        some = slice(first, first + block)
-        hits += count_top_1(queries[some] @ clips.T, truth[some])
-    return hits / len(queries)
+def _recalls(
+    model: AlignmentModel,
+    queries: TextQueries,
+    clips: Tensor,
+    segments: Tensor,
+    segment_counts: Tensor,
+) -> list[float]:
+    """Recall at 1 by the fused score, for each of FUSED_WEIGHTS."""
+    wholes, parts = texts_in_blocks(model, queries.texts, queries.sentences, queries.counts)
+    ends = queries.counts.cumsum(0)
+    step = max(1, BLOCK_SCORES // (len(segments) * int(queries.counts.max())))
+    hits = [0] * len(FUSED_WEIGHTS)
+    for first in range(0, len(queries), step):
+        block = slice(first, first + step)
+        counts = queries.counts[block]
+        begin, end = int(ends[first] - counts[0]), int(ends[first] + counts[1:].sum())
+        cosines_SR = segments @ parts[begin:end].T
+        best_NR = torch.segment_reduce(cosines_SR, "max", lengths=segment_counts, axis=0)
+        segment_QN = torch.segment_reduce(best_NR.T.contiguous(), "mean", lengths=counts, axis=0)
+        global_QN = wholes[block] @ clips.T
+        for place, weight in enumerate(FUSED_WEIGHTS):
+            scores_QN = torch.lerp(segment_QN, global_QN, weight)
+            hits[place] += count_top_1(scores_QN, queries.clips[block])
+    return [hit / len(queries) for hit in hits]
 
 
-def _token_recall(model: AlignmentModel, split: ValidationSplit, tokens: TokenFeatures) -> float:
+def _token_recall(
+    model: AlignmentModel, split: ValidationSplit, queries: TextQueries, tokens: TokenFeatures
+) -> float:
     first = hits = 0
     for scores in scores_of_queries(model, tokens, clip_features=split.clip_features):
-        hits += count_top_1(scores, split.query_clips[first : first + len(scores)])
+        hits += count_top_1(scores, queries.clips[first : first + len(scores)])
         first += len(scores)
     return hits / first
-
-
-def _segment_recall(segments: Tensor, sentences: Tensor, split: ValidationSplit) -> float:
-    ends = split.sentence_counts.cumsum(0)
-    max_sentences = int(split.sentence_counts.max())
-    block = max(1, BLOCK_SCORES // (len(segments) * max_sentences))
-    hits = 0
-    for first in range(0, len(ends), block):
-        counts = split.sentence_counts[first : first + block]
-        begin, end = int(ends[first] - counts[0]), int(ends[first] + counts[1:].sum())
-        scores_SX = segments @ sentences[begin:end].T
-        best_NX = torch.segment_reduce(scores_SX, "max", lengths=split.segment_counts, axis=0)
-        scores_QN = torch.segment_reduce(best_NX.T.contiguous(), "mean", lengths=counts, axis=0)
-        hits += count_top_1(scores_QN, split.sentence_clips[first : first + block])
-    return hits / len(ends)
 
 
 def count_top_1(scores: Tensor, truth: Tensor) -> int:

@@ -54,29 +54,23 @@ class ClipSearch:
 
     def search(
         self,
-        queries: np.ndarray,
+        queries: TwoLevelVectors,
         *,
         k: int,
         weight: float,
         candidates: int = CANDIDATE_CLIPS,
-        sentences: np.ndarray | None = None,
     ) -> ClipHits:
-        """The k best clips of (Q, W) texts under the fused score with this weight.
+        """The k best clips of Q texts under the fused score with this weight.
 
-        sentences: (Q, W), the same texts for the segment level, where it has a text head of its
-        own; None: the same vectors.
         candidates: clips of each level that are scored, at least k. With exact indexes the result
-        is exact for the global score (weight 1) and for the segment score pooled by max (weight 0);
-        in between, a clip is missed only when it is among the `candidates` best of neither level.
+        is exact for the global score (weight 1) and for the segment score pooled by max (weight 0)
+        of texts of one sentence; in between, a clip is missed only when it is among the
+        `candidates` best of neither level, nor of any sentence.
         """
         wanted = min(max(k, candidates), len(self._clips))
-        sentences = queries if sentences is None else sentences
-        blocks = [
-            slice(start, start + QUERIES_AT_ONCE)
-            for start in range(0, len(queries), QUERIES_AT_ONCE)
-        ]
         parts = [
-            self._search_block(queries[some], sentences[some], k, weight, wanted) for some in blocks
+            self._search_block(queries.slice(start, start + QUERIES_AT_ONCE), k, weight, wanted)
+            for start in range(0, len(queries), QUERIES_AT_ONCE)
         ]
         if not parts:
             nothing = np.zeros((0, k), dtype=np.int64)
@@ -88,18 +82,12 @@ class ClipSearch:
         )
 
     def _search_block(
-        self, queries: np.ndarray, sentences: np.ndarray, k: int, weight: float, wanted: int
+        self, queries: TwoLevelVectors, k: int, weight: float, wanted: int
     ) -> ClipHits:
-        pair_query, pair_clip = self._candidates(queries, sentences, weight, wanted)
-        clips = self._clips
-        counts = clips.part_counts[pair_clip]
-        offsets = offsets_of(counts)
-        rows, _ = ragged_rows(clips.offsets, pair_clip)
-        similarities = _products(clips.parts, rows, sentences, np.repeat(pair_query, counts))
-        pooled = pool_segments(similarities[None], offsets, config=self._segment_score)[0]
-        whole = _products(clips.wholes, pair_clip, queries, pair_query)
-        scores = fuse(whole, pooled, weight=weight).astype(np.float32)
-        best_part = rows[_first_largest(similarities, offsets)] if len(rows) else rows
+        pair_query, pair_clip = self._candidates(queries, weight, wanted)
+        segment_scores, best_part = self._segment_scores(queries, pair_query, pair_clip)
+        whole = _products(self._clips.wholes, pair_clip, queries.wholes, pair_query)
+        scores = fuse(whole, segment_scores, weight=weight).astype(np.float32)
 
         order = np.lexsort((pair_clip, -scores, pair_query))
         place = np.arange(len(order)) - np.searchsorted(pair_query[order], pair_query[order])
@@ -114,16 +102,39 @@ class ClipSearch:
         hits.segments[pair_query[kept], column] = best_part[kept]
         return hits
 
+    def _segment_scores(
+        self, queries: TwoLevelVectors, pair_query: np.ndarray, pair_clip: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of each pair of a query and a clip the segment score, float32, and the row of the segment
+        that is nearest to one of the query's sentences."""
+        if not len(pair_query):
+            return np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64)
+        clips = self._clips
+        sentences, pair_of = ragged_rows(queries.offsets, pair_query)  # X sentences of the pairs
+        clip_of = pair_clip[pair_of]
+        offsets = offsets_of(clips.part_counts[clip_of])
+        rows, of_sentence = ragged_rows(clips.offsets, clip_of)
+        similarities = _products(clips.parts, rows, queries.parts, sentences[of_sentence])
+        pooled = pool_segments(similarities[None], offsets, config=self._segment_score)[0]
+        counts = queries.part_counts[pair_query]
+        starts = offsets_of(counts)
+        scores = np.add.reduceat(pooled, starts[:-1]) / counts.astype(np.float32)
+        # The segments of a pair's sentences are neighbours: the first largest of them all.
+        of_pairs = offsets_of(counts * clips.part_counts[pair_clip])
+        return scores, rows[_first_largest(similarities, of_pairs)]
+
     def _candidates(
-        self, queries: np.ndarray, sentences: np.ndarray, weight: float, wanted: int
+        self, queries: TwoLevelVectors, weight: float, wanted: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Pairs of a query and a clip, each once, sorted by both: those that are worth a score."""
         pairs = []
         if weight > 0:
-            _, near = nearest(self._clip_index, queries, wanted)
+            _, near = nearest(self._clip_index, queries.wholes, wanted)
             pairs.append(_pairs(near))
         if weight < 1:
-            pairs.append(_pairs(self._clips_of_near_segments(sentences, wanted)))
+            sentence, clip = _pairs(self._clips_of_near_segments(queries.parts, wanted))
+            owners = np.repeat(np.arange(len(queries)), queries.part_counts)
+            pairs.append((owners[sentence], clip))
         # A clip number is below 2 ** 40, so that both fit in one sortable number.
         both = np.unique(np.concatenate([query << 40 | clip for query, clip in pairs]))
         return both >> 40, both & ((1 << 40) - 1)

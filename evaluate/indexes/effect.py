@@ -52,21 +52,17 @@ def index_effect(
     weight: float,
     config: EvaluationConfig,
     cache: Path,
-    sentences: np.ndarray | None = None,
 ) -> IndexEffect:
-    """Search clips for whole texts through exact indexes and through those of config.index.
+    """Search clips for texts through exact indexes and through those of config.index.
 
-    texts: their wholes are searched with.   correct: each text's clips.   cache: keeps the indexes.
-    sentences: the texts for the segment level, where that has a text head of its own.
+    correct: each text's clips.   cache: keeps the indexes.
     A text is found within K when one of its clips is among the K best that the search returns.
     """
     exact, _ = _search(clips, IndexConfig(), config=config, cache=cache)
     approximate, segments = _search(clips, config.index, config=config, cache=cache)
     k = max(config.recall_ks)
-    sentences = texts.wholes if sentences is None else sentences
     found = {
-        search: search.search(texts.wholes, k=k, weight=weight, sentences=sentences).clips
-        for search in (exact, approximate)
+        search: search.search(texts, k=k, weight=weight).clips for search in (exact, approximate)
     }
     return IndexEffect(
         factory=config.index.factory,
@@ -74,7 +70,7 @@ def index_effect(
         num_segments=len(clips.parts),
         num_bytes=segments.num_bytes,
         build_seconds=segments.build_seconds,
-        segment_recall_at_10=segment_recall(clips.parts, sentences, segments),
+        segment_recall_at_10=segment_recall(clips.parts, texts.parts, segments),
         weight=weight,
         exact=_recalls(found[exact], correct, config.recall_ks),
         approximate=_recalls(found[approximate], correct, config.recall_ks),

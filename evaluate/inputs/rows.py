@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ...align.config import GlobalFrom
 from ...align.runs.checkpoint import Run
 from ...data_manifests.core.errors import UserError
 from ...data_manifests.core.settings import settings_dict
 from ...extract.cache.store import FeatureStore
 
 ZERO_SHOT: Final = "zero-shot"
+ZERO_SHOT_POOLED: Final = "zero-shot (pooled)"
+"""Beside ZERO_SHOT, where some runs make the global level from parts and others do not."""
 IGNORED_SETTINGS: Final = ("seed", "device")
 """Settings of a run that do not set it apart from its neighbours."""
 KEY_CHARACTERS: Final = 12
@@ -28,10 +31,15 @@ class Row:
     """What it is called; unique."""
     runs: tuple[Run, ...]
     """One per seed, by seed; empty for zero-shot."""
+    zero_shot: GlobalFrom = "parts"
+    """Of a row without runs, how its global level is made."""
 
 
 def table_rows(runs: Sequence[Run], *, has_zero_shot: bool = True) -> list[Row]:
     """Zero-shot first (where there is one), then the runs' rows in the order given.
+
+    The global level of zero-shot is made as that of the runs (`levels.global_from`), in a row for
+    each way that they have.
 
     A row is named after its first run's folder, less the seed ("both-seed0", "both_s0" and
     "both/seed0" are "both"); rows that would share a name take the parent folder's name before it.
@@ -42,7 +50,7 @@ def table_rows(runs: Sequence[Run], *, has_zero_shot: bool = True) -> list[Row]:
         groups.setdefault(_settings_key(run), []).append(run)
     short = {key: _row_name(group[0].path, parents=0) for key, group in groups.items()}
     taken = [ZERO_SHOT, *short.values()]
-    rows = [Row(name=ZERO_SHOT, runs=())] if has_zero_shot else []
+    rows = _zero_shot_rows(runs) if has_zero_shot else []
     for key, group in groups.items():
         by_seed = sorted(group, key=lambda run: run.config.seed)
         for first, second in zip(by_seed, by_seed[1:], strict=False):
@@ -61,6 +69,16 @@ def table_rows(runs: Sequence[Run], *, has_zero_shot: bool = True) -> list[Row]:
             )
         rows.append(Row(name=name, runs=tuple(by_seed)))
     return rows
+
+
+def _zero_shot_rows(runs: Sequence[Run]) -> list[Row]:
+    made_from = {run.config.levels.global_from for run in runs} or {"parts"}
+    if len(made_from) == 1:
+        return [Row(name=ZERO_SHOT, runs=(), zero_shot=made_from.pop())]
+    return [
+        Row(name=ZERO_SHOT, runs=(), zero_shot="parts"),
+        Row(name=ZERO_SHOT_POOLED, runs=(), zero_shot="pooled"),
+    ]
 
 
 def check_cache_keys(runs: Sequence[Run], store: FeatureStore) -> None:

@@ -80,7 +80,7 @@ def _open_answers(predictor: Predictor) -> dict[str, int | str]:
     if not len(rows):
         raise UserError(f"split {predictor.features.split!r} has no open-ended questions")
     answers: dict[str, int | str] = {}
-    vectors = encoder.encode_texts(encoder.answer_features).detach()
+    vectors = encoder.encode_sentences(encoder.answer_features).detach()
     for block, scores_KA in scores_of_answers(
         rows, vectors, predictor.features, predictor.embeddings, encoder
     ):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...align.model.model import AlignmentModel
 from ...align.runs.checkpoint import load_run
 from ...data_manifests.cards.card import Card
 from ...data_manifests.core.errors import UserError
@@ -13,7 +12,7 @@ from ...extract.cache.store import FeatureStore, SplitFeatures
 from ..config import EvaluationConfig
 from ..inputs.rows import check_cache_keys
 from ..inputs.splits import check_segments, read_split, read_validation, with_segment_rule
-from ..scores.vectors import Embeddings, embed
+from ..scores.vectors import Embeddings, Encoder, ZeroShot, embed
 from ..tasks.fused_weight import choose_fused_weight
 
 
@@ -29,8 +28,8 @@ class Predictor:
     """The split."""
     embeddings: Embeddings
     """Its vectors."""
-    encoder: AlignmentModel | None
-    """The run's heads; None for zero-shot."""
+    encoder: Encoder
+    """The run's heads, or the backbone as it is."""
     weight: float
     """Of the global score in the fused one."""
 
@@ -48,7 +47,7 @@ def load_predictor(
             f"run with --run"
         )
     config = with_segment_rule(config, runs)
-    encoder = runs[0].model if runs else None
+    encoder = runs[0].model if runs else ZeroShot()
     features = read_split(store, config)
     check_segments(card, features)
     validation = read_validation(store, config)

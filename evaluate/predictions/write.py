@@ -14,7 +14,6 @@ import numpy as np
 
 from ...data_manifests.cards.card import load_card
 from ...data_manifests.core.errors import UserError
-from ...extract.cache.ragged import Ragged
 from ..config import EvaluationConfig
 from ..official.formats import (
     corpus_record,
@@ -31,7 +30,6 @@ from ..tasks.corpus_moments import predict_in_corpus
 from ..tasks.didemo_chunks import rank_runs
 from ..tasks.highlights import clip_saliency
 from ..tasks.moments import moment_queries, predict_moments
-from ..tasks.retrieval import sentences_of
 from .answers import question_content
 from .predictor import Predictor, load_predictor
 
@@ -162,8 +160,7 @@ def _as_moments(scores: np.ndarray) -> np.ndarray:
 def _best_clips(predictor: Predictor, texts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Of each text the best clips, best first, and the scores of all."""
     clips = clip_vectors(predictor.features, predictor.embeddings)
-    singles = Ragged.singles(texts)
-    vectors = text_vectors(predictor.embeddings, texts=texts, sentences=singles)
+    vectors = text_vectors(predictor.embeddings, texts)
     for scores_QN in _score_blocks(predictor, vectors, clips):
         for scores in scores_QN:
             yield np.argsort(-scores, kind="stable")[:NUM_VIDEOS], scores
@@ -190,9 +187,7 @@ def _write_similarities(predictor: Predictor, path: Path) -> Path:
     if not len(texts):
         raise UserError(f"split {features.split!r} has no texts of whole clips: nothing to predict")
     clips = clip_vectors(features, predictor.embeddings)
-    vectors = text_vectors(
-        predictor.embeddings, texts=texts, sentences=sentences_of(features, texts)
-    )
+    vectors = text_vectors(predictor.embeddings, texts)
     scores_TV = np.concatenate(list(_score_blocks(predictor, vectors, clips)))
     write_similarities(
         scores_TV, [features.text_ids[row] for row in texts], features.clip_ids, path

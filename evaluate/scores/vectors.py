@@ -4,32 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...align.config import GlobalFrom
+from ...align.model.model import AlignmentModel
+from ...align.model.token_interaction import token_scores
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.ragged import Ragged, offsets_of, ragged_rows
 from ...extract.cache.store import SplitFeatures
+from ...extract.cache.text_sentences import sentence_features, sentences_of_texts
 
 ENCODE_ROWS = 16384
 """Features that go through the heads at once."""
 
 
-class Encoder(Protocol):
-    """Trained heads: raw features (n, D) to unit vectors (n, W). align's AlignmentModel is one."""
+class ZeroShot:
+    """The backbone's features as they are, L2-normalised: an AlignmentModel without heads.
 
-    separate_levels: bool
-    """Whether a text has another vector at the segment level."""
+    With `parts` a clip is the normalised mean of its normalised segments, and a text that of its
+    sentences: what a run from parts is before its first step (docs/method.md).
+    """
+
+    moment_head = None
+    answer_head = None
+    answer_features = None
+
+    def __init__(self, global_from: GlobalFrom = "parts") -> None:
+        self._global_from = global_from
 
     def encode_videos(
         self, clips: Tensor, segments: Tensor, counts: Tensor
-    ) -> tuple[Tensor, Tensor]: ...
-    def encode_texts(self, features: Tensor) -> Tensor: ...
-    def encode_sentences(self, features: Tensor) -> Tensor: ...
+    ) -> tuple[Tensor, Tensor]:
+        return self._whole(clips, segments, counts), F.normalize(segments, dim=-1)
+
+    def encode_texts(
+        self, texts: Tensor, sentences: Tensor, counts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self._whole(texts, sentences, counts), F.normalize(sentences, dim=-1)
+
+    def encode_sentences(self, features: Tensor) -> Tensor:
+        return F.normalize(features, dim=-1)
+
+    def encode_frames(self, clips: Tensor, frames: Tensor, counts: Tensor) -> Tensor:
+        return F.normalize(frames, dim=-1)
+
+    def token_scores(
+        self,
+        frames: Tensor,
+        words: Tensor,
+        *,
+        frame_offsets: np.ndarray,
+        word_offsets: np.ndarray,
+    ) -> Tensor:
+        return token_scores(frames, words, frame_offsets=frame_offsets, word_offsets=word_offsets)
+
+    def _whole(self, wholes: Tensor, parts: Tensor, counts: Tensor) -> Tensor:
+        if self._global_from == "pooled":
+            return F.normalize(wholes, dim=-1)
+        unit = F.normalize(parts, dim=-1)
+        return F.normalize(torch.segment_reduce(unit, "mean", lengths=counts, axis=0), dim=-1)
+
+
+Encoder = AlignmentModel | ZeroShot
+"""Raw features (n, D) to unit vectors (n, W): the heads of a run, or none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +85,10 @@ class Embeddings:
     texts: np.ndarray
     """(T, W), for the global level."""
     sentences: np.ndarray
-    """(T, W), the same texts for the segment level: the same array where levels share heads."""
+    """(P, W), for the segment level: the same texts, then the sentences that texts were split into
+    at extraction."""
+    sentences_of_texts: Ragged
+    """The sentences of each text, as rows of `sentences`."""
     options: np.ndarray
     """(O, W), options of the questions, for the global level."""
     option_sentences: np.ndarray
@@ -91,28 +136,23 @@ class TwoLevelVectors:
         )
 
 
-def embed(features: SplitFeatures, encoder: Encoder | None) -> Embeddings:
-    """Every vector of the split; None is zero-shot: the backbone's features, L2-normalised.
+def embed(features: SplitFeatures, encoder: Encoder) -> Embeddings:
+    """Every vector of the split.
 
     Raises UserError when a vector is not finite: NaN compares as "not better" and would rank first.
     """
-    encoder = _ZeroShot() if encoder is None else encoder
     clips, segments = _encode_videos(encoder, features)
-    texts, options = features.text_features, features.questions.option_features
-    text_vectors = _encode(encoder.encode_texts, texts, what="texts")
-    option_vectors = _encode(encoder.encode_texts, options, what="options")
-    if not encoder.separate_levels:
-        sentences, option_sentences = text_vectors, option_vectors
-    else:
-        sentences = _encode(encoder.encode_sentences, texts, what="texts")
-        option_sentences = _encode(encoder.encode_sentences, options, what="options")
+    all_sentences, lists = sentence_features(features), sentences_of_texts(features)
+    options = features.questions.option_features
+    singles = Ragged.singles(np.arange(len(options)))
     return Embeddings(
         clips=clips,
         segments=segments,
-        texts=text_vectors,
-        sentences=sentences,
-        options=option_vectors,
-        option_sentences=option_sentences,
+        texts=_encode_texts(encoder, features.text_features, all_sentences, lists, what="texts"),
+        sentences=_encode(encoder.encode_sentences, all_sentences, what="texts"),
+        sentences_of_texts=lists,
+        options=_encode_texts(encoder, options, options, singles, what="options"),
+        option_sentences=_encode(encoder.encode_sentences, options, what="options"),
     )
 
 
@@ -123,31 +163,15 @@ def clip_vectors(features: SplitFeatures, embeddings: Embeddings) -> TwoLevelVec
     )
 
 
-def text_vectors(
-    embeddings: Embeddings, *, texts: np.ndarray, sentences: Ragged
-) -> TwoLevelVectors:
-    """Some texts with their sentences. texts: (n,) rows; sentences: n lists of rows."""
+def text_vectors(embeddings: Embeddings, texts: np.ndarray) -> TwoLevelVectors:
+    """Some texts with their sentences. texts: (n,) rows of the split's texts."""
+    lists = embeddings.sentences_of_texts
+    rows, _ = ragged_rows(lists.offsets, texts)
     return TwoLevelVectors(
         wholes=embeddings.texts[texts],
-        parts=embeddings.sentences[sentences.values],
-        offsets=sentences.offsets,
+        parts=embeddings.sentences[lists.values[rows]],
+        offsets=offsets_of(lists.counts[texts]),
     )
-
-
-class _ZeroShot:
-    """The backbone's features as they are, L2-normalised."""
-
-    separate_levels = False
-
-    def encode_videos(
-        self, clips: Tensor, segments: Tensor, counts: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        return F.normalize(clips, dim=-1), F.normalize(segments, dim=-1)
-
-    def encode_texts(self, features: Tensor) -> Tensor:
-        return F.normalize(features, dim=-1)
-
-    encode_sentences = encode_texts
 
 
 def _encode_videos(encoder: Encoder, features: SplitFeatures) -> tuple[np.ndarray, np.ndarray]:
@@ -167,6 +191,32 @@ def _encode_videos(encoder: Encoder, features: SplitFeatures) -> tuple[np.ndarra
     refuse_broken(clip_vectors.numpy(), what="clips")
     refuse_broken(segment_vectors.numpy(), what="segments")
     return clip_vectors.numpy(), segment_vectors.numpy()
+
+
+def _encode_texts(
+    encoder: Encoder,
+    texts: np.ndarray,
+    sentences: np.ndarray,
+    lists: Ragged,
+    *,
+    what: str,
+) -> np.ndarray:
+    """(T, W), for the global level, in blocks of texts with all of their sentences."""
+    blocks = []
+    with torch.inference_mode():
+        for first, last in clip_blocks(lists.offsets):
+            own = lists.slice(first, last)
+            wholes, _ = encoder.encode_texts(
+                tensor_rows(texts[first:last]),
+                tensor_rows(sentences[own.values]),
+                torch.from_numpy(own.counts),
+            )
+            blocks.append(wholes.float())
+    if not blocks:
+        return np.zeros((0, texts.shape[1]), dtype=np.float32)
+    vectors: np.ndarray = torch.cat(blocks).numpy()
+    refuse_broken(vectors, what=what)
+    return vectors
 
 
 def _encode(encode: Callable[[Tensor], Tensor], features: np.ndarray, *, what: str) -> np.ndarray:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 
-from ...align.runs.checkpoint import Run, load_run
+from ...align.runs.checkpoint import load_run
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.store import FeatureStore, SplitFeatures
 from ...extract.encode.query_encoder import TextEncoder, load_query_encoder
@@ -20,7 +19,7 @@ from ..indexes.index import load_or_build_index
 from ..inputs.clip_videos import ClipVideos, clip_videos
 from ..inputs.rows import check_cache_keys
 from ..inputs.splits import with_segment_rule
-from ..scores.vectors import clip_vectors, embed
+from ..scores.vectors import Encoder, TwoLevelVectors, ZeroShot, clip_vectors, embed
 from ..tasks.fused_weight import FusedWeight, choose_fused_weight
 
 
@@ -49,8 +48,8 @@ class Library:
     features: SplitFeatures
     places: ClipVideos
     """Of its N clips."""
-    run: Run | None
-    """Whose heads are used; None: the backbone as it is."""
+    encoder: Encoder
+    """The heads of a run, or the backbone as it is."""
     weight: FusedWeight
     """Of the global score."""
     clip_search: ClipSearch
@@ -75,14 +74,14 @@ class Library:
         rule = with_segment_rule(config, runs).segment_rule
         run = runs[0] if runs else None
         features = store.split(config.split, segments=rule)
-        model = None if run is None else run.model
+        model: Encoder = ZeroShot() if run is None else run.model
         clips = clip_vectors(features, embed(features, model))
         name = config.validation_split
         validation = store.split(name, segments=rule) if name in store.splits else None
         return cls(
             features=features,
             places=clip_videos(store, features.clip_ids),
-            run=run,
+            encoder=model,
             weight=choose_fused_weight(validation, model, config),
             clip_search=ClipSearch(
                 clips,
@@ -91,6 +90,19 @@ class Library:
                 segment_score=config.segment_score,
             ),
             encode=load_query_encoder(cache, checkpoint=checkpoint),
+        )
+
+    def _vectors(self, texts: Sequence[str]) -> TwoLevelVectors:
+        """The texts with their sentences in the shared space."""
+        features, sentences = self.encode(texts)
+        with torch.inference_mode():
+            wholes, parts = self.encoder.encode_texts(
+                torch.from_numpy(features),
+                torch.from_numpy(sentences.values),
+                torch.from_numpy(sentences.counts),
+            )
+        return TwoLevelVectors(
+            wholes=wholes.numpy(), parts=parts.numpy(), offsets=sentences.offsets
         )
 
     def search(self, texts: Sequence[str], *, top: int) -> list[list[Hit]]:
@@ -103,18 +115,7 @@ class Library:
             raise UserError(f"expected a text to search for, got {blank[0]!r}")
         if not texts:
             return []
-        raw = torch.from_numpy(self.encode(texts))
-        with torch.inference_mode():
-            wholes = sentences = F.normalize(raw, dim=-1)
-            if self.run is not None:
-                wholes = self.run.model.encode_texts(raw)
-                sentences = self.run.model.encode_sentences(raw)
-        results = self.clip_search.search(
-            wholes.numpy(),
-            k=top,
-            weight=self.weight.value,
-            sentences=sentences.numpy(),
-        )
+        results = self.clip_search.search(self._vectors(texts), k=top, weight=self.weight.value)
         spans = self.features.segment_spans
         return [
             [

@@ -53,7 +53,7 @@ def read_bank(
 
 def normalised_rows(
     rows: Sequence[RowOutcome],
-    encoders: Sequence[Sequence[Encoder | None]],
+    encoders: Sequence[Sequence[Encoder]],
     queries: SplitQueries,
     bank: SplitQueries | None,
     config: EvaluationConfig,
@@ -78,7 +78,7 @@ def assumptions(rows: Sequence[RowOutcome]) -> dict[str, str]:
 def _normalised(
     name: NormalisationName,
     row: RowOutcome,
-    encoders: Sequence[Encoder | None],
+    encoders: Sequence[Encoder],
     queries: SplitQueries,
     bank: SplitQueries | None,
     config: EvaluationConfig,

@@ -18,7 +18,7 @@ from ...extract.cache.store import SplitFeatures
 from ..scores.metrics import recall_at
 from ..scores.queries import Scored, TaskQueries, type_subsets
 from ..scores.ranks import Ranks, ranks_of_correct
-from ..scores.vectors import Embeddings
+from ..scores.vectors import Embeddings, Encoder
 
 SCORE: Final = "task"
 """Name of the score: the run's answer head, or without one the cosine of answer and clip."""
@@ -84,7 +84,7 @@ def score_answers(
     task: AnswerTask,
     features: SplitFeatures,
     embeddings: Embeddings,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
 ) -> dict[str, Scored]:
     """Accuracy in percent over all questions; ties count against us.
 
@@ -110,15 +110,15 @@ def score_answers(
 
 
 @torch.no_grad()
-def answer_vectors(
-    task: AnswerTask, encoder: AlignmentModel | None
-) -> tuple[tuple[str, ...], Tensor]:
+def answer_vectors(task: AnswerTask, encoder: Encoder) -> tuple[tuple[str, ...], Tensor]:
     """What a row chooses from, a head's own vocabulary or the task's, and its (A, W) vectors."""
     vocabulary, raw = task.vocabulary, task.answer_features
     if encoder is not None and encoder.answer_head is not None:
         assert encoder.answer_features is not None
         vocabulary, raw = encoder.answers, encoder.answer_features
-    return vocabulary, F.normalize(raw, dim=-1) if encoder is None else encoder.encode_texts(raw)
+    return vocabulary, F.normalize(raw, dim=-1) if encoder is None else encoder.encode_sentences(
+        raw
+    )
 
 
 @torch.no_grad()
@@ -127,7 +127,7 @@ def scores_of_answers(
     answers_AW: Tensor,
     features: SplitFeatures,
     embeddings: Embeddings,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Ranges of the questions (rows of the split's), and (K, A) scores of every answer."""
     for first in range(0, len(questions), QUESTIONS_AT_ONCE):
@@ -155,7 +155,7 @@ def _asked(
     rows = np.where(present, features.segment_offsets[clips][:, None] + np.arange(counts.max()), 0)
     asked = torch.from_numpy(features.questions.question_features[questions])
     found: Tensor = encoder.answer_head(
-        encoder.encode_texts(asked),
+        encoder.encode_sentences(asked),
         torch.from_numpy(embeddings.segments[rows] * present[:, :, None]),
         torch.from_numpy(present),
     )

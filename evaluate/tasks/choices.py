@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...align.model.model import AlignmentModel
 from ...data_manifests.cards.scoring_rules import ANSWER_MOMENT_IOU, TypeGroup
 from ...data_manifests.cards.spans import span_iou
 from ...extract.cache.ragged import offsets_of, ragged_rows
@@ -21,7 +20,7 @@ from ..scores.metrics import recall_at
 from ..scores.queries import Scored, TaskQueries, type_subsets
 from ..scores.ranks import SCORE_RESOLUTION, ranks_in_lists
 from ..scores.similarity import fuse, own_clip_similarities, pool_segments
-from ..scores.vectors import Embeddings
+from ..scores.vectors import Embeddings, Encoder
 from .moments import start_and_end
 
 
@@ -78,7 +77,7 @@ def score_choices(
     *,
     weight: float,
     config: EvaluationConfig,
-    encoder: AlignmentModel | None = None,
+    encoder: Encoder,
 ) -> dict[str, Scored]:
     """Accuracy in percent with the scores global, segment and fused; ties count against us.
 
@@ -142,7 +141,7 @@ def chosen_options(scores_O: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 def answer_moment_values(
     features: SplitFeatures,
     embeddings: Embeddings,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
     *,
     chosen: np.ndarray,
     rows: np.ndarray,
@@ -163,7 +162,7 @@ def answer_moment_values(
 def answer_moments(
     features: SplitFeatures,
     embeddings: Embeddings,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
     *,
     chosen: np.ndarray,
     rows: np.ndarray,

@@ -14,13 +14,13 @@ import torch
 
 from ...align.model.model import AlignmentModel
 from ...data_manifests.cards.spans import reaches, suppress
-from ...extract.cache.ragged import Ragged, offsets_of, ragged_rows
+from ...extract.cache.ragged import offsets_of, ragged_rows
 from ...extract.cache.store import SplitFeatures
 from ..config import EvaluationConfig, MomentConfig
 from ..scores.queries import Scored, TaskQueries
 from ..scores.ranks import ranks_of_hits
 from ..scores.similarity import BLOCK_BYTES, blocks, fuse, level_scores
-from ..scores.vectors import Embeddings, TwoLevelVectors, clip_vectors, text_vectors
+from ..scores.vectors import Embeddings, Encoder, TwoLevelVectors, clip_vectors, text_vectors
 from .moments import (
     SCORE,
     MomentTask,
@@ -100,7 +100,7 @@ def score_corpus_moments(
     task: MomentTask,
     features: SplitFeatures,
     embeddings: Embeddings,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
     *,
     weight: float,
     config: EvaluationConfig,
@@ -126,7 +126,7 @@ def score_corpus_moments(
 def predict_in_corpus(
     features: SplitFeatures,
     embeddings: Embeddings,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
     *,
     texts: np.ndarray,
     weight: float,
@@ -141,7 +141,7 @@ def predict_in_corpus(
     best first), then of time.
     """
     clips = clip_vectors(features, embeddings)
-    queries = text_vectors(embeddings, texts=texts, sentences=Ragged.singles(texts))
+    queries = text_vectors(embeddings, texts)
     for start, stop in blocks(queries, clips, block_bytes=block_bytes):
         block = queries.slice(start, stop)
         global_QN, segment_QN = level_scores(block, clips, config=config.segment_score)
@@ -202,7 +202,7 @@ def _spans_of_head(
     logits_CL = np.zeros(present_CL.shape, dtype=np.float32)
     logits_CL[present_CL] = np.concatenate([one.cosines for one in searched])
     with torch.no_grad():
-        logits = encoder.logit_scale * torch.from_numpy(logits_CL)
+        logits = encoder.of_segments.scale.value * torch.from_numpy(logits_CL)
         starts, ends = encoder.moment_head(logits, torch.from_numpy(present_CL))
     starts_CL, ends_CL = starts.numpy(), ends.numpy()
     rows = offsets_of(np.array([len(one.clips) for one in searched]))

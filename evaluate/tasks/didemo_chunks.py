@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ...align.model.model import AlignmentModel
 from ...data_manifests.cards.scoring_rules import Chunks
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.store import SplitFeatures
@@ -16,7 +15,7 @@ from ..config import MomentConfig
 from ..official.moments import annotator_values
 from ..scores.queries import Scored, TaskQueries
 from ..scores.ranks import Ranks
-from ..scores.vectors import Embeddings
+from ..scores.vectors import Embeddings, Encoder
 from .highlights import mean_in_bins
 from .moments import SCORE, MomentTask, clip_cosines, clip_segments, start_and_end
 
@@ -75,7 +74,7 @@ def score_chunks(
     task: ChunkTask,
     features: SplitFeatures,
     embeddings: Embeddings,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
     *,
     config: MomentConfig,
 ) -> dict[str, Scored]:
@@ -103,7 +102,7 @@ def score_chunks(
 def rank_runs(
     features: SplitFeatures,
     embeddings: Embeddings,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
     *,
     text: int,
     chunks: Chunks,

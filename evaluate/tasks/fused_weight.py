@@ -27,7 +27,7 @@ class FusedWeight:
 
 
 def choose_fused_weight(
-    validation: SplitFeatures | None, encoder: Encoder | None, config: EvaluationConfig
+    validation: SplitFeatures | None, encoder: Encoder, config: EvaluationConfig
 ) -> FusedWeight:
     """The weight with the best text to clip R@1 on validation; of equal ones the nearest to 0.5.
 

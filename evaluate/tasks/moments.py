@@ -18,7 +18,7 @@ from ..config import MomentConfig
 from ..scores.average_precision import window_metrics, window_precisions_of, windows_in_range
 from ..scores.queries import Scored, TaskQueries
 from ..scores.ranks import ranks_of_hits
-from ..scores.vectors import Embeddings
+from ..scores.vectors import Embeddings, Encoder
 
 SCORE: Final = "task"
 """Name of the score: the run's moment head, or without one the similarity with each segment."""
@@ -91,7 +91,7 @@ def predictions_of(
     task: MomentTask,
     features: SplitFeatures,
     embeddings: Embeddings,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
     *,
     config: MomentConfig,
 ) -> list[np.ndarray]:
@@ -148,7 +148,7 @@ def recall_values(
 def predict_moments(
     features: SplitFeatures,
     embeddings: Embeddings,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
     *,
     text: int,
     config: MomentConfig,
@@ -181,7 +181,7 @@ def start_and_end(cosines: np.ndarray, encoder: AlignmentModel) -> tuple[np.ndar
     """Log-probabilities (S,) that the text starts and ends at each segment of its clip."""
     assert encoder.moment_head is not None
     with torch.no_grad():
-        logits = encoder.logit_scale * torch.from_numpy(cosines)[None]
+        logits = encoder.of_segments.scale.value * torch.from_numpy(cosines)[None]
         starts, ends = encoder.moment_head(logits, torch.ones_like(logits, dtype=torch.bool))
     return starts[0].numpy(), ends[0].numpy()
 

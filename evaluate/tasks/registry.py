@@ -16,7 +16,7 @@ from ...extract.cache.store import SplitFeatures
 from ..config import EvaluationConfig
 from ..official.records import official_records
 from ..scores.queries import Scored, TaskQueries
-from ..scores.vectors import Embeddings, embed
+from ..scores.vectors import Embeddings, Encoder, embed
 from .answers import AnswerTask, answer_task, score_answers
 from .choices import ChoiceTask, choice_task, score_choices
 from .corpus_moments import corpus_task, score_corpus_moments
@@ -81,7 +81,7 @@ def score_moment_tasks(
     tasks: MomentTasks,
     features: SplitFeatures,
     embeddings: Embeddings,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
     *,
     weight: float,
     config: EvaluationConfig,
@@ -149,13 +149,13 @@ def find_tasks(
 
 def score_tasks(
     features: SplitFeatures,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
     tasks: Tasks,
     *,
     weight: float,
     config: EvaluationConfig,
 ) -> dict[str, dict[str, Scored]]:
-    """Task name -> score name -> outcome; encoder None is zero-shot."""
+    """Task name -> score name -> outcome."""
     embeddings = embed(features, encoder)
     scored = {
         task.queries.name: score_retrieval(task, features, embeddings, weight=weight, config=config)

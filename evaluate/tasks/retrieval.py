@@ -1,15 +1,11 @@
 """Retrieval: text to clip and clip to text with the global texts, sentence to clip with the others.
 
-Which sentences a text has decides its segment score (docs/method.md, Scores: for a text of several
-sentences, the mean over sentences of the best segment). The sentences of a global text are the
-segment texts of its clip whose words stand in it, as in a paragraph; a caption that is no such
-paragraph, or has no segment texts beside it, is its own only sentence. The condition keeps other
-people's annotations of the clip from leaking into the query.
+Which sentences a text has (extract/cache/text_sentences.py) decides its segment score: for a text
+of several sentences, the mean over sentences of the best segment (docs/method.md, Scores).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +42,6 @@ class RetrievalTask:
     """Says which side the queries are."""
     texts: np.ndarray
     """(n,) int64, rows of the split's texts."""
-    sentences: Ragged
-    """The sentences of each text, as rows of the split's texts."""
     clips: np.ndarray
     """(m,) int64, rows of the split's clips."""
     correct: Ragged
@@ -63,33 +57,13 @@ def retrieval_tasks(features: SplitFeatures, config: EvaluationConfig) -> list[R
     tasks = []
     if "text_to_clip" in config.directions:
         if len(whole):
-            sentences = sentences_of(features, whole)
-            tasks.append(_text_to_clip("text_to_clip", features, whole, sentences))
+            tasks.append(_text_to_clip("text_to_clip", features, whole))
         if len(of_spans):
-            singles = Ragged.singles(of_spans)
-            tasks.append(_text_to_clip("sentence_to_clip", features, of_spans, singles))
+            tasks.append(_text_to_clip("sentence_to_clip", features, of_spans))
     if "clip_to_text" in config.directions and len(whole):
-        sentences = sentences_of(features, whole)
         by_clip = config.several_captions == "clips"
-        tasks.append(_clip_to_text(features, whole, sentences, by_clip=by_clip))
+        tasks.append(_clip_to_text(features, whole, by_clip=by_clip))
     return tasks
-
-
-def sentences_of(features: SplitFeatures, texts: np.ndarray) -> Ragged:
-    """For each of these rows of texts the rows of its sentences; its own row where it has none."""
-    of_clip: dict[int, list[int]] = {}
-    for row in np.flatnonzero(features.text_is_segment):
-        of_clip.setdefault(int(features.text_clips[row]), []).append(int(row))
-    words = {row: _words(features.texts[row]) for rows in of_clip.values() for row in rows}
-    lists = []
-    for text in texts:
-        paragraph = _words(features.texts[text])
-        candidates = of_clip.get(int(features.text_clips[text]), [])
-        sentence_rows = [
-            row for row in candidates if words[row].strip() and words[row] in paragraph
-        ]
-        lists.append(sentence_rows or [int(text)])
-    return Ragged.of(lists)
 
 
 def score_retrieval(
@@ -181,13 +155,10 @@ def effect_of_index(
         weight=weight,
         config=config,
         cache=cache,
-        sentences=embeddings.sentences[task.texts],
     )
 
 
-def _text_to_clip(
-    name: str, features: SplitFeatures, texts: np.ndarray, sentences: Ragged
-) -> RetrievalTask:
+def _text_to_clip(name: str, features: SplitFeatures, texts: np.ndarray) -> RetrievalTask:
     num_clips = len(features.clip_ids)
     queries = TaskQueries(
         name=name,
@@ -202,15 +173,12 @@ def _text_to_clip(
         queries=queries,
         direction="text_to_clip",
         texts=texts,
-        sentences=sentences,
         clips=np.arange(num_clips),
         correct=Ragged.singles(features.text_clips[texts]),
     )
 
 
-def _clip_to_text(
-    features: SplitFeatures, texts: np.ndarray, sentences: Ragged, *, by_clip: bool
-) -> RetrievalTask:
+def _clip_to_text(features: SplitFeatures, texts: np.ndarray, *, by_clip: bool) -> RetrievalTask:
     """The queries are the clips that have a global text; every global text is an item.
 
     by_clip: the texts of a clip count by their best score, and clips are ranked (CLIP4Clip).
@@ -233,7 +201,6 @@ def _clip_to_text(
         queries=queries,
         direction="clip_to_text",
         texts=texts,
-        sentences=sentences,
         clips=clips,
         correct=correct,
         groups=texts_of_clip if by_clip else None,
@@ -252,7 +219,7 @@ def sides(
     clips = clip_vectors(features, embeddings)
     if len(task.clips) < len(clips):
         clips = clips.take(task.clips)
-    return text_vectors(embeddings, texts=task.texts, sentences=task.sentences), clips
+    return text_vectors(embeddings, task.texts), clips
 
 
 def retrieval_values(
@@ -269,8 +236,3 @@ def retrieval_values(
         "nDCG@10": discounted_gains(query_ranks.places, correct.offsets),
         "mAP": 100.0 * average_precisions(query_ranks.places, correct.offsets),
     }
-
-
-def _words(text: str) -> str:
-    """The text's words, lower case, one space before, between and after them."""
-    return " " + " ".join(re.findall(r"\w+", text.casefold())) + " "

@@ -8,18 +8,15 @@ from typing import Final, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ...align.model.model import AlignmentModel
-from ...align.model.token_interaction import token_scores
 from ...align.runs.checkpoint import Run
 from ...extract.cache.ragged import Ragged, offsets_of, ragged_rows
 from ...extract.cache.store import FeatureStore, SplitFeatures
 from ..config import EvaluationConfig
 from ..scores.queries import Scored
 from ..scores.ranks import Ranks, join_ranks, ranks_of_groups
-from ..scores.vectors import ENCODE_ROWS, clip_blocks, refuse_broken, tensor_rows
+from ..scores.vectors import ENCODE_ROWS, Encoder, clip_blocks, refuse_broken, tensor_rows
 from .retrieval import RetrievalTask, retrieval_values
 
 BLOCK_SCORES: Final = 1 << 22
@@ -58,11 +55,11 @@ def scores_tokens(store: FeatureStore, runs: Sequence[Run], config: EvaluationCo
 def score_tokens(
     tasks: Sequence[RetrievalTask],
     features: SplitFeatures,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
     *,
     config: EvaluationConfig,
 ) -> list[Scored]:
-    """Of each task. encoder: None is zero-shot. Every text counts with all of its words."""
+    """Of each task. Every text counts with all of its words."""
     assert features.frames is not None and features.tokens is not None
     with torch.inference_mode():
         frames = _frames(features, features.frames, encoder)
@@ -78,7 +75,7 @@ def _ranks(
     task: RetrievalTask,
     frames: ManyVectors,
     words: ManyVectors,
-    encoder: AlignmentModel | None,
+    encoder: Encoder,
     *,
     config: EvaluationConfig,
 ) -> Ranks:
@@ -100,34 +97,28 @@ def _ranks(
     return join_ranks(parts)
 
 
-def _scores(frames: ManyVectors, words: ManyVectors, encoder: AlignmentModel | None) -> Tensor:
-    score = token_scores if encoder is None else encoder.token_scores
-    return score(
+def _scores(frames: ManyVectors, words: ManyVectors, encoder: Encoder) -> Tensor:
+    return encoder.token_scores(
         frames.vectors, words.vectors, frame_offsets=frames.offsets, word_offsets=words.offsets
     )
 
 
-def _frames(features: SplitFeatures, frames: Ragged, encoder: AlignmentModel | None) -> ManyVectors:
+def _frames(features: SplitFeatures, frames: Ragged, encoder: Encoder) -> ManyVectors:
     """In blocks of whole clips of about ENCODE_ROWS frames."""
     offsets, blocks = frames.offsets, []
     for first, last in clip_blocks(offsets):
         block = tensor_rows(frames.values[offsets[first] : offsets[last]])
-        if encoder is None:
-            blocks.append(F.normalize(block, dim=-1))
-        else:
-            clips = tensor_rows(features.clip_features[first:last])
-            counts = torch.from_numpy(np.diff(offsets[first : last + 1]))
-            blocks.append(encoder.encode_frames(clips, block, counts))
+        clips = tensor_rows(features.clip_features[first:last])
+        counts = torch.from_numpy(np.diff(offsets[first : last + 1]))
+        blocks.append(encoder.encode_frames(clips, block, counts))
     return _whole(blocks, offsets, what="frames")
 
 
-def _words(tokens: Ragged, encoder: AlignmentModel | None) -> ManyVectors:
+def _words(tokens: Ragged, encoder: Encoder) -> ManyVectors:
     blocks = []
     for start in range(0, len(tokens.values), ENCODE_ROWS):
         block = tensor_rows(tokens.values[start : start + ENCODE_ROWS])
-        blocks.append(
-            F.normalize(block, dim=-1) if encoder is None else encoder.encode_sentences(block)
-        )
+        blocks.append(encoder.encode_sentences(block))
     return _whole(blocks, tokens.offsets, what="tokens")
 
 

@@ -104,6 +104,13 @@ class SplitFeatures:
     not asked for."""
     tokens: Ragged | None = None
     """Of the texts; None where they were not asked for."""
+    sentences: Ragged | None = None
+    """(K, D) float32 features of the sentences of the T texts; a text of one sentence has none
+    here. None where the cache does not have them."""
+    clip_videos: np.ndarray | None = None
+    """(N,) int64, equal for clips of one video file; None: every clip is a video of its own."""
+    clip_starts: np.ndarray | None = None
+    """(N,) float64 seconds, where each clip starts in its video; None: at 0."""
 
     @property
     def text_is_segment(self) -> np.ndarray:

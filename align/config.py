@@ -11,6 +11,7 @@ from .loss_config import LossConfig, TaskConfig
 
 ValidationMetric = Literal[
     "mean",
+    "recall_at_1",
     "fused_recall_at_1",
     "global_recall_at_1",
     "segment_recall_at_1",
@@ -81,14 +82,15 @@ class ValidationConfig:
     """Which number chooses the weights that are kept. Test data never does."""
 
     metric: ValidationMetric = "mean"
-    """Recall is of text to clip; moments count as found from an IoU of 0.5. mean: over the recall
-    by the fused score, where a level is trained, and the accuracies of the trained tasks. The
-    recall by the fused score is measured alike whichever levels are trained: at the best of a few
-    weights of the global score."""
+    """Recall is of text to clip; moments count as found from an IoU of 0.5. recall_at_1: the mean
+    of the recalls by the global, the segment and the fused score (at the best of a few weights),
+    which is measured alike whichever levels are trained. mean: over recall_at_1, where a level is
+    trained, and the accuracies of the trained tasks."""
     every_epochs: int = 1
     """Validate after each that many epochs (and before the first one, and after the last)."""
-    patience_epochs: int | None = 10
-    """Stop after that many epochs without a better metric; null never stops early."""
+    patience_epochs: int | None = None
+    """Stop after that many epochs without a better metric; null never stops early: the last epochs,
+    at a low learning rate, are often the best."""
 
     def __post_init__(self) -> None:
         if self.every_epochs < 1:

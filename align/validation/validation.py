@@ -30,6 +30,7 @@ from .tasks import (
 # N = clips, S = segments, Q = queries, R = sentences of the queries
 
 REQUIRED_DATA: Final = {
+    "recall_at_1": "texts",
     "fused_recall_at_1": "texts without a span",
     "global_recall_at_1": "texts without a span",
     "segment_recall_at_1": "texts",
@@ -139,10 +140,10 @@ def measured_metrics(levels: ValidationSplit, tasks: TaskValidation | None) -> l
     """The metrics that a split can give."""
     names = []
     if levels.queries is not None:
-        names += ["fused_recall_at_1", "global_recall_at_1"]
+        names += ["global_recall_at_1", "fused_recall_at_1"]
         names += [] if levels.tokens is None else ["token_recall_at_1"]
     if levels.queries is not None or levels.segment_queries is not None:
-        names.append("segment_recall_at_1")
+        names += ["segment_recall_at_1", "recall_at_1"]
     return names + ([] if tasks is None else [TASK_METRICS[task] for task in tasks.items.by_clip])
 
 
@@ -155,9 +156,8 @@ def score_metrics(measured: Collection[str], config: RunConfig) -> tuple[str, ..
     wanted: list[str] = [metric]
     if metric == "mean":
         losses = config.losses
-        is_fused = "fused_recall_at_1" in measured
-        retrieval = "fused_recall_at_1" if is_fused else "segment_recall_at_1"
-        levels = [retrieval] if losses.global_weight > 0 or losses.has_segment_term else []
+        is_trained = losses.global_weight > 0 or losses.has_segment_term
+        levels = ["recall_at_1"] if is_trained else []
         wanted = levels + [TASK_METRICS[task] for task in config.tasks.weights]
     names = tuple(name for name in wanted if name in measured)
     if not names:
@@ -252,6 +252,7 @@ def validate(model: AlignmentModel, split: ValidationSplit) -> dict[str, float]:
     interaction, the mean over its sentences of the best segment's cosine; where there are texts
     with spans, all those of a clip are the sentences of one query instead. fused_recall_at_1: each
     global text by a * global + (1 - a) * segment, at the best of a few weights a.
+    recall_at_1: the mean of these three, or of those that the split has queries for.
     token_recall_at_1: each global text by its words and the clip's frames, where the split has
     them. A number whose queries the split does not have is left out.
     """
@@ -269,6 +270,8 @@ def validate(model: AlignmentModel, split: ValidationSplit) -> dict[str, float]:
     if split.segment_queries is not None:
         by_segments, *_ = _recalls(model, split.segment_queries, clips, segments, counts)
         metrics["segment_recall_at_1"] = by_segments
+    if metrics:
+        metrics = {"recall_at_1": sum(metrics.values()) / len(metrics), **metrics}
     if split.tokens is not None and split.queries is not None:
         metrics["token_recall_at_1"] = _token_recall(model, split, split.queries, split.tokens)
     model.train(was_training)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from ...data_manifests.cards.card import load_card
 from ..config import EvaluationConfig
 from ..evaluation import Evaluation
 from ..inputs.protocols import departures, reference_lines, rule_lines, scored_tasks, segments_note
 from ..scores.ranks import SCORE_RESOLUTION
+from ..scores.vectors import ZeroShot
 from ..statistics.normalised_rows import assumptions
 from ..statistics.summaries import RowOutcome
 
@@ -27,6 +29,7 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
     for label, assumption in assumptions(evaluation.rows).items():
         yield f"{label}: {assumption}. Not comparable with rows without it."
     if evaluation.cache is not None:
+        yield from _zero_shot_notes(evaluation)
         yield from _fused_notes(evaluation)
     ties = [f"{row.name} {num}" for row in evaluation.rows if (num := _ties(evaluation, row))]
     if ties:
@@ -62,6 +65,20 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
             f"they need a known answer, and a run that was trained to answer them "
             f"(tasks.answer_weight)."
         )
+
+
+ZERO_SHOT_NOTES: Final = {
+    "parts": "a clip is the mean of its segments, a text the mean of its sentences",
+    "pooled": "a clip is the mean of its frames, a text is encoded as a whole",
+}
+"""How the global level of rows without heads is made."""
+
+
+def _zero_shot_notes(evaluation: Evaluation) -> Iterator[str]:
+    for row in evaluation.plain_rows:
+        encoder = evaluation.encoders[row.name]
+        if isinstance(encoder, ZeroShot):
+            yield f"{row.name}, global score: {ZERO_SHOT_NOTES[encoder.global_from]}."
 
 
 def _fused_notes(evaluation: Evaluation) -> Iterator[str]:

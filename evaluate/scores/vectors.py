@@ -35,7 +35,7 @@ class ZeroShot:
     answer_features = None
 
     def __init__(self, global_from: GlobalFrom = "parts") -> None:
-        self._global_from = global_from
+        self.global_from = global_from
 
     def encode_videos(
         self, clips: Tensor, segments: Tensor, counts: Tensor
@@ -64,7 +64,7 @@ class ZeroShot:
         return token_scores(frames, words, frame_offsets=frame_offsets, word_offsets=word_offsets)
 
     def _whole(self, wholes: Tensor, parts: Tensor, counts: Tensor) -> Tensor:
-        if self._global_from == "pooled":
+        if self.global_from == "pooled":
             return F.normalize(wholes, dim=-1)
         unit = F.normalize(parts, dim=-1)
         return F.normalize(torch.segment_reduce(unit, "mean", lengths=counts, axis=0), dim=-1)

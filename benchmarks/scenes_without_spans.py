@@ -1,0 +1,105 @@
+"""Segments learnt without any span, on procedural scenes cut blindly into eighths of a clip.
+
+    python benchmarks/scenes_without_spans.py --out DIR
+
+Uses the scenes of benchmarks/scenes_ablation.py in DIR when they are there. Two caches are made of
+the same videos: one whose texts are the paragraphs (their sentences have no spans), one whose texts
+are a single caption for each clip, that of a random scene. Rows: global level alone (pooled, from
+parts), segment level alone, and the default; several seeds. How often a sentence finds its right
+place is measured with the true spans, which no training has seen. Steps whose result is there are
+not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+from scenes_ablation import NO_TASKS, step
+
+RULE = "uniform:8"
+ROWS = {
+    "paragraphs": {
+        "global-pooled": ["losses.weak_segment_weight=0", "levels.global_from=pooled"],
+        "global": ["losses.weak_segment_weight=0"],
+        "segment": ["losses.global_weight=0"],
+        "both": [],
+    },
+    "captions": {
+        "global-pooled": ["levels.global_from=pooled"],
+        "both": [],
+        "with-segments": ["losses.weak_segment_weight=1"],
+    },
+}
+"""Settings of the rows of each dataset; `both` is the default."""
+EPOCHS = 90
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="Folder for all that is made.")
+    parser.add_argument("--clips", type=int, default=2500, help="default: 2500")
+    parser.add_argument("--seeds", type=int, default=5, help="runs per row; default: 5")
+    options = parser.parse_args()
+    out: Path = options.out
+    scenes = out / "scenes"
+    step(scenes, "mlalign-manifest", "scenes", "-o", scenes, "--clips", options.clips)
+    (out / "levels.yaml").write_text(NO_TASKS, encoding="utf-8")
+    with_spans = out / "cache-with-spans"
+    extract = ["--backbone", "tiny", "--fps", 2]
+    step(with_spans, "mlalign-extract", scenes, "-o", with_spans, *extract, "--segments", RULE)
+    for dataset in ROWS:
+        table(dataset, out, scenes, with_spans, seeds=options.seeds)
+
+
+def table(dataset: str, out: Path, scenes: Path, with_spans: Path, *, seeds: int) -> None:
+    """Extract, train and evaluate one dataset."""
+    manifest, cache = out / dataset, out / f"cache-{dataset}"
+    if not manifest.exists():
+        write_manifest(scenes, manifest, single=dataset == "captions")
+    extract = ["mlalign-extract", scenes / "videos", "-o", cache, "--manifest", manifest]
+    step(cache, *extract, "--backbone", "tiny", "--fps", 2, "--segments", RULE)
+    runs: list[str | Path] = []
+    for name, settings in ROWS[dataset].items():
+        changes = [word for setting in settings for word in ("--set", setting)]
+        for seed in range(seeds):
+            run = out / f"runs-{dataset}" / f"{name}-seed{seed}"
+            train = ["mlalign-align", cache, "-o", run, "--config", out / "levels.yaml"]
+            epochs = ["--set", f"optimiser.epochs={EPOCHS}"]
+            step(run / "run.json", *train, "--seed", seed, *epochs, *changes)
+            runs += ["--run", run]
+    evaluate = ["mlalign-evaluate", cache, *runs, "--baseline", "both"]
+    step(None, *evaluate, "-o", out / f"report-{dataset}")
+    # The same runs on the same features beside the true spans: the places of the sentences.
+    places = ["mlalign-evaluate", with_spans, *runs, "--baseline", "both"]
+    step(None, *places, "-o", out / f"report-{dataset}-places")
+
+
+def write_manifest(scenes: Path, manifest: Path, *, single: bool) -> None:
+    """The scenes' dataset with texts of whole clips only: paragraphs, or one caption a clip."""
+    manifest.mkdir()
+    texts = pq.read_table(scenes / "texts.parquet")
+    if single:
+        sentences = texts.filter(pc.is_valid(texts["start_seconds"]))
+        firsts = sentences.group_by("clip_id").aggregate([("text_id", "min")])
+        texts = sentences.filter(pc.is_in(sentences["text_id"], firsts["text_id_min"]))
+        none = pa.nulls(len(texts), texts.schema.field("start_seconds").type)
+        for name in ("start_seconds", "end_seconds"):
+            texts = texts.set_column(texts.schema.get_field_index(name), name, none)
+    else:
+        texts = texts.filter(pc.is_null(texts["start_seconds"]))
+    pq.write_table(texts, manifest / "texts.parquet")
+    shutil.copy(scenes / "clips.parquet", manifest)
+    content = yaml.safe_load((scenes / "dataset.yaml").read_text())
+    (manifest / "dataset.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ from ..data_manifests.core.errors import SettingsError
 from ..extract.cache.store import FeatureStore, SplitFeatures
 from .config import DeviceName, Precision, RunConfig
 from .data.memory import splits_of_run
-from .data.trainable import trainable
+from .data.trainable import Trainable, trainable
 from .distributed import is_first_process, wait_for_all
 from .epoch_loop import FitResult, Training, load_training_data, untrained_model
 from .objective.contrast import check_loss
@@ -60,9 +60,7 @@ def train_run_on(
     started = time.perf_counter()
     refuse_finished_run(out)
     resolved = trainable(config, train)
-    saved = load_state(out, resolved.config, cache_key=train.cache_key)
-    if is_first_process() and not quiet and (line := resolved.line()) is not None:
-        print(f"{out.name}: {line}", file=sys.stderr, flush=True)
+    saved = load_state(out, config, cache_key=train.cache_key)
     wait_for_all()  # before the first one writes
     before = saved.wall_seconds if saved else 0.0
 
@@ -73,14 +71,16 @@ def train_run_on(
         if saved is not None:
             training.load_state(saved.training)
         if is_first_process():
+            if not quiet and (line := resolved.line()) is not None:
+                print(f"{out.name}: {line}", file=sys.stderr, flush=True)
             result = _run_in_folder(
-                training, out, resolved.config, saved, train.cache_key, wall_seconds, quiet=quiet
+                training, out, config, saved, train.cache_key, wall_seconds, quiet=quiet
             )
         else:
             result = training.run()
     summary = _summary(
         out,
-        resolved.config,
+        resolved,
         result,
         train=train,
         validation=validation,
@@ -126,7 +126,7 @@ def _run_in_folder(
 
 def _summary(
     out: Path,
-    config: RunConfig,
+    resolved: Trainable,
     result: FitResult,
     *,
     train: SplitFeatures,
@@ -137,13 +137,15 @@ def _summary(
     return RunSummary(
         path=out,
         cache_key=train.cache_key,
+        decided=resolved.decided,
+        left_out=resolved.left_out,
         feature_width=train.clip_features.shape[1],
         text_feature_width=train.text_features.shape[1],
         segment_rule=train.segment_rule,
         num_train_clips=len(train.clip_ids),
         num_failed_clips=train.num_failed_clips,
         num_partial_clips=train.num_partial_clips,
-        leaves_out_partial_clips=config.data.partial_clips == "leave_out",
+        leaves_out_partial_clips=resolved.config.data.partial_clips == "leave_out",
         num_validation_clips=0 if validation is None else len(validation.clip_ids),
         best_epoch=result.best_epoch,
         num_epochs=result.num_epochs,

@@ -143,7 +143,7 @@ def choice_items(split: SplitFeatures, *, device: torch.device) -> ChoiceItems:
     is_choice = np.array([kind == "multiple_choice" for kind in questions.kinds], dtype=bool)
     rows = np.flatnonzero(is_choice & (questions.answer_indices >= 0))
     if len(rows) == 0:
-        raise TaskDataError(_none(split, "multiple-choice questions with known answers", "choice"))
+        raise TaskDataError(_none(split, "multiple-choice questions with known answers"))
     options, _ = ragged_rows(questions.option_offsets, rows)
     counts = np.diff(questions.option_offsets)[rows]
     return ChoiceItems(
@@ -180,7 +180,7 @@ def answer_items(
             wanted = (
                 f"answers as frequent as tasks.answers_min_count asks for (at most {max_count})"
             )
-        raise TaskDataError(_none(split, wanted, "answer"))
+        raise TaskDataError(_none(split, wanted))
     kept = rows[inside]
     features = split.questions.question_features[kept]
     return AnswerItems(
@@ -228,15 +228,14 @@ def moment_items(split: SplitFeatures) -> MomentItems:
     """
     texts = np.flatnonzero(split.text_is_segment)
     if len(texts) == 0:
-        raise TaskDataError(_none(split, "texts with a span", "moment"))
+        raise TaskDataError(_none(split, "texts with a span"))
     inner = np.ones(len(split.segment_spans), dtype=bool)
     inner[split.segment_offsets[:-1]] = False
     begins = split.segment_spans[inner, 0]
     if (begins < np.roll(split.segment_spans[:, 1], 1)[inner] - 1e-6).any():
         raise TaskDataError(
-            f"tasks.moment_weight is set, but segments of the rule {split.segment_rule!r} overlap: "
-            f"choose a rule that cuts clips into pieces, such as uniform:16, with data.segments "
-            f"(mlalign-extract resegment adds one)"
+            f"segments of the rule {split.segment_rule!r} overlap: choose a rule that cuts clips "
+            f"into pieces, such as uniform:16, with data.segments"
         )
     first = np.empty(len(texts), dtype=np.int64)
     last = np.empty(len(texts), dtype=np.int64)
@@ -255,11 +254,5 @@ def moment_items(split: SplitFeatures) -> MomentItems:
     )
 
 
-def _none(split: SplitFeatures, wanted: str, task: str) -> str:
-    kinds = split.questions.kinds
-    return (
-        f"tasks.{task}_weight is set, but the split {split.split!r} has no {wanted}: it has "
-        f"{kinds.count('multiple_choice')} multiple-choice and {kinds.count('open_ended')} "
-        f"open-ended questions and {int(split.text_is_segment.sum())} texts with a span. Leave the "
-        f"task out with --set tasks.{task}_weight=0"
-    )
+def _none(split: SplitFeatures, wanted: str) -> str:
+    return f"the split {split.split!r} has no {wanted}"

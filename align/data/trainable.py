@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, Final, assert_never
 
 import numpy as np
 import torch
@@ -16,6 +18,13 @@ from ..loss_config import TASK_NAMES, TaskConfig, TaskName
 from .split import TrainingDataError, segment_text_pairs
 from .task_items import TaskDataError, answer_items, choice_items, moment_items, vocabulary
 
+LEVEL_TERMS: Final = ("global", "segment", "in_clip", "weak_segment", "token")
+TASK_TITLES: Final[Mapping[TaskName, str]] = {
+    "choice": "multiple choice",
+    "answer": "open-ended answers",
+    "moment": "moments",
+}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trainable:
@@ -23,12 +32,14 @@ class Trainable:
 
     config: RunConfig
     """No null is left in the weights and in levels.path; what has no data has weight 0."""
+    decided: tuple[str, ...]
+    """The settings that the data decided, as NAME=VALUE."""
     left_out: tuple[str, ...]
-    """Why, for each level and task that has a weight in the given settings and no data."""
+    """What has a weight in the given settings and no data, and why."""
 
     def line(self) -> str | None:
         """What is left out, in one line; None where nothing is."""
-        return f"not trained: {'; '.join(self.left_out)}" if self.left_out else None
+        return f"not trained: {', '.join(self.left_out)}" if self.left_out else None
 
 
 def trainable(config: RunConfig, split: SplitFeatures) -> Trainable:
@@ -38,42 +49,66 @@ def trainable(config: RunConfig, split: SplitFeatures) -> Trainable:
     """
     losses, is_segment = config.losses, split.text_is_segment
     left_out: list[str] = []
-    weights: dict[str, float] = {}
-    with_text = len(np.unique(split.text_clips[~is_segment]))
-    if with_text < 2:
-        why = f"{with_text} clips have a text without a span, and it needs two"
-        for name in ("global_weight", "weak_segment_weight", "token_weight"):
-            if getattr(losses, name):
-                left_out.append(f"losses.{name} ({why})")
-            weights[name] = 0.0
+    decided: dict[str, float | bool] = {}
+
+    def leave_out(what: str, why: str, *names: str) -> None:
+        if any(_weight(config, name) for name in names):
+            left_out.append(f"{what} ({why})")
+        decided.update({name: 0.0 for name in names if _weight(config, name) != 0})
+
+    num_clips = len(np.unique(split.text_clips[~is_segment]))
+    has_texts = num_clips >= 2
+    if not has_texts:
+        why = f"{num_clips} clips have a text without a span"
+        leave_out("the global level", why, "losses.global_weight")
+        leave_out("segments without spans", why, "losses.weak_segment_weight")
+        leave_out("the token level", why, "losses.token_weight")
     with_span = np.flatnonzero(is_segment)
-    has_pairs = bool(len(with_span)) and segment_text_pairs(split, with_span).positive.any()
+    has_pairs = len(with_span) > 0 and bool(segment_text_pairs(split, with_span).positive.any())
     if not has_pairs:
-        for name in ("segment_weight", "in_clip_weight"):
-            if getattr(losses, name) > 0:
-                left_out.append(f"losses.{name} (no text has a span with a segment)")
-            weights[name] = 0.0
-    has_sentences = with_text >= 2 and _most_have_sentences(split)
-    if losses.weak_segment_weight is None:
-        weights["weak_segment_weight"] = float(has_sentences and not has_pairs)
-    tasks: dict[str, float] = {}
-    for task in TASK_NAMES:
-        if config.tasks.weights.get(task):
-            reason = _reason_without_items(split, task, config.tasks)
-            if reason is not None:
-                left_out.append(f"tasks.{task}_weight ({reason})")
-                tasks[f"{task}_weight"] = 0.0
-    losses = dataclasses.replace(losses, **weights)  # type: ignore[arg-type]
-    task_config = dataclasses.replace(config.tasks, **tasks)  # type: ignore[arg-type]
-    if not (losses.global_weight > 0 or losses.has_segment_term or task_config.weights):
+        weights = ("losses.segment_weight", "losses.in_clip_weight")
+        leave_out("the segment level by spans", "no text has a span with a segment", *weights)
+    has_sentences = has_texts and _most_have_sentences(split)
+    if losses.weak_segment_weight is None and has_texts:
+        decided["losses.weak_segment_weight"] = float(has_sentences and not has_pairs)
+    for task in config.tasks.weights:
+        if (reason := _reason_without_items(split, task, config.tasks)) is not None:
+            leave_out(TASK_TITLES[task], reason, f"tasks.{task}_weight")
+    if config.levels.path is None:
+        is_weak = decided.get("losses.weak_segment_weight", losses.weak_segment_weight)
+        by_spans = has_pairs and losses.trains_on_spans
+        decided["levels.path"] = by_spans or (bool(is_weak) and has_sentences)
+    changes = tuple(f"{name}={json.dumps(value)}" for name, value in decided.items())
+    if not _trains_something(config, decided):
         raise TrainingDataError(_nothing(split, left_out))
-    path = config.levels.path
-    if path is None:
-        on_sentences = bool(losses.weak_segment_weight) and has_sentences
-        path = losses.trains_on_spans or on_sentences
-    levels = dataclasses.replace(config.levels, path=path)
-    resolved = dataclasses.replace(config, losses=losses, tasks=task_config, levels=levels)
-    return Trainable(config=resolved, left_out=tuple(left_out))
+    return Trainable(config=_with(config, decided), decided=changes, left_out=tuple(left_out))
+
+
+def _weight(config: RunConfig, name: str) -> float | None:
+    group, field = name.split(".")
+    weight: float | None = getattr(getattr(config, group), field)
+    return weight
+
+
+def _with(config: RunConfig, decided: Mapping[str, float | bool]) -> RunConfig:
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in decided.items():
+        group, field = name.split(".")
+        groups.setdefault(group, {})[field] = value
+    changed = {
+        group: dataclasses.replace(getattr(config, group), **fields)
+        for group, fields in groups.items()
+    }
+    try:
+        return dataclasses.replace(config, **changed)
+    except ValueError as error:  # of a metric that nothing is left to train for
+        raise TrainingDataError(str(error)) from error
+
+
+def _trains_something(config: RunConfig, decided: Mapping[str, float | bool]) -> bool:
+    names = [f"losses.{name}_weight" for name in LEVEL_TERMS]
+    names += [f"tasks.{task}_weight" for task in TASK_NAMES]
+    return any(decided.get(name, _weight(config, name)) for name in names)
 
 
 def _reason_without_items(split: SplitFeatures, task: TaskName, config: TaskConfig) -> str | None:
@@ -108,7 +143,7 @@ def _nothing(split: SplitFeatures, left_out: list[str]) -> str:
         f"{len(split.clip_ids)} clips, {int((~split.text_is_segment).sum())} texts without and "
         f"{int(split.text_is_segment.sum())} with a span, {kinds.count('multiple_choice')} "
         f"multiple-choice and {kinds.count('open_ended')} open-ended questions. Left out: "
-        f"{'; '.join(left_out) or 'nothing'}. Captions on two clips train losses.global_weight, "
+        f"{', '.join(left_out) or 'nothing'}. Captions on two clips train losses.global_weight, "
         f"texts with spans losses.segment_weight, questions with answers tasks.choice_weight or "
         f"tasks.answer_weight; another split is chosen with data.train_split"
     )

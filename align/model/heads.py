@@ -103,11 +103,7 @@ def build_head(config: HeadConfig, *, dim: int, weighs_parts: bool = True) -> nn
     hidden = dim if config.hidden is None else config.hidden
     if config.name not in get_args(HeadName):
         return _own_head(config, dim=dim, width=width)
-    if config.name not in ("linear", "mlp") and width != dim:
-        raise SettingsError(
-            f"a head {config.name!r} keeps the width of the features, {dim}, but its width is set "
-            f"to {width}: leave width out, or take linear or mlp"
-        )
+    check_width(config, dim=dim)
     match config.name:
         case "identity":
             return nn.Identity()
@@ -130,6 +126,16 @@ def build_head(config: HeadConfig, *, dim: int, weighs_parts: bool = True) -> nn
             return AttentionPooling(dim, residual=residual) if weighs_parts else residual
         case _:
             raise AssertionError(f"a head without an implementation: {config.name}")
+
+
+def check_width(config: HeadConfig, *, dim: int) -> None:
+    """Raise SettingsError where the head cannot have the width that was asked for."""
+    keeps_width = config.name in get_args(HeadName) and config.name not in ("linear", "mlp")
+    if keeps_width and config.width not in (None, dim):
+        raise SettingsError(
+            f"a head {config.name!r} keeps the width of the features, {dim}, but its width is set "
+            f"to {config.width}: leave width out, or take linear or mlp"
+        )
 
 
 def _own_head(config: HeadConfig, *, dim: int, width: int) -> nn.Module:

@@ -14,7 +14,7 @@ from ...data_manifests.core.errors import SettingsError
 from ..config import RunConfig
 from ..head_config import CLIP_HEADS, HeadsConfig
 from .clip_heads import AttentionPooling
-from .heads import build_head
+from .heads import build_head, check_width
 from .logit_scale import LogitScale
 from .task_heads import AnswerHead, MomentHead
 from .token_interaction import TokenHead, token_scores
@@ -260,10 +260,10 @@ def _mean(vectors: Tensor, counts: Tensor) -> Tensor:
 
 
 def _shared_width(heads: HeadsConfig, *, dim_video: int, dim_text: int) -> int:
-    widths = [
-        dim if head.width is None else head.width
-        for head, dim in ((heads.video, dim_video), (heads.text, dim_text))
-    ]
+    sides = ((heads.video, dim_video), (heads.text, dim_text))
+    for head, dim in sides:
+        check_width(head, dim=dim)
+    widths = [dim if head.width is None else head.width for head, dim in sides]
     if widths[0] != widths[1]:
         raise SettingsError(
             f"heads.video and heads.text must end in one width, got {widths[0]} and "

@@ -1,6 +1,6 @@
 """The run folder: what a training leaves on disk, and how it is read again.
 
-config.yaml        the resolved settings
+config.yaml        all settings; run.json has those that the data decided
 metrics.jsonl      a JSON line per step and per validation
 events/            the same for TensorBoard
 state.pt           between two epochs, until the run is finished: what it goes on from
@@ -54,7 +54,7 @@ class Run:
     path: Path
     """The run folder."""
     config: RunConfig
-    """The resolved settings."""
+    """The settings, with those that its data decided."""
     model: AlignmentModel
     """With the best weights, in eval mode, on the CPU."""
     cache_key: str
@@ -207,7 +207,7 @@ def load_run(path: str | Path) -> Run:
             raise RunError(
                 f"{path} has run format {content['format']}, this mlalign reads {FORMAT}"
             )
-        config = load_settings(RunConfig, path / CONFIG_FILE)
+        config = load_settings(RunConfig, path / CONFIG_FILE, content["decided"])
         widths = [int(content[name]) for name in ("feature_width", "text_feature_width")]
         answers: list[str] = []
         if config.tasks.answer_weight > 0:

@@ -16,6 +16,11 @@ class RunSummary:
     """The run folder."""
     cache_key: str
     """Of the cache it was trained on; its heads fit no other."""
+    decided: tuple[str, ...]
+    """Settings that its data decided, as NAME=VALUE: those that were null, and weights of what the
+    data cannot train, which are 0."""
+    left_out: tuple[str, ...]
+    """What the data cannot train, and why."""
     feature_width: int
     """D of that cache's videos."""
     text_feature_width: int

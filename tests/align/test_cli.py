@@ -125,9 +125,10 @@ def test_clips_that_are_cut_short_are_left_out_when_asked_and_counted(folder: Pa
 
 def test_a_log_gets_plain_progress_lines(folder: Path) -> None:
     lines = invoke(folder).stderr.splitlines()
-    assert len(lines) == 3
-    assert lines[0].startswith("run: epoch 0 of 2: validation ")
-    assert lines[2].startswith("run: epoch 2 of 2: loss ")
+    assert len(lines) == 4
+    assert lines[0].startswith("run: not trained: multiple choice (the split 'train' has no ")
+    assert lines[1].startswith("run: epoch 0 of 2: validation ")
+    assert lines[3].startswith("run: epoch 2 of 2: loss ")
 
 
 def test_json_is_the_content_of_run_json(folder: Path) -> None:
@@ -189,7 +190,7 @@ def test_a_wrong_setting_is_one_clear_error(
     assert result.stderr.startswith("Error: ")
     assert "Traceback" not in result.stderr
     assert re.search(message, result.stderr, flags=re.DOTALL), result.stderr
-    assert not (folder / "run" / "run.json").exists()
+    assert not (folder / "run").exists()
 
 
 def test_a_missing_cache_is_an_error_and_leaves_no_folder(folder: Path) -> None:

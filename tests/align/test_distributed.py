@@ -14,15 +14,16 @@ import torch.distributed as dist
 from split_fixtures import with_tokens
 from task_fixtures import split_with_questions
 
-from mlalign.align.config import OptimiserConfig, RunConfig
+from mlalign.align.config import LevelsConfig, OptimiserConfig, RunConfig
 from mlalign.align.data.batches import epoch_batches
 from mlalign.align.data.split import load_training_split
-from mlalign.align.distributed import average_gradients, is_first_process, share_heads
+from mlalign.align.distributed import is_first_process, share_heads
 from mlalign.align.epoch_loop import untrained_model
+from mlalign.align.gradients import set_gradients
 from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
 from mlalign.align.loss_config import LossConfig, TaskConfig
 from mlalign.align.model.model import AlignmentModel
-from mlalign.align.objective.objective import loss_terms
+from mlalign.align.objective.objective import level_losses, loss_terms
 
 HEADS: tuple[HeadName, ...] = ("linear", "mlp", "residual", "temporal", "attention")
 TRAIN = with_tokens(split_with_questions(1, num_clips=23))
@@ -39,6 +40,7 @@ def config_of(head: HeadName, *, separate: bool) -> RunConfig:
             token_interaction="weighted",
         ),
         tasks=TaskConfig(choice_weight=0.5, answer_weight=0.5),
+        levels=LevelsConfig(path=True),
         optimiser=OptimiserConfig(batch_clips=23),
     )
 
@@ -57,16 +59,18 @@ def gradients(config: RunConfig, *, shared: bool) -> dict[str, torch.Tensor]:
     if shared:
         share_heads(model)
     rows: list[int] = []
-    model.video_head.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    model.of_segments.video.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
     split = load_training_split(
         TRAIN, config=config, device=torch.device("cpu"), answers=model.answers
     )
     batch = next(epoch_batches(split, batch_clips=23, seed=0, epoch=1))
-    loss = loss_terms(model, split, batch, config=config, epoch=1)["loss"]
-    torch.autograd.backward(loss)
-    average_gradients(model)
+    losses = level_losses(loss_terms(model, split, batch, config=config, epoch=1), config)
+    norms = set_gradients(model, losses, max_norm=0.5)
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return {"loss": loss.detach(), "rows": torch.tensor(sum(rows)), **found}
+    assert len(found) == sum(1 for _ in model.parameters())
+    values = {f"loss {level}": loss.detach() for level, loss in losses.items()}
+    values |= {f"norm {level}": norm for level, norm in norms.items()}
+    return {**values, "rows": torch.tensor(sum(rows)), **found}
 
 
 def in_a_group(rank: int, count: int, folder: str) -> None:

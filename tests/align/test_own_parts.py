@@ -11,6 +11,7 @@ import outside_parts
 import pytest
 import torch
 from click.testing import CliRunner
+from split_fixtures import NO_TASKS
 
 from mlalign.align import (
     HeadConfig,
@@ -49,6 +50,7 @@ def config_of(head: str = HEAD, loss: str = LOSS, *, width: int | None = 16) -> 
     return RunConfig(
         heads=HeadsConfig(video=own, text=own),
         losses=LossConfig(name=loss),
+        tasks=NO_TASKS,
         optimiser=OptimiserConfig(epochs=3, batch_clips=2),
         device="cpu",
     )
@@ -59,7 +61,7 @@ def test_a_run_with_parts_from_outside_trains_loads_and_is_evaluated(
 ) -> None:
     run = fit(str(small_cache), str(tmp_path / "run"), config_of())
     loaded = load_run(str(tmp_path / "run"))
-    assert isinstance(loaded.model.video_head, outside_parts.TwoLayers)
+    assert isinstance(loaded.model.of_global.video, outside_parts.TwoLayers)
     test = FeatureStore.open(str(small_cache)).split("test")
     texts = loaded.encode_texts(test.text_features)
     assert texts.shape == (len(test.texts), 16) and texts.dtype == np.float32
@@ -168,6 +170,7 @@ def attention_run(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_a_run_encodes_videos_as_evaluation_does(small_cache: Path, attention_run: Any) -> None:
     from mlalign.evaluate.scores.vectors import embed
+    from mlalign.extract.cache.text_sentences import sentence_features, sentences_of_texts
 
     test = FeatureStore.open(small_cache).split("test")
     wanted = embed(test, attention_run.model)
@@ -178,9 +181,17 @@ def test_a_run_encodes_videos_as_evaluation_does(small_cache: Path, attention_ru
     np.testing.assert_allclose(segments, wanted.segments, atol=1e-6)
     sentences = attention_run.encode_texts(test.text_features, level="segment")
     np.testing.assert_allclose(sentences, wanted.sentences, atol=1e-6)
-    with pytest.raises(UserError, match="'attention' .* use encode_videos"):
-        attention_run.encode_clips(test.clip_features)
+    lists = sentences_of_texts(test)
+    texts = attention_run.encode_texts(
+        test.text_features,
+        sentences=sentence_features(test)[lists.values],
+        sentence_offsets=lists.offsets,
+    )
+    np.testing.assert_allclose(texts, wanted.texts, atol=1e-6)
+    with pytest.raises(UserError, match="expected offsets of 3 texts and 3 sentences"):
+        few = test.text_features[:3]
+        attention_run.encode_texts(few, sentences=few, sentence_offsets=np.array([0, 3]))
     with pytest.raises(UserError, match=r"shape \(n, 256\), got \(3, 5\)"):
         attention_run.encode_texts(np.zeros((3, 5)))
-    with pytest.raises(UserError, match="expected segment_offsets of"):
+    with pytest.raises(UserError, match="expected offsets of .* clips"):
         attention_run.encode_videos(test.clip_features, test.segment_features, np.array([0, 1]))

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from mlalign.align.loss_config import TaskConfig
 from mlalign.extract.cache.ragged import Ragged
 from mlalign.extract.cache.store import QuestionFeatures, SplitFeatures
 
@@ -23,6 +24,9 @@ NO_QUESTIONS = QuestionFeatures(
     option_features=np.zeros((0, DIM), dtype=np.float32),
     option_offsets=np.zeros(1, dtype=np.int64),
 )
+
+NO_TASKS = TaskConfig(choice_weight=0, answer_weight=0, moment_weight=0)
+"""For tests of the levels."""
 
 Text = tuple[int, str, tuple[float, float] | None]
 
@@ -66,6 +70,16 @@ def random_split(seed: int, num_clips: int = 12) -> SplitFeatures:
         texts += [(clip, f"sentence {rng.integers(9)}.", s) for s in spans if rng.random() < 0.7]
     order = rng.permutation(len(texts))
     return split_of(segments, [texts[i] for i in order])
+
+
+def with_sentences(split: SplitFeatures, seed: int = 0) -> SplitFeatures:
+    """The same split whose global texts have 0 (one sentence) or 2 to 4 sentences."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 5, size=len(split.texts))
+    counts[(counts == 1) | split.text_is_segment] = 0
+    values = rng.normal(size=(counts.sum(), split.text_features.shape[1])).astype(np.float32)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return dataclasses.replace(split, sentences=Ragged(values=values, offsets=offsets))
 
 
 def with_tokens(split: SplitFeatures, seed: int = 0) -> SplitFeatures:

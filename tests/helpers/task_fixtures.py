@@ -6,15 +6,15 @@ import dataclasses
 
 import numpy as np
 import torch
-from split_fixtures import DIM, random_split
+from split_fixtures import DIM, NO_TASKS, random_split
 
 from mlalign.align.config import OptimiserConfig, RunConfig
 from mlalign.align.head_config import HeadConfig, HeadsConfig
-from mlalign.align.loss_config import LossConfig, TaskConfig
+from mlalign.align.loss_config import LossConfig
 from mlalign.align.model.model import AlignmentModel
 from mlalign.extract.cache.store import QuestionFeatures, SplitFeatures
 
-NO_LEVELS = LossConfig(global_weight=0, segment_weight=0)
+NO_LEVELS = LossConfig(global_weight=0, segment_weight=0, weak_segment_weight=0)
 
 
 LINEAR = HeadsConfig(video=HeadConfig(name="linear"), text=HeadConfig(name="linear"))
@@ -49,6 +49,7 @@ def split_with_questions(seed: int, *, num_clips: int = 9) -> SplitFeatures:
     spans[is_segment] = np.stack([begin, begin + rng.uniform(0.1, 8, size=len(begin))], axis=1)
     return dataclasses.replace(
         base,
+        segment_rule="uniform:5",
         segment_features=features,
         segment_offsets=np.concatenate([[0], np.cumsum(counts)]),
         segment_spans=np.stack([starts, starts + 2], axis=1),
@@ -73,7 +74,7 @@ def config_of(**tasks: float) -> RunConfig:
     return RunConfig(
         heads=LINEAR,
         losses=NO_LEVELS,
-        tasks=TaskConfig(**tasks, items_per_clip=99),
+        tasks=dataclasses.replace(NO_TASKS, **tasks, items_per_clip=99),
         optimiser=OptimiserConfig(epochs=40, batch_clips=16, learning_rate=0.05),
     )
 

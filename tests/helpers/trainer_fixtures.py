@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from split_fixtures import NO_TASKS
 
 from mlalign.align.config import OptimiserConfig, RunConfig, ValidationConfig
 from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
@@ -85,6 +86,7 @@ def config_of(
     return RunConfig(
         heads=HeadsConfig(video=heads, text=heads),
         losses=losses or LossConfig(),
+        tasks=NO_TASKS,
         optimiser=OptimiserConfig(
             epochs=epochs, batch_clips=50, learning_rate=learning_rate, warmup_epochs=1
         ),

@@ -7,6 +7,7 @@ import pytest
 
 from mlalign.align.data.pairs import (
     normalised_words,
+    overlapping_clips,
     pair_masks,
     span_pairs,
     word_ids,
@@ -55,14 +56,13 @@ def test_span_iou(a: tuple[float, float], b: tuple[float, float], iou: float) ->
 
 
 def relations(
-    text_span: tuple[float, float], segments: list[tuple[float, float]], overlap_iou: float = 0.3
+    text_span: tuple[float, float], segments: list[tuple[float, float]]
 ) -> tuple[list[bool], list[bool]]:
     pairs = span_pairs(
         text_spans=np.array([text_span], dtype=float),
         text_clips=np.array([0]),
         segment_spans=np.array(segments, dtype=float),
         segment_offsets=np.array([0, len(segments)]),
-        overlap_iou=overlap_iou,
     )
     return pairs.positive.tolist(), pairs.related.tolist()
 
@@ -74,19 +74,30 @@ def test_the_segment_with_the_texts_span_is_its_positive() -> None:
 
 def test_without_its_own_segment_the_best_matching_ones_are_positive() -> None:
     assert relations((0, 4), [(0, 2), (2, 4), (4, 6)])[0] == [True, True, False]
-    assert relations((0, 3), [(0, 2), (2, 4), (4, 6)])[0] == [True, False, False]
+    assert relations((1, 4.5), [(0, 4), (4, 8)])[0] == [True, False]
 
 
 def test_a_text_that_no_segment_touches_has_no_positive() -> None:
     assert relations((8, 9), [(0, 2), (2, 4)]) == ([False, False], [False, False])
 
 
-def test_segments_that_overlap_too_much_are_related_but_not_positive() -> None:
-    segments: list[tuple[float, float]] = [(0, 4), (1, 5), (3, 7)]
-    positive, related = relations((0, 4), segments)
-    assert positive == [True, False, False]
-    assert related == [True, True, False]
-    assert relations((0, 4), segments, overlap_iou=0.1)[1] == [True, True, True]
+def test_segments_inside_a_span_are_positives_however_short() -> None:
+    shots = relations((0, 8), [(0, 5), (5, 7), (7, 8), (8, 12)])
+    assert shots == ([True, True, True, False], [True, True, True, False])
+    windows = [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 13)]
+    positive, related = relations((6, 13), [(float(a), float(b)) for a, b in windows])
+    assert positive == related == [False] * 3 + [True] * 4
+
+
+def test_segments_covered_by_more_than_a_tenth_are_left_alone() -> None:
+    pieces = [(2.0 * k, 2.0 * k + 2) for k in range(16)]
+    positive, related = relations((4.2, 15.4), pieces)
+    assert [k for k in range(16) if positive[k]] == [2, 3, 4, 5, 6, 7]
+    positive, related = relations((4.2, 14.6), pieces)
+    assert [k for k in range(16) if positive[k]] == [2, 3, 4, 5, 6]
+    assert [k for k in range(16) if related[k]] == [2, 3, 4, 5, 6, 7]
+    assert relations((0, 4), [(0, 4), (3.7, 6.7)]) == ([True, False], [True, False])
+    assert relations((0, 4), [(0, 4), (3.6, 6.6)])[1] == [True, True]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -102,24 +113,46 @@ def test_span_pairs_equal_loops_over_random_ragged_clips(seed: int) -> None:
         text_clips=text_clips,
         segment_spans=spans,
         segment_offsets=offsets,
-        overlap_iou=0.4,
     )
     for text, clip in enumerate(text_clips):
         mine = slice(pairs.text_offsets[text], pairs.text_offsets[text + 1])
         own = list(range(offsets[clip], offsets[clip + 1]))
         assert pairs.segments[mine].tolist() == own
-        ious = []
+        ious, covered = [], []
         for segment in own:
             shared = min(spans[segment, 1], text_spans[text, 1]) - max(
                 spans[segment, 0], text_spans[text, 0]
             )
             lengths = np.diff(spans[segment])[0] + np.diff(text_spans[text])[0]
             ious.append(max(shared, 0) / (lengths - max(shared, 0)))
-        best = [iou == max(ious) and iou > 0 for iou in ious]
+            covered.append(max(shared, 0) / np.diff(spans[segment])[0])
+        best = [
+            (iou == max(ious) and iou > 0) or share >= 0.5
+            for iou, share in zip(ious, covered, strict=True)
+        ]
         assert pairs.positive[mine].tolist() == best
         assert pairs.related[mine].tolist() == [
-            b or iou > 0.4 for b, iou in zip(best, ious, strict=True)
+            b or share > 0.1 for b, share in zip(best, covered, strict=True)
         ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_overlapping_clips_equal_loops_over_pairs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    videos = rng.integers(0, 3, size=12)
+    starts = rng.integers(0, 10, size=12).astype(float)
+    durations = rng.integers(1, 5, size=12).astype(float)
+    found = overlapping_clips(videos, starts, durations)
+    for clip in range(12):
+        expected = {
+            other
+            for other in range(12)
+            if other != clip
+            and videos[other] == videos[clip]
+            and min(starts[clip] + durations[clip], starts[other] + durations[other])
+            > max(starts[clip], starts[other])
+        }
+        assert sorted(found[clip].tolist()) == sorted(expected)
 
 
 def test_texts_with_equal_words_are_masked_in_other_rows() -> None:

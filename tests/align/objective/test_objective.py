@@ -6,17 +6,18 @@ import dataclasses
 
 import pytest
 import torch
-from split_fixtures import DIM, random_split
+from split_fixtures import DIM, NO_TASKS, random_split, with_sentences
 from torch import Tensor
 
 from mlalign.align.config import RunConfig
 from mlalign.align.data.batches import Batch, LevelBatch, epoch_batches
-from mlalign.align.data.split import TrainingSplit, load_training_split
+from mlalign.align.data.split import TrainingSplit, gather_sentences, load_training_split
+from mlalign.align.data.trainable import trainable
 from mlalign.align.head_config import HeadConfig, HeadsConfig
 from mlalign.align.loss_config import LossConfig, LossName, WeakPooling
 from mlalign.align.model.model import AlignmentModel, build_model
 from mlalign.align.objective.losses import hinge, info_nce, sigmoid
-from mlalign.align.objective.objective import loss_terms
+from mlalign.align.objective.objective import level_losses, loss_terms
 
 NAMES: tuple[LossName, ...] = ("info_nce", "sigmoid", "hinge")
 LINEAR = HeadsConfig(video=HeadConfig(name="linear"), text=HeadConfig(name="linear"))
@@ -24,8 +25,10 @@ LINEAR = HeadsConfig(video=HeadConfig(name="linear"), text=HeadConfig(name="line
 
 def case(losses: LossConfig, seed: int) -> tuple[AlignmentModel, TrainingSplit, Batch, RunConfig]:
     torch.manual_seed(seed)
-    config = RunConfig(heads=LINEAR, losses=losses)
-    split = load_training_split(random_split(seed), config=config, device=torch.device("cpu"))
+    config = RunConfig(heads=LINEAR, losses=losses, tasks=NO_TASKS)
+    features = with_sentences(random_split(seed), seed)
+    config = trainable(config, features).config
+    split = load_training_split(features, config=config, device=torch.device("cpu"))
     batch = next(epoch_batches(split, batch_clips=8, seed=seed, epoch=1))
     return build_model(config, dim_video=DIM, dim_text=DIM), split, batch, config
 
@@ -38,7 +41,11 @@ def terms_of(losses: LossConfig, seed: int, epoch: int = 1) -> dict[str, float]:
 
 def cosines(model: AlignmentModel, split: TrainingSplit, level: LevelBatch) -> Tensor:
     segments = model.encode_segments(split.segment_features[level.videos])
-    return segments @ model.encode_texts(split.text_features[level.texts]).T
+    return segments @ model.encode_sentences(split.text_features[level.texts]).T
+
+
+def total_of(terms: dict[str, Tensor], config: RunConfig) -> Tensor:
+    return torch.stack(list(level_losses(terms, config).values())).sum()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,20 +121,24 @@ def test_the_term_inside_the_clips_equals_a_loop_over_texts() -> None:
             yes, no = (-own).exp().log1p().mean(), other.exp().log1p().mean()
             terms.append(((yes + no) / 2).item())
     measured = loss_terms(model, split, batch, config=config, epoch=1)
-    assert list(measured) == ["loss", "in_clip"]
+    assert list(measured) == ["in_clip"]
     assert measured["in_clip"].item() == pytest.approx(sum(terms) / len(terms), rel=1e-4)
-    assert measured["loss"].item() == pytest.approx(0.5 * measured["in_clip"].item())
+    total = total_of(measured, config)
+    assert total.item() == pytest.approx(0.5 * measured["in_clip"].item())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_bias_and_the_scale_learn_where_the_loss_has_them(name: LossName) -> None:
     model, split, batch, config = case(LossConfig(name=name), seed=0)
-    assert (model.logit_bias is not None) == (name == "sigmoid")
-    torch.autograd.backward(loss_terms(model, split, batch, config=config, epoch=1)["loss"])
-    assert (model.log_logit_scale.grad is not None) == (name != "hinge")
-    if model.logit_bias is not None:
-        assert model.logit_bias.item() == -10
-        assert model.logit_bias.grad is not None and model.logit_bias.grad.item() != 0
+    terms = loss_terms(model, split, batch, config=config, epoch=1)
+    torch.autograd.backward(total_of(terms, config))
+    for heads in model.level_heads:
+        scale = heads.scale
+        assert (scale.bias is not None) == (name == "sigmoid")
+        assert (scale.log_scale.grad is not None) == (name != "hinge")
+        if scale.bias is not None:
+            assert scale.bias.item() == -10
+            assert scale.bias.grad is not None and scale.bias.grad.item() != 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -138,7 +149,7 @@ def test_a_duplicated_caption_contributes_no_repulsion(name: LossName) -> None:
         features.texts[text] = "The same WORDS!" if text % 2 else "the same words"
     torch.manual_seed(0)
     losses = LossConfig(name=name, in_clip_weight=1)
-    config = RunConfig(heads=LINEAR, losses=losses)
+    config = RunConfig(heads=LINEAR, losses=losses, tasks=NO_TASKS)
     split = load_training_split(features, config=config, device=torch.device("cpu"))
     batch = next(epoch_batches(split, batch_clips=8, seed=0, epoch=1))
     for level in (batch.global_level, batch.segment_level):
@@ -148,7 +159,7 @@ def test_a_duplicated_caption_contributes_no_repulsion(name: LossName) -> None:
     terms = loss_terms(
         build_model(config, dim_video=DIM, dim_text=DIM), split, batch, config=config, epoch=1
     )
-    assert torch.isfinite(terms["loss"])
+    assert torch.isfinite(total_of(terms, config))
     if name == "info_nce":
         assert terms["global"].item() == 0
 
@@ -169,14 +180,27 @@ def test_the_weak_term_equals_a_loop_over_clips_and_captions(
     model, split, batch, config = case(losses, seed=3)
     level = batch.global_level
     assert level is not None and batch.segment_level is None
-    scores = torch.zeros(level.positive.shape)
+    model = model.double()
+    split = dataclasses.replace(
+        split,
+        segment_features=split.segment_features.double(),
+        text_features=split.text_features.double(),
+        sentence_features=split.sentence_features.double(),
+    )
+    scores = torch.zeros(level.positive.shape, dtype=torch.float64)
+    assert (batch.sentence_counts > 1).any()
     for row, clip in enumerate(batch.clips):
         own = slice(int(split.segment_offsets[clip]), int(split.segment_offsets[clip + 1]))
         segments = model.encode_segments(split.segment_features[own])
-        for column, text in enumerate(level.texts.tolist()):
-            cosine = segments @ model.encode_texts(split.text_features[text : text + 1])[0]
-            shares = (cosine / 0.2).softmax(dim=0)
-            scores[row, column] = cosine.max() if pooling == "max" else (shares * cosine).sum()
+        first = 0
+        for column, count in enumerate(batch.sentence_counts.tolist()):
+            sentences = gather_sentences(split, batch.sentences[first : first + count])
+            first += count
+            for sentence in model.encode_sentences(sentences):
+                cosine = segments @ sentence
+                shares = (cosine / 0.2).softmax(dim=0)
+                best = cosine.max() if pooling == "max" else (shares * cosine).sum()
+                scores[row, column] += best / count
     masks = {"positive_VT": level.positive, "negative_VT": level.negative}
     expected = {
         "info_nce": info_nce(scores / 0.07, **masks),
@@ -184,15 +208,36 @@ def test_the_weak_term_equals_a_loop_over_clips_and_captions(
         "hinge": hinge(scores, margin=0.2, hardest=False, **masks),
     }
     measured = loss_terms(model, split, batch, config=config, epoch=1)
-    assert list(measured) == ["loss", "weak_segment"]
+    assert list(measured) == ["weak_segment"]
     torch.testing.assert_close(measured["weak_segment"], expected[name])
-    torch.testing.assert_close(measured["loss"], 2 * expected[name])
+    torch.testing.assert_close(total_of(measured, config), 2 * expected[name])
 
 
 def test_the_weak_term_stands_beside_the_others() -> None:
-    plain = terms_of(LossConfig(), seed=0)
+    plain = terms_of(LossConfig(weak_segment_weight=0), seed=0)
     with_weak = terms_of(LossConfig(weak_segment_weight=0.5), seed=0)
-    assert with_weak["loss"] == pytest.approx(plain["loss"] + 0.5 * with_weak["weak_segment"])
-    assert {name: with_weak[name] for name in plain if name != "loss"} == {
-        name: term for name, term in plain.items() if name != "loss"
-    }
+    assert {name: with_weak[name] for name in plain} == plain
+    assert set(with_weak) == {*plain, "weak_segment"}
+
+
+def test_the_terms_of_a_level_are_added_by_their_weights() -> None:
+    losses = LossConfig(
+        global_weight=3, segment_weight=2, in_clip_weight=0.5, weak_segment_weight=0.25
+    )
+    model, split, batch, config = case(losses, seed=1)
+    terms = loss_terms(model, split, batch, config=config, epoch=1)
+    by_level = level_losses(terms, config)
+    assert list(by_level) == ["global", "segment"]
+    torch.testing.assert_close(by_level["global"], 3 * terms["global"])
+    of_segments = 0.25 * terms["weak_segment"] + 2 * terms["segment"] + 0.5 * terms["in_clip"]
+    torch.testing.assert_close(by_level["segment"], of_segments)
+
+
+def test_the_global_level_teaches_no_head_of_the_segment_level() -> None:
+    losses = LossConfig(weak_segment_weight=1)
+    model, split, batch, config = case(losses, seed=1)
+    terms = loss_terms(model, split, batch, config=config, epoch=1)
+    assert model.has_path
+    torch.autograd.backward(level_losses(terms, config)["global"])
+    assert model.segment_heads is not None
+    assert all(parameter.grad is None for parameter in model.segment_heads.parameters())

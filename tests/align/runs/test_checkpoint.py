@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from split_fixtures import NO_TASKS
 
-from mlalign.align.config import RunConfig
+from mlalign.align.config import LevelsConfig, RunConfig
 from mlalign.align.head_config import HeadConfig, HeadsConfig
-from mlalign.align.model.model import AlignmentModel, cpu_weights
+from mlalign.align.model.model import AlignmentModel, build_model, cpu_weights
 from mlalign.align.runs import checkpoint
 from mlalign.align.runs.checkpoint import RunError, begin_run, finish_run, load_run
 from mlalign.align.runs.summary import RunSummary
@@ -20,11 +21,14 @@ CONFIG = RunConfig(
     heads=HeadsConfig(
         video=HeadConfig(name="mlp", width=5, hidden=7), text=HeadConfig(name="linear", width=5)
     ),
+    tasks=NO_TASKS,
     seed=3,
 )
 SUMMARY = RunSummary(
     path=Path("runs/both"),
     cache_key="abc",
+    decided=("levels.path=true",),
+    left_out=(),
     feature_width=8,
     text_feature_width=8,
     segment_rule="spans",
@@ -42,10 +46,13 @@ SUMMARY = RunSummary(
     wall_seconds=1.26,
 )
 
+DECIDED = replace(CONFIG, levels=LevelsConfig(path=True))
+"""What the run was trained with: its data have sentences with spans."""
+
 
 def random_model() -> AlignmentModel:
     torch.manual_seed(0)
-    return AlignmentModel(CONFIG.heads, dim_video=8, dim_text=8, temperature=0.07)
+    return build_model(DECIDED, dim_video=8, dim_text=8)
 
 
 @pytest.fixture
@@ -60,7 +67,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_run_is_read_back_equal(run: Path) -> None:
     loaded = load_run(run)
-    assert (loaded.path, loaded.config, loaded.cache_key) == (run, CONFIG, "abc")
+    assert (loaded.path, loaded.config, loaded.cache_key) == (run, DECIDED, "abc")
     assert (loaded.metrics, loaded.segment_rule) == (SUMMARY.metrics, "spans")
     assert not loaded.model.training
     for name, weight in random_model().state_dict().items():
@@ -116,7 +123,7 @@ def test_what_is_no_run_is_said(tmp_path: Path) -> None:
         ("heads.safetensors", b"\xff" * 100),
         ("run.json", b"{"),
         ("run.json", b"[]"),
-        ("run.json", b'{"format": 1}'),
+        ("run.json", b'{"format": 2}'),
         ("config.yaml", b"heads: 3"),
         ("config.yaml", b"heads: {video: {name: mlp, width: 6}, text: {name: mlp, width: 6}}"),
     ],
@@ -137,7 +144,7 @@ def test_a_run_without_a_file_is_damaged(run: Path, name: str) -> None:
 def test_another_format_is_said(run: Path) -> None:
     content = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**content, "format": 9}))
-    with pytest.raises(RunError, match="run format 9, this mlalign reads 1"):
+    with pytest.raises(RunError, match="run format 9, this mlalign reads 2"):
         load_run(run)
 
 

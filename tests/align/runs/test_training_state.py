@@ -32,7 +32,7 @@ TRAIN = split_with_questions(1, num_clips=24)
 VAL = dataclasses.replace(split_with_questions(2, num_clips=24), split="val")
 CONFIG = RunConfig(
     heads=HeadsConfig(video=HeadConfig(dropout=0.3), text=HeadConfig(dropout=0.3)),
-    tasks=TaskConfig(choice_weight=0.5, answer_weight=0.5, items_per_clip=1),
+    tasks=TaskConfig(choice_weight=0.5, answer_weight=0.5, moment_weight=0.5, items_per_clip=1),
     optimiser=OptimiserConfig(epochs=6, batch_clips=8, ema_decay=0.9),
     validation=ValidationConfig(patience_epochs=4),
 )
@@ -214,7 +214,7 @@ def test_the_average_of_the_weights_is_what_is_kept() -> None:
         optimiser = dataclasses.replace(config.optimiser, ema_decay=decay)
         own = dataclasses.replace(config, optimiser=optimiser)
         return train_heads(own, train=TRAIN, validation=None).last_weights[
-            "video_head.mlp.enter.weight"
+            "global_heads.video.mlp.enter.weight"
         ]
 
     torch.testing.assert_close(last(0.0), last(None))

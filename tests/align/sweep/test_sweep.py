@@ -87,7 +87,10 @@ def test_rows_are_written_out_and_settings_of_one_name_are_told_apart(tmp_path):
         ({"rows": [{"name": "a"}], "seeds": [1, 1]}, "seeds must be different numbers"),
         ({"rows": [{"name": "a"}], "baseline": "b"}, "no row is called 'b'; the rows are a"),
         ({"rows": [{"name": "a", "sett": {}}]}, "did you mean"),
-        ({"rows": [{"name": "a"}], "metric": "recall"}, "metric must be one of global_recall_at_1"),
+        (
+            {"rows": [{"name": "a"}], "metric": "recall"},
+            "metric must be one of recall_at_1",
+        ),
         ({"grid": {"losses.temperature": [0.1, 1e-1]}}, "two rows of the grid would be called"),
     ],
 )

@@ -26,7 +26,7 @@ from .cache_settings import (
 )
 from .config import TINY, ExtractConfig
 from .decode.ffmpeg_check import check_program
-from .encode.texts import tokens_to_come
+from .encode.texts import cut_line, tokens_to_come
 from .engines.open import open_engine
 from .maintenance.resegment import complete_segments
 from .planning.inputs import Inputs, official_counts
@@ -130,6 +130,8 @@ def extract_manifest(
                 plan = _plan(manifest, cache, config, retry_failed=retry_failed, key=key)
             encode = partial(engine.encode, cache=cache, videos_root=manifest.videos_root)
             with clock.phase("texts"):
+                if plan.texts and (line := cut_line(plan.texts, config=config)) is not None:
+                    _say(line)
                 if config.keep_tokens and plan.texts:
                     _say(tokens_to_come(plan.texts, config=config, width=engine.facts.width))
                 encode("texts", plan.texts)

@@ -29,7 +29,10 @@ to end: of each text its tokens in their order, by the same final norm and proje
 own feature, so that they lie in the shared space; not normalised. Its tokens are those of its words
 and the end token, whose output is what CLIP's towers make the text's feature of: a text without
 words has that one. The start token, which is the same for all texts, and padding are left out; what
-the tower's context cuts off is not there. Of a question shard: questions/features (K, D) and
+the tower's context cuts off is not there. sentences/features (K, D), where a text of the shard has
+several sentences: of each such text of the global level its sentences, as split_sentences cuts them
+(data_manifests/tables/sentences.py), each encoded as a text of its own; a text of one sentence has
+none there, and ``num_sentences`` 0. Of a question shard: questions/features (K, D) and
 options/features (O, D): of multiple choice a row for each option, of the text "question option"; of
 an open-ended question whose answer is known one row, of that answer. Features are float16 unless
 the settings say float32; nothing but what is said above is normalised. Index rows name their shard
@@ -106,6 +109,14 @@ _ROW = [
     ("generation", pa.int32()),
 ]
 
+_SENTENCES = [
+    ("first_sentence_row", pa.int64()),  # null: it is one sentence, or was encoded before 0.2
+    ("num_sentences", pa.int64()),
+    ("is_cut", pa.bool_()),  # longer than the tower reads; null: not known
+]
+LATER_COLUMNS: Final = frozenset(name for name, _ in _SENTENCES)
+"""Which index files of older caches do not have: null in all of their rows."""
+
 CLIPS: Final = pa.schema(
     [
         ("clip_id", pa.string()),
@@ -169,6 +180,7 @@ TEXTS: Final = pa.schema(
         ("split", pa.string()),
         ("first_token_row", pa.int64()),  # null: tokens are not kept
         ("num_tokens", pa.int64()),
+        *_SENTENCES,
         *_ROW,
     ]
 )
@@ -207,7 +219,7 @@ ID_COLUMNS: Final[dict[Unit, str]] = {
 
 def feature_width(settings: Mapping[str, Any], group: str) -> int:
     """Width of the features of an array's group. settings: those of cache.json."""
-    is_text = group in ("texts", "tokens", "questions", "options")
+    is_text = group in ("texts", "tokens", "sentences", "questions", "options")
     return int(settings.get("text_width", settings["width"]) if is_text else settings["width"])
 
 

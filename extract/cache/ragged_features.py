@@ -1,4 +1,4 @@
-"""Features that an item has many of, read from a cache: frames of clips, tokens of texts."""
+"""Features that an item has many of: frames of clips, tokens and sentences of texts."""
 
 from __future__ import annotations
 
@@ -49,6 +49,17 @@ def read_tokens(texts: pa.Table, reader: ShardReader) -> Ragged:
     first = counts_in(texts, "first_token_row")
     rows = spread_rows(first, counts, max_count=int(counts.max(initial=1)))
     found = reader.ragged("tokens/features", texts, rows=rows, counts=counts)
+    return Ragged(values=found, offsets=offsets_of(counts))
+
+
+def read_sentences(texts: pa.Table, reader: ShardReader) -> Ragged:
+    """(K, D) float32, the sentences of the rows of a texts table; none of a text of one sentence,
+    nor of one that was encoded before caches had sentences."""
+    counts = counts_in(texts, "num_sentences")
+    several = texts.filter(pa.array(counts > 0))
+    first, own = counts_in(several, "first_sentence_row"), counts[counts > 0]
+    rows = spread_rows(first, own, max_count=int(own.max(initial=1)))
+    found = reader.ragged("sentences/features", several, rows=rows, counts=own, dtype="float32")
     return Ragged(values=found, offsets=offsets_of(counts))
 
 

@@ -15,7 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .contract import ID_COLUMNS, TABLES, CacheError, Unit, feature_width, shard_path
+from .contract import (
+    ID_COLUMNS,
+    LATER_COLUMNS,
+    TABLES,
+    CacheError,
+    Unit,
+    feature_width,
+    shard_path,
+)
 
 Allocate = Callable[[tuple[int, int], str], np.ndarray]
 """Gives the (rows, width) array of a type that features are gathered into."""
@@ -34,6 +42,8 @@ def read_index_file(path: Path, table: str) -> pa.Table:
         # An open file: pyarrow takes a path with a colon in it for an address.
         with path.open("rb") as file:
             rows = pq.read_table(file, page_checksum_verification=True)
+        for name in LATER_COLUMNS.intersection(TABLES[table].names) - {*rows.column_names}:
+            rows = rows.append_column(name, pa.nulls(len(rows), TABLES[table].field(name).type))
         return rows.select(TABLES[table].names).cast(TABLES[table])
     except (OSError, pa.ArrowException, KeyError) as error:
         raise CacheError(f"the index file {path} is damaged ({error}); {_MEND}") from error
@@ -108,17 +118,23 @@ class ShardReader:
         return gathered
 
     def ragged(
-        self, array: str, table: pa.Table, *, rows: np.ndarray, counts: np.ndarray
+        self,
+        array: str,
+        table: pa.Table,
+        *,
+        rows: np.ndarray,
+        counts: np.ndarray,
+        dtype: str | None = None,
     ) -> np.ndarray:
-        """(len(rows), width) of the stored type: `counts` rows of an array for each row of a table,
-        in the shard that this names; end to end.
+        """(len(rows), width) of a type, or of the stored one: `counts` rows of an array for each
+        row of a table, in the shard that this names; end to end.
 
         rows: (sum of counts,) int64.   counts: (rows of the table,) int64. A shard is in memory
         only while its rows are gathered. Raises CacheError as `rows` does.
         """
         width = feature_width(self._settings, array.partition("/")[0])
-        shape, dtype = (len(rows), width), str(self._settings["dtype"])
-        gathered = (self._allocate or np.empty)(shape, dtype)
+        shape = (len(rows), width)
+        gathered = (self._allocate or np.empty)(shape, dtype or str(self._settings["dtype"]))
         names, of_items = np.unique(table["shard"].to_pylist(), return_inverse=True)
         self._digests.update(
             zip(table["shard"].to_pylist(), table["shard_sha256"].to_pylist(), strict=True)
@@ -135,8 +151,8 @@ class ShardReader:
         return gathered
 
     def _shard(self, shard: str) -> dict[str, np.ndarray]:
-        """The feature arrays of a shard but those of frames and tokens, which only few readers want
-        in memory."""
+        """The feature arrays of a shard but the ragged ones, which only few readers want in
+        memory."""
         if shard not in self._features:
             if self._allocate is not None:
                 self._features.clear()
@@ -144,7 +160,7 @@ class ShardReader:
                 self._features[shard] = {
                     f"{group}/features": file[group]["features"][()]
                     for group in file
-                    if group not in ("frames", "tokens")
+                    if group not in ("frames", "tokens", "sentences")
                 }
         return self._features[shard]
 

@@ -16,6 +16,7 @@ from .ragged_features import (
     check_kept,
     counts_in,
     read_frames,
+    read_sentences,
     read_tokens,
 )
 from .shards import (
@@ -183,6 +184,7 @@ class FeatureStore:
         texts = described.num_rows + questions.num_rows + int(option_counts(questions).sum())
         frames = int(np.minimum(counts_in(clips, "num_frames"), frames_per_clip).sum())
         tokens = int(counts_in(described, "num_tokens").sum()) if with_tokens else 0
+        texts += int(counts_in(described, "num_sentences").sum())
         size = np.dtype(self.settings["dtype"]).itemsize
         return int(
             (4 * videos + size * frames) * self.dim + (4 * texts + size * tokens) * self.text_dim
@@ -269,6 +271,9 @@ class FeatureStore:
             if frames_per_clip
             else None,
             tokens=read_tokens(texts, reader) if with_tokens else None,
+            sentences=read_sentences(texts, reader),
+            clip_videos=_numbers_of(usable["video_path"]),
+            clip_starts=pc.fill_null(usable["start_seconds"], 0.0).to_numpy(),
         )
 
     def _questions(self, clip_ids: pa.ChunkedArray, reader: ShardReader) -> QuestionFeatures:
@@ -304,3 +309,9 @@ class FeatureStore:
 
     def _names(self) -> str:
         return ", ".join(self.splits) or "no clips yet"
+
+
+def _numbers_of(values: pa.ChunkedArray) -> np.ndarray:
+    """(n,) int64, equal for equal values."""
+    encoded = values.combine_chunks().dictionary_encode()
+    return np.asarray(encoded.indices.to_numpy(), dtype=np.int64)

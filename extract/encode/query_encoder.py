@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ...data_manifests.tables.sentences import split_sentences
+from ..cache.ragged import Ragged, offsets_of
 from ..planning.recipe import RecipeError, read_recipe, settings_by_recipe
 from .backbones import TEXT_BATCH, load_backbone
 
-TextEncoder = Callable[[Sequence[str]], np.ndarray]
-"""(n,) texts -> (n, D) float32 features, as the cache's own text features are, not normalised."""
+TextEncoder = Callable[[Sequence[str]], tuple[np.ndarray, Ragged]]
+"""(n,) texts -> (n, D) float32 features, as the cache's own text features are, not normalised, and
+those of their sentences, one or more of each: values (R, D) float32."""
 
 
 def load_query_encoder(cache: Path, *, checkpoint: Path | None = None) -> TextEncoder:
@@ -38,8 +41,20 @@ def load_query_encoder(cache: Path, *, checkpoint: Path | None = None) -> TextEn
             f"{wanted}, got {backbone.weights_sha256}"
         )
 
-    def encode(texts: Sequence[str]) -> np.ndarray:
+    def encode(texts: Sequence[str]) -> tuple[np.ndarray, Ragged]:
+        sentences = [split_sentences(text) for text in texts]
+        # A text of one sentence is its own sentence, whatever blanks were in it.
+        lists = [
+            own if len(own) > 1 else [text] for text, own in zip(texts, sentences, strict=True)
+        ]
+        several = [sentence for own in lists if len(own) > 1 for sentence in own]
+        together = [*texts, *several]
         # One text alone is answered at once: nothing of it is stored.
-        return backbone.encode_texts(texts, batch_texts=min(TEXT_BATCH, max(1, len(texts))))
+        batch_texts = min(TEXT_BATCH, max(1, len(together)))
+        features = backbone.encode_texts(together, batch_texts=batch_texts)
+        counts = np.array([len(own) for own in lists], dtype=np.int64)
+        rows = np.repeat(np.arange(len(texts)), counts)
+        rows[np.repeat(counts > 1, counts)] = np.arange(len(texts), len(together))
+        return features[: len(texts)], Ragged(values=features[rows], offsets=offsets_of(counts))
 
     return encode

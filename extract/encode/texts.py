@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...data_manifests.tables.sentences import split_sentences
 from ..cache.writer import commit_shard
 from ..config import ExtractConfig
 from ..planning.plan import Work
+from .text_length import context_length, cut_texts
 
 if TYPE_CHECKING:
     from .backbones import Backbone
@@ -32,18 +34,56 @@ def encode_texts(
     for work in works:
         texts = [item.row["text"] for item in work.items]
         rows = [item.index_row(row) for row, item in enumerate(work.items)]
+        arrays: dict[str, np.ndarray] = {}
         if config.keep_tokens:
             features, tokens = _encode_tokens(texts, backbone, config.dtype)
-            counts = [len(own) for own in tokens]
-            firsts = [0, *itertools.accumulate(counts)]
-            for row, first, count in zip(rows, firsts[:-1], counts, strict=True):
-                row |= {"first_token_row": first, "num_tokens": count}
-            arrays = {"tokens/features": np.concatenate(tokens)}
+            _name_rows(rows, "token", [len(own) for own in tokens])
+            arrays["tokens/features"] = np.concatenate(tokens)
         else:
-            features, arrays = _encode(texts, backbone), {}
+            features = _encode(texts, backbone)
+        sentences = [sentences_to_encode(item.row) for item in work.items]
+        _name_rows(rows, "sentence", [len(own) for own in sentences])
+        if any(sentences):
+            encoded = _encode(list(itertools.chain.from_iterable(sentences)), backbone)
+            arrays["sentences/features"] = encoded.astype(config.dtype)
+        for row, is_cut in zip(rows, cut_texts(backbone.tokenizer, texts), strict=True):
+            row["is_cut"] = is_cut
         arrays["texts/features"] = features.astype(config.dtype)
         commit_shard(cache, "texts", work.name, arrays=arrays, tables={"texts": rows})
         committed(work.name)
+
+
+def _name_rows(rows: Sequence[dict[str, Any]], what: str, counts: Sequence[int]) -> None:
+    """Say in the index rows where each text's tokens or sentences lie; null for none."""
+    firsts = [0, *itertools.accumulate(counts)]
+    for row, first, count in zip(rows, firsts[:-1], counts, strict=True):
+        row |= {f"first_{what}_row": first if count else None, f"num_{what}s": count}
+
+
+def sentences_to_encode(text: Mapping[str, Any]) -> list[str]:
+    """The sentences of a row of the texts table that are encoded by themselves: none of a text with
+    a span, nor of one of a single sentence."""
+    sentences = [] if text["start_seconds"] is not None else split_sentences(text["text"])
+    return sentences if len(sentences) > 1 else []
+
+
+def cut_line(works: Iterable[Work], *, config: ExtractConfig) -> str | None:
+    """A warning about texts that are longer than the tower reads; None where there are none."""
+    from .backbones import load_tokenizer
+
+    rows = [item.row for work in works for item in work.items]
+    tokenizer = load_tokenizer(config.backbone)
+    is_cut = cut_texts(tokenizer, [row["text"] for row in rows])
+    cut = [row for row, known in zip(rows, is_cut, strict=True) if known]
+    if not cut:
+        return None
+    sentences = [sentences_to_encode(row) or [row["text"]] for row in cut]
+    whole = sum(not any(cut_texts(tokenizer, own)) for own in sentences)
+    return (
+        f"{len(cut)} of {len(rows)} texts are longer than the {context_length(tokenizer)} tokens "
+        f"that the text tower reads, and the rest of them is ignored (first: "
+        f"{cut[0]['text_id']}); of {whole} of them all sentences fit, which are read one by one"
+    )
 
 
 def tokens_to_come(works: Iterable[Work], *, config: ExtractConfig, width: int) -> str:

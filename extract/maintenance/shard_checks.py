@@ -28,6 +28,7 @@ def wanted_arrays(unit: str, cache: Mapping[str, Any]) -> dict[str, tuple[str, t
     seconds: tuple[str, tuple[int, ...]] = "float64", ()
     frames = {"frames/features": features} if cache["layout"]["keep_frames"] else {}
     tokens = {"tokens/features": texts} if cache["layout"]["keep_tokens"] else {}
+    sentences = {"sentences/features": texts}
     arrays: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
         "clips": {
             "clips/features": features,
@@ -37,7 +38,7 @@ def wanted_arrays(unit: str, cache: Mapping[str, Any]) -> dict[str, tuple[str, t
             **frames,
         },
         "segments": {"segments/features": features},
-        "texts": {"texts/features": texts, **tokens},
+        "texts": {"texts/features": texts, **tokens, **sentences},
         "questions": {"questions/features": texts, "options/features": texts},
     }
     return arrays[unit]
@@ -49,8 +50,9 @@ def array_problems(
     """Arrays that are missing, unknown, of another type or shape, or not finite."""
     found: list[str] = []
     file.visititems(lambda name, item: found.append(name) if hasattr(item, "shape") else None)
-    # Texts that were encoded before the cache kept tokens have none; their rows say so.
-    for name in sorted({*wanted} - {*found} - {"tokens/features"}):
+    # Texts that were encoded before the cache kept tokens have none, and texts of one sentence no
+    # sentences; their rows say so.
+    for name in sorted({*wanted} - {*found} - {"tokens/features", "sentences/features"}):
         yield f"lacks the array {name}"
     for name in sorted({*found} - {*wanted}):
         yield f"has an array {name} that the contract does not know"
@@ -75,6 +77,7 @@ def row_problems(file: h5py.File, rows: Mapping[str, pa.Table]) -> Iterator[str]
             yield from _places(file, f"{table}/features", rows[table]["row"])
     if rows["texts"].num_rows:
         yield from _token_problems(file, rows["texts"])
+        yield from _sentence_problems(file, rows["texts"])
     if rows["questions"].num_rows:
         yield from _option_problems(file, rows["questions"])
 
@@ -118,6 +121,19 @@ def _token_problems(file: h5py.File, rows: pa.Table) -> Iterator[str]:
     order = np.argsort(first, kind="stable")
     if ((first + count)[order][:-1] > first[order][1:]).any():
         yield "two texts share tokens"
+
+
+def _sentence_problems(file: h5py.File, rows: pa.Table) -> Iterator[str]:
+    count = pc.fill_null(rows["num_sentences"], 0).to_numpy()
+    first = pc.fill_null(rows["first_sentence_row"], -1).to_numpy()[count > 0]
+    count = count[count > 0]
+    length = len(file["sentences/features"]) if "sentences" in file else 0
+    if (first < 0).any() or (first + count > length).any():
+        yield f"a text has sentences outside the {length} rows of sentences/features"
+        return
+    order = np.argsort(first, kind="stable")
+    if ((first + count)[order][:-1] > first[order][1:]).any():
+        yield "two texts share sentences"
 
 
 def _option_problems(file: h5py.File, rows: pa.Table) -> Iterator[str]:

@@ -51,6 +51,8 @@ class CacheStatus:
     num_texts: int
     num_tokens: int
     """Of the texts; 0 where tokens are not kept."""
+    num_cut_texts: int
+    """Texts that are longer than the tower reads."""
     num_questions: int
     num_bytes: int
     """On disk."""
@@ -96,6 +98,7 @@ def cache_status(cache: Path, manifest: Manifest | None = None) -> CacheStatus:
         segments=_by_rule(tables["segments"], clips, content["layout"]["segments"]),
         num_texts=live["texts"].num_rows,
         num_tokens=pc.sum(live["texts"]["num_tokens"]).as_py() or 0,
+        num_cut_texts=pc.sum(live["texts"]["is_cut"]).as_py() or 0,
         num_questions=live["questions"].num_rows,
         num_bytes=sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()),
         failed=_troubles(clips, "failed"),
@@ -165,7 +168,9 @@ def _lines(status: CacheStatus) -> list[str]:
     stored = [f"{settings['width']} wide", settings["dtype"]]
     stored += [] if made["layout"]["keep_frames"] else ["frames not kept"]
     stored += ["tokens kept"] if made["layout"]["keep_tokens"] else []
-    tokens = f" ({status.num_tokens} tokens)" if status.num_tokens else ""
+    notes = [f"{status.num_tokens} tokens"] if status.num_tokens else []
+    notes += [f"{n} longer than the tower reads"] if (n := status.num_cut_texts) else []
+    of_texts = f" ({', '.join(notes)})" if notes else ""
     lines = [
         f"cache      {status.cache}, {_size(status.num_bytes)}, key {status.key[:16]}",
         f"backbone   {settings['backbone']}, weights {_weights(made)}, {settings['precision']}",
@@ -178,7 +183,7 @@ def _lines(status: CacheStatus) -> list[str]:
         *(f"  {split:<8} {_counts(counts)}" for split, counts in status.splits.items()),
         f"frames     {status.num_frames}",
         f"segments   {', '.join(f'{rule} {count}' for rule, count in status.segments.items())}",
-        f"texts      {status.num_texts}{tokens}, questions {status.num_questions}",
+        f"texts      {status.num_texts}{of_texts}, questions {status.num_questions}",
     ]
     for name, troubles in (("failed", status.failed), ("partial", status.partial)):
         if troubles:

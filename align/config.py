@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .head_config import HeadsConfig
-from .loss_config import LossConfig, TaskConfig
+from .loss_config import LevelsConfig, LossConfig, TaskConfig
 
 ValidationMetric = Literal[
     "mean",
@@ -20,7 +20,6 @@ ValidationMetric = Literal[
     "answer_accuracy",
     "moment_recall_at_1",
 ]
-GlobalFrom = Literal["parts", "pooled"]
 Precision = Literal["float32", "medium"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -99,18 +98,6 @@ class ValidationConfig:
             raise ValueError(
                 f"patience_epochs must be at least 1 or null, got {self.patience_epochs}"
             )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LevelsConfig:
-    """How the global level is made."""
-
-    global_from: GlobalFrom = "parts"
-    """parts: a clip is made of its segments, and a text of its sentences; pooled: a clip is its
-    clip feature, and a text its text feature."""
-    path: bool | None = None
-    """parts: whether the vectors of the segment level are a part of the global ones, too, without
-    gradient. null: where the segment level is trained on spans or on sentences."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

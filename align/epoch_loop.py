@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data_manifests.core.errors import UserError
-from ..extract.cache.store import SplitFeatures
+from ..extract.cache.split_features import SplitFeatures
 from .config import RunConfig
 from .data.batches import Batch, epoch_batches, num_batches
 from .data.split import TrainingSplit, load_training_split

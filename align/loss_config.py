@@ -7,10 +7,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 LossName = Literal["info_nce", "sigmoid", "hinge"]
+GlobalFrom = Literal["parts", "pooled"]
 WeakPooling = Literal["max", "softmax"]
 TokenInteraction = Literal["max", "weighted"]
 TaskName = Literal["choice", "answer", "moment"]
 TASK_NAMES: tuple[TaskName, ...] = ("choice", "answer", "moment")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LevelsConfig:
+    """How the global level is made."""
+
+    global_from: GlobalFrom = "parts"
+    """parts: a clip is made of its segments, and a text of its sentences; pooled: a clip is its
+    clip feature, and a text its text feature."""
+    path: bool | None = None
+    """parts: whether the vectors of the segment level are a part of the global ones, too, without
+    gradient. null: where the segment level is trained on spans or on sentences."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,8 @@ from typing import Any, Final
 import torch
 
 from ..data_manifests.core.errors import SettingsError
-from ..extract.cache.store import FeatureStore, SplitFeatures
+from ..extract.cache.split_features import SplitFeatures
+from ..extract.cache.store import FeatureStore
 from .config import DeviceName, Precision, RunConfig
 from .data.memory import splits_of_run
 from .data.trainable import Trainable, trainable

@@ -42,7 +42,7 @@ from mlalign.align.model.model import build_model
 from mlalign.align.objective.objective import loss_terms
 from mlalign.align.optimiser import build_optimiser
 from mlalign.data_manifests.core.cores import num_cores
-from mlalign.extract.cache.store import QuestionFeatures, SplitFeatures
+from mlalign.extract.cache.split_features import QuestionFeatures, SplitFeatures
 
 WIDTH, BATCH = 512, 256
 USUAL_BATCHES = 30

@@ -11,7 +11,8 @@ from typing import Any
 from ..align.runs.checkpoint import Run, load_run
 from ..data_manifests.cards.card import load_card
 from ..data_manifests.core.errors import UserError
-from ..extract.cache.store import FeatureStore, SplitFeatures
+from ..extract.cache.split_features import SplitFeatures
+from ..extract.cache.store import FeatureStore
 from .config import EvaluationConfig
 from .indexes.effect import IndexEffect
 from .inputs.clip_videos import ClipVideos, clip_videos

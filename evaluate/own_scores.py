@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from ..data_manifests.cards.scoring_rules import TiePolicy
 from ..data_manifests.core.errors import UserError
 from ..extract.cache.ragged import Ragged
-from ..extract.cache.store import QuestionFeatures, SplitFeatures
+from ..extract.cache.split_features import QuestionFeatures, SplitFeatures
 from .config import EvaluationConfig
 from .evaluation import Evaluation
 from .inputs.clip_videos import ClipVideos

@@ -14,7 +14,8 @@ if __name__ == "extract":  # reached through the working directory, not through 
 if TYPE_CHECKING:
     from .api import extract
     from .cache.contract import CacheError
-    from .cache.store import FeatureStore, SplitFeatures
+    from .cache.split_features import SplitFeatures
+    from .cache.store import FeatureStore
     from .config import ExtractConfig
     from .pipeline import ExtractSummary
 
@@ -29,7 +30,7 @@ else:
             "ExtractConfig": "config",
             "ExtractSummary": "pipeline",
             "FeatureStore": "cache.store",
-            "SplitFeatures": "cache.store",
+            "SplitFeatures": "cache.split_features",
             "extract": "api",
         },
     )

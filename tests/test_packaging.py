@@ -17,7 +17,7 @@ COMMANDS = {
     "mlalign-evaluate": "mlalign.evaluate.cli",
     "mlalign-search": "mlalign.evaluate.search.cli",
 }
-READ_SIDE = {"cache.contract", "cache.store", "cache.ragged"}
+READ_SIDE = {"cache.contract", "cache.split_features", "cache.store", "cache.ragged"}
 ALLOWED = {  # stage -> earlier stage -> its modules that may be used
     "data_manifests": {},
     "extract": {"data_manifests": None},
@@ -25,7 +25,7 @@ ALLOWED = {  # stage -> earlier stage -> its modules that may be used
     "evaluate": {
         "data_manifests": None,
         "extract": READ_SIDE | {"encode.query_encoder"},  # free-text search
-        "align": {"model.model", "runs.checkpoint", "model.token_interaction"},
+        "align": {"loss_config", "model.model", "model.token_interaction", "runs.checkpoint"},
     },
 }
 PRIVATE = {"cli", "config", "pipeline", "trainer"}

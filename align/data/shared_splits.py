@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 
 ALIGNMENT: Final = mmap.ALLOCATIONGRANULARITY
 """Bytes; arrays begin at multiples of it, where a mapping may begin."""

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.ragged import Ragged
-from ...extract.cache.store import SplitFeatures
-from ...extract.cache.text_sentences import sentences_of_texts
+from ...extract.cache.split_features import SplitFeatures, sentences_of_texts
 from ..config import RunConfig
 from ..loss_config import LossConfig
 from .pairs import SpanPairs, overlapping_clips, span_pairs, word_ids

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...data_manifests.cards.scoring_rules import Vocabulary
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.ragged import Ragged, ragged_rows
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..loss_config import TaskConfig, TaskName
 
 # N = clips of the split, K = items (questions or moments), B = clips of a batch

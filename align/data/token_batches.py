@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...extract.cache.ragged import ragged_rows
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,8 +11,7 @@ from typing import Any, Final, assert_never
 import numpy as np
 import torch
 
-from ...extract.cache.store import SplitFeatures
-from ...extract.cache.text_sentences import sentences_of_texts
+from ...extract.cache.split_features import SplitFeatures, sentences_of_texts
 from ..config import RunConfig
 from ..loss_config import TASK_NAMES, TaskConfig, TaskName
 from .split import TrainingDataError, segment_text_pairs

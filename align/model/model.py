@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 import numpy as np
 import torch
@@ -21,8 +20,6 @@ from .token_interaction import TokenHead, token_scores
 
 # N = clips, S = segments, T = texts, R = sentences, D_v and D_t = widths of the features of videos
 # and texts, W = width of the shared space
-
-FROM_PARTS: Final = "parts"
 
 
 class LevelHeads(nn.Module):
@@ -163,10 +160,9 @@ class AlignmentModel(nn.Module):
 
         A clip's vectors do not depend on the other clips.
         """
-        level = self.of_segments
-        moved_NW, moved_SW = self._move_videos(level, clips, segments, counts)
+        moved_NW, moved_SW = self._move_videos(self.of_segments, clips, segments, counts)
         segments_SW = F.normalize(moved_SW, dim=-1)
-        if self.global_from != FROM_PARTS:
+        if self.global_from == "pooled":
             if self.has_two_pairs:
                 moved_NW, _ = self._move_videos(self.of_global, clips, segments, counts)
             return F.normalize(moved_NW, dim=-1), segments_SW
@@ -198,7 +194,7 @@ class AlignmentModel(nn.Module):
         """The first result of `encode_texts`. parts: the second one, which is read only where the
         model has the path."""
         heads = self.of_global
-        if self.global_from != FROM_PARTS:
+        if self.global_from == "pooled":
             return F.normalize(heads.text(texts), dim=-1)
         mean_TW = _mean(F.normalize(heads.text(sentences), dim=-1), counts)
         if self.has_path:
@@ -250,7 +246,7 @@ class AlignmentModel(nn.Module):
         if self.sees_segments_together:
             moved: tuple[Tensor, Tensor] = level.video(clips, segments, counts)
             return moved
-        is_read = self.global_from != FROM_PARTS and level is self.of_global
+        is_read = self.global_from == "pooled" and level is self.of_global
         return level.video(clips) if is_read else clips, level.video(segments)
 
 

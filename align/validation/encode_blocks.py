@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...extract.cache.ragged import ragged_rows
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..data.split import BLOCK_ROWS, move_if_it_fits
 from ..data.token_batches import TokenFeatures, offsets_of_items
 from ..model.model import AlignmentModel

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...data_manifests.cards.spans import span_iou
 from ...extract.cache.ragged import Ragged, ragged_rows
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..data.split import gather_rows, move_if_it_fits
 from ..data.task_items import (
     DrawnItems,

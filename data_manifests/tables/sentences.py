@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 ABBREVIATIONS: Final = frozenset(
-    "al approx art capt cf co corp dept dr e.g eq et etc fig gen gov i.e inc jr lt ltd mr mrs ms mt "
-    "no nr p pp prof rev sec sen sgt sr st vol vs".split()
+    "al approx art capt cf co corp dept dr e.g eq et etc fig gen gov i.e inc jr lt ltd mr mrs ms "
+    "mt no nr pp prof rev sec sen sgt sr st vol vs".split()
 )
 """Words whose full stop ends no sentence, without that full stop."""
 _END: Final = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])[」』”]*\s*|\s*\n+\s*")
@@ -19,10 +19,11 @@ _WORD: Final = re.compile(r"\w")
 def split_sentences(text: str) -> list[str]:
     """The sentences of a text in their order, stripped; one or more.
 
-    A sentence ends after . ! ? or … before white space, after 。！？, and at a line end. A full stop
-    ends none after an abbreviation, a single letter (an initial) or a number at the start of a
-    line ("2. Cut"), and a piece without a letter or digit joins the one before it. What follows
-    may begin in lower case, as captions do. A text without any word is its own only sentence.
+    A sentence ends after . ! ? or … before white space, after the ideographic full stop,
+    exclamation and question mark, and at a line end. A full stop ends none after an abbreviation,
+    an initial ("J.") or a number that a line begins with ("2. Cut"), and a piece without a letter
+    or digit joins the one before it. What follows may begin in lower case, as captions do. A text
+    without any word is its own only sentence.
     """
     pieces: list[str] = []
     begin = 0

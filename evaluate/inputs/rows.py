@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ...align.config import GlobalFrom
+from ...align.loss_config import GlobalFrom
 from ...align.runs.checkpoint import Run
 from ...data_manifests.core.errors import UserError
 from ...data_manifests.core.settings import settings_dict

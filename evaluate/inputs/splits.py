@@ -12,7 +12,8 @@ from ...align.runs.checkpoint import Run
 from ...data_manifests.cards.card import Card
 from ...data_manifests.cards.scoring_rules import SPANS
 from ...data_manifests.core.errors import UserError
-from ...extract.cache.store import FeatureStore, SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
+from ...extract.cache.store import FeatureStore
 from ..config import EvaluationConfig
 from .protocols import scored_tasks
 

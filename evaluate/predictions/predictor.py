@@ -8,7 +8,8 @@ from pathlib import Path
 from ...align.runs.checkpoint import load_run
 from ...data_manifests.cards.card import Card
 from ...data_manifests.core.errors import UserError
-from ...extract.cache.store import FeatureStore, SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
+from ...extract.cache.store import FeatureStore
 from ..config import EvaluationConfig
 from ..inputs.rows import check_cache_keys
 from ..inputs.splits import check_segments, read_split, read_validation, with_segment_rule

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..evaluation import Evaluation
 from ..inputs.clip_videos import ClipVideos
 from ..scores.queries import Scored, TaskQueries

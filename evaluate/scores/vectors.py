@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...align.config import GlobalFrom
+from ...align.loss_config import GlobalFrom
 from ...align.model.model import AlignmentModel
 from ...align.model.token_interaction import token_scores
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.ragged import Ragged, offsets_of, ragged_rows
-from ...extract.cache.store import SplitFeatures
-from ...extract.cache.text_sentences import sentence_features, sentences_of_texts
+from ...extract.cache.split_features import SplitFeatures, sentence_features, sentences_of_texts
 
 ENCODE_ROWS = 16384
 """Features that go through the heads at once."""

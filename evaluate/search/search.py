@@ -11,7 +11,8 @@ import torch
 
 from ...align.runs.checkpoint import load_run
 from ...data_manifests.core.errors import UserError
-from ...extract.cache.store import FeatureStore, SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
+from ...extract.cache.store import FeatureStore
 from ...extract.encode.query_encoder import TextEncoder, load_query_encoder
 from ..config import EvaluationConfig
 from ..indexes.clip_search import ClipSearch

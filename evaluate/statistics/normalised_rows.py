@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ...data_manifests.core.errors import UserError
-from ...extract.cache.store import FeatureStore, SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
+from ...extract.cache.store import FeatureStore
 from ..config import EvaluationConfig, NormalisationName
 from ..scores.normalisation import LABELS, assumption, normalisers
 from ..scores.queries import Scored

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...align.model.model import AlignmentModel
 from ...data_manifests.cards.scoring_rules import TypeGroup
 from ...extract.cache.ragged import Ragged
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..scores.metrics import recall_at
 from ..scores.queries import Scored, TaskQueries, type_subsets
 from ..scores.ranks import Ranks, ranks_of_correct

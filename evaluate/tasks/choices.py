@@ -14,7 +14,7 @@ import numpy as np
 from ...data_manifests.cards.scoring_rules import ANSWER_MOMENT_IOU, TypeGroup
 from ...data_manifests.cards.spans import span_iou
 from ...extract.cache.ragged import offsets_of, ragged_rows
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..config import EvaluationConfig
 from ..scores.metrics import recall_at
 from ..scores.queries import Scored, TaskQueries, type_subsets

@@ -15,7 +15,7 @@ import torch
 from ...align.model.model import AlignmentModel
 from ...data_manifests.cards.spans import reaches, suppress
 from ...extract.cache.ragged import offsets_of, ragged_rows
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..config import EvaluationConfig, MomentConfig
 from ..scores.queries import Scored, TaskQueries
 from ..scores.ranks import ranks_of_hits

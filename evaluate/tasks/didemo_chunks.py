@@ -10,7 +10,7 @@ import numpy as np
 
 from ...data_manifests.cards.scoring_rules import Chunks
 from ...data_manifests.core.errors import UserError
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..config import MomentConfig
 from ..official.moments import annotator_values
 from ..scores.queries import Scored, TaskQueries

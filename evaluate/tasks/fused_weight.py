@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..config import EvaluationConfig
 from ..scores.vectors import Encoder, embed
 from .retrieval import recall_at_1_by_weight, retrieval_tasks

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...data_manifests.cards.spans import span_iou
 from ...extract.cache.ragged import offsets_of, ragged_rows
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..scores.metrics import recall_at
 from ..scores.queries import Scored, TaskQueries
 from ..scores.ranks import SCORE_RESOLUTION, ranks_in_lists

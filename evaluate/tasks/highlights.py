@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..official.qvhighlights import CLIP_SECONDS, LEVELS, highlight_values, saliency
 from ..scores.queries import Scored, TaskQueries
 from ..scores.ranks import ranks_of_hits

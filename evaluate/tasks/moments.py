@@ -13,7 +13,7 @@ import torch
 from ...align.model.model import AlignmentModel
 from ...data_manifests.cards.spans import reaches, span_iou, suppress
 from ...extract.cache.ragged import Ragged
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..config import MomentConfig
 from ..scores.average_precision import window_metrics, window_precisions_of, windows_in_range
 from ..scores.queries import Scored, TaskQueries

@@ -12,7 +12,7 @@ import numpy as np
 from ...align.model.model import AlignmentModel
 from ...data_manifests.cards.card import load_card
 from ...data_manifests.core.errors import UserError
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..config import EvaluationConfig
 from ..official.records import official_records
 from ..scores.queries import Scored, TaskQueries

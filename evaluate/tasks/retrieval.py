@@ -14,7 +14,7 @@ import numpy as np
 
 from ...data_manifests.cards.scoring_rules import Direction
 from ...extract.cache.ragged import Ragged
-from ...extract.cache.store import SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
 from ..config import EvaluationConfig
 from ..indexes.effect import IndexEffect, index_effect
 from ..scores.best_items import BestItems, best_clips, best_texts, join_best_items

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...align.runs.checkpoint import Run
 from ...extract.cache.ragged import Ragged, offsets_of, ragged_rows
-from ...extract.cache.store import FeatureStore, SplitFeatures
+from ...extract.cache.split_features import SplitFeatures
+from ...extract.cache.store import FeatureStore
 from ..config import EvaluationConfig
 from ..scores.queries import Scored
 from ..scores.ranks import Ranks, join_ranks, ranks_of_groups

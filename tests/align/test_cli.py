@@ -15,7 +15,7 @@ from mlalign.align import trainer
 from mlalign.align.cli import main
 from mlalign.align.runs.checkpoint import load_run
 from mlalign.data_manifests.core.errors import UserError
-from mlalign.extract.cache.store import QuestionFeatures, SplitFeatures
+from mlalign.extract.cache.split_features import QuestionFeatures, SplitFeatures
 
 DIM = 8
 

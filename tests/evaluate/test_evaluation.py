@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from mlalign.align.config import RunConfig
 from mlalign.align.head_config import HeadConfig, HeadsConfig
-from mlalign.align.model.model import AlignmentModel
+from mlalign.align.model.model import AlignmentModel, build_model
 from mlalign.align.runs.checkpoint import Run, RunError
 from mlalign.data_manifests.core.errors import UserError
 from mlalign.evaluate import evaluation
@@ -27,13 +27,13 @@ from mlalign.evaluate.config import EvaluationConfig, SegmentScoreConfig
 from mlalign.evaluate.inputs.rows import table_rows
 from mlalign.evaluate.inputs.splits import with_segment_rule
 from mlalign.evaluate.scores.similarity import pool_segments
-from mlalign.evaluate.scores.vectors import embed
+from mlalign.evaluate.scores.vectors import ZeroShot, embed
 from mlalign.evaluate.tasks.choices import choice_task, score_choices
 from mlalign.evaluate.tasks.fused_weight import choose_fused_weight
 from mlalign.evaluate.tasks.grounding import grounding_task, score_grounding
 from mlalign.evaluate.tasks.registry import count_items, find_tasks, score_tasks
-from mlalign.evaluate.tasks.retrieval import retrieval_tasks, sentences_of
-from mlalign.extract.cache.store import QuestionFeatures, SplitFeatures
+from mlalign.evaluate.tasks.retrieval import retrieval_tasks
+from mlalign.extract.cache.split_features import QuestionFeatures, SplitFeatures, sentences_of_texts
 
 KEY = "0123456789abcdef"
 NO_SPAN = (np.nan, np.nan)
@@ -151,16 +151,16 @@ def test_pooling_agrees_with_a_loop_over_ragged_clips(pooling: str) -> None:
 def test_features_that_are_not_finite_are_refused() -> None:
     features = split([[E1], [E2]], [("a", 0, (np.nan, 0, 0), NO_SPAN)])
     with pytest.raises(UserError, match="1 of 1 texts have NaN"):
-        embed(features, None)
+        embed(features, ZeroShot())
 
 
 @pytest.mark.parametrize("head", ["identity", "residual"])
 def test_an_untrained_run_equals_zero_shot_to_the_last_digit(head: Any) -> None:
     features, config = random_split(1, 40), EvaluationConfig()
     heads = HeadsConfig(video=HeadConfig(name=head), text=HeadConfig(name=head))
-    model = AlignmentModel(heads, dim_video=16, dim_text=16, temperature=0.07).eval()
+    model = AlignmentModel(RunConfig(heads=heads), dim_video=16, dim_text=16).eval()
     tasks = find_tasks(features, config)
-    zero_shot = score_tasks(features, None, tasks, weight=0.3, config=config)
+    zero_shot = score_tasks(features, ZeroShot(), tasks, weight=0.3, config=config)
     trained = score_tasks(features, model, tasks, weight=0.3, config=config)
     assert list(zero_shot) == [
         "text_to_clip",
@@ -194,9 +194,9 @@ def test_the_sentences_of_a_paragraph_are_those_that_stand_in_it() -> None:
             ("a dog runs", 1, E3, (0, 1)),
         ],
     )
-    lists = sentences_of(features, np.array([0, 4]))
-    assert lists.offsets.tolist() == [0, 2, 3]
-    assert lists.values.tolist() == [1, 2, 4]
+    lists = sentences_of_texts(features)
+    assert lists[0].tolist() == [1, 2] and lists[4].tolist() == [4]
+    assert [lists[text].tolist() for text in (1, 2, 3, 5)] == [[1], [2], [3], [5]]
 
 
 def test_a_paragraph_is_scored_by_the_mean_of_its_sentences_best_segments() -> None:
@@ -208,7 +208,7 @@ def test_a_paragraph_is_scored_by_the_mean_of_its_sentences_best_segments() -> N
     )
     config = EvaluationConfig()
     tasks = find_tasks(features, config)
-    scored = score_tasks(features, None, tasks, weight=0.0, config=config)["text_to_clip"]
+    scored = score_tasks(features, ZeroShot(), tasks, weight=0.0, config=config)["text_to_clip"]
     shown = scored["segment"].best_items
     assert shown is not None
     assert shown.items.tolist() == [[0, 1]]
@@ -234,7 +234,7 @@ def test_clip_to_text_counts_the_best_own_caption_among_all_captions() -> None:
     (forward, back) = tasks.retrieval
     assert back.queries.query_ids == ["clip0", "clip1"]
     assert back.queries.chance == 50
-    scored = score_tasks(features, None, tasks, weight=0.5, config=config)
+    scored = score_tasks(features, ZeroShot(), tasks, weight=0.5, config=config)
     assert scored["clip_to_text"]["global"].ranks.ranks.tolist() == [1, 0]
     assert scored["text_to_clip"]["global"].ranks.ranks.tolist() == [0, 1, 1, 0]
     assert count_items(features, tasks)["clips_without_global_text"] == 1
@@ -249,11 +249,11 @@ def test_only_the_asked_directions_are_scored() -> None:
 
 def test_the_fused_weight_comes_from_validation_and_ties_go_to_the_middle() -> None:
     config = EvaluationConfig()
-    chosen = choose_fused_weight(random_split(3, 60, noise=1.5, name="val"), None, config)
+    chosen = choose_fused_weight(random_split(3, 60, noise=1.5, name="val"), ZeroShot(), config)
     assert chosen.chosen_on == "val" and chosen.value < 0.9
     easy = split([[E1], [E2]], [("a", 0, E1, NO_SPAN), ("b", 1, E2, NO_SPAN)], name="val")
-    assert choose_fused_weight(easy, None, config).value == 0.5
-    default = choose_fused_weight(None, None, config)
+    assert choose_fused_weight(easy, ZeroShot(), config).value == 0.5
+    default = choose_fused_weight(None, ZeroShot(), config)
     assert (default.value, default.chosen_on) == (0.5, None)
     assert default.reason == "the default: no separate split 'val'"
 
@@ -276,7 +276,7 @@ def test_grounding_on_a_hand_worked_clip() -> None:
     task = grounding_task(features)
     assert task is not None and task.num_left_out == 1
     assert np.isclose(task.queries.chance, 100 * (3 * 1 / 3 + 2 / 3) / 4)
-    scored = score_grounding(task, features, embed(features, None))["segment"]
+    scored = score_grounding(task, features, embed(features, ZeroShot()))["segment"]
     assert scored.values["accuracy"].tolist() == [100, 0, 0, 100]
     assert scored.values["mIoU"].tolist() == [100, 0, 0, 50]
     assert scored.ranks.ranks.tolist() == [0, 2, 1, 0]
@@ -287,7 +287,7 @@ def test_grounding_agrees_with_a_loop() -> None:
     features = random_split(4, 30, noise=2.0)
     task = grounding_task(features)
     assert task is not None
-    embeddings = embed(features, None)
+    embeddings = embed(features, ZeroShot())
     found = score_grounding(task, features, embeddings)["segment"].values["accuracy"]
     for row, accuracy in zip(task.texts, found, strict=True):
         clip = features.text_clips[row]
@@ -323,7 +323,9 @@ def test_choices_on_hand_worked_questions() -> None:
         "a": [0],
         "b": [1],
     }
-    scored = score_choices(task, features, embed(features, None), weight=0.5, config=config)
+    zero_shot = ZeroShot()
+    embeddings = embed(features, zero_shot)
+    scored = score_choices(task, features, embeddings, weight=0.5, config=config, encoder=zero_shot)
     assert scored["global"].values["accuracy"].tolist() == [0, 100, 0]
     assert scored["segment"].values["accuracy"].tolist() == [100, 100, 0]
     assert scored["segment"].ranks.tied.tolist() == [False, False, True]
@@ -343,7 +345,7 @@ def test_a_split_without_texts_and_questions_is_a_clear_error() -> None:
 def fake_run(path: Path, *, seed: int = 0, level: float = 1.0, key: str = KEY) -> Run:
     config = RunConfig(seed=seed)
     losses = dataclasses.replace(config.losses, segment_weight=level)
-    model = AlignmentModel(config.heads, dim_video=16, dim_text=16, temperature=0.07)
+    model = build_model(config, dim_video=16, dim_text=16)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weights in model.parameters():

@@ -16,7 +16,7 @@ from mlalign.data_manifests.building.build import build_dataset
 from mlalign.data_manifests.cards.card import Card, load_card
 from mlalign.data_manifests.tables.reader import read_manifest
 from mlalign.data_manifests.tables.schema import Manifest
-from mlalign.extract.cache.store import QuestionFeatures, SplitFeatures
+from mlalign.extract.cache.split_features import QuestionFeatures, SplitFeatures
 
 DIM = 8
 KEY = "0123456789abcdef"

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlalign.align.loss_config import TaskConfig
 from mlalign.extract.cache.ragged import Ragged
-from mlalign.extract.cache.store import QuestionFeatures, SplitFeatures
+from mlalign.extract.cache.split_features import QuestionFeatures, SplitFeatures
 
 DIM = 4
 NO_QUESTIONS = QuestionFeatures(

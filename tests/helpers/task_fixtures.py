@@ -12,7 +12,7 @@ from mlalign.align.config import OptimiserConfig, RunConfig
 from mlalign.align.head_config import HeadConfig, HeadsConfig
 from mlalign.align.loss_config import LossConfig
 from mlalign.align.model.model import AlignmentModel
-from mlalign.extract.cache.store import QuestionFeatures, SplitFeatures
+from mlalign.extract.cache.split_features import QuestionFeatures, SplitFeatures
 
 NO_LEVELS = LossConfig(global_weight=0, segment_weight=0, weak_segment_weight=0)
 

@@ -8,7 +8,7 @@ from split_fixtures import NO_TASKS
 from mlalign.align.config import OptimiserConfig, RunConfig, ValidationConfig
 from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
 from mlalign.align.loss_config import LossConfig
-from mlalign.extract.cache.store import QuestionFeatures, SplitFeatures
+from mlalign.extract.cache.split_features import QuestionFeatures, SplitFeatures
 
 LATENT = 8
 

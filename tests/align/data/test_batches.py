@@ -20,8 +20,11 @@ from mlalign.align.data.split import (
 )
 from mlalign.align.data.trainable import trainable
 from mlalign.align.loss_config import LossConfig
-from mlalign.extract.cache.store import SplitFeatures
-from mlalign.extract.cache.text_sentences import sentence_features, sentences_of_texts
+from mlalign.extract.cache.split_features import (
+    SplitFeatures,
+    sentence_features,
+    sentences_of_texts,
+)
 
 CPU = torch.device("cpu")
 

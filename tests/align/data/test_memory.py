@@ -29,7 +29,7 @@ from mlalign.align.head_config import HeadName
 from mlalign.align.model.model import build_model
 from mlalign.align.sweep.sweep import FEATURES_FOLDER
 from mlalign.align.validation import encode_blocks
-from mlalign.align.validation.validation import load_validation_split, validate
+from mlalign.align.validation.recall import load_validation_split, validate
 from mlalign.data_manifests.core.errors import SettingsError
 from mlalign.extract.cache.store import FeatureStore
 
@@ -66,6 +66,7 @@ def test_what_features_need_is_counted_from_the_index(small_cache):
     for split in read_splits(store, DataConfig()):
         arrays = [split.clip_features, split.segment_features, split.text_features]
         arrays += [split.questions.question_features, split.questions.option_features]
+        arrays += [] if split.sentences is None else [split.sentences.values]
         counted += sum(array.nbytes for array in arrays)
     assert feature_bytes(store, DataConfig()) == counted
 

@@ -9,11 +9,11 @@ import pytest
 from split_fixtures import Text, split_of, with_sentences
 from task_fixtures import split_with_questions
 
-from mlalign.align.config import LevelsConfig, RunConfig
+from mlalign.align.config import RunConfig
 from mlalign.align.data.split import TrainingDataError
 from mlalign.align.data.trainable import trainable
-from mlalign.align.loss_config import LossConfig, TaskConfig
-from mlalign.extract.cache.store import SplitFeatures
+from mlalign.align.loss_config import LevelsConfig, LossConfig, TaskConfig
+from mlalign.extract.cache.split_features import SplitFeatures
 
 SEGMENTS = [[(0.0, 1.0), (1.0, 2.0)]] * 3
 CAPTIONS: list[Text] = [(clip, f"caption {clip}", None) for clip in range(3)]

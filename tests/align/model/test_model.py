@@ -10,11 +10,11 @@ import torch
 from split_fixtures import DIM, NO_TASKS, random_split
 from torch import Tensor
 
-from mlalign.align.config import GlobalFrom, LevelsConfig, RunConfig
+from mlalign.align.config import RunConfig
 from mlalign.align.data.batches import epoch_batches
 from mlalign.align.data.split import load_training_split
 from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
-from mlalign.align.loss_config import LossConfig
+from mlalign.align.loss_config import GlobalFrom, LevelsConfig, LossConfig
 from mlalign.align.model.logit_scale import LogitScale
 from mlalign.align.model.model import AlignmentModel, build_model
 from mlalign.align.objective.objective import level_losses, loss_terms

@@ -26,7 +26,7 @@ from mlalign.align.runs.summary import RunSummary
 from mlalign.align.trainer import train_heads
 from mlalign.align.validation.tasks import likeliest_spans, load_task_validation, task_metrics
 from mlalign.data_manifests.core.settings import save_settings
-from mlalign.extract.cache.store import SplitFeatures
+from mlalign.extract.cache.split_features import SplitFeatures
 
 CPU = torch.device("cpu")
 

@@ -30,7 +30,7 @@ from mlalign.align.model.token_interaction import token_scores
 from mlalign.align.objective.losses import hinge, info_nce, sigmoid
 from mlalign.align.objective.objective import level_losses, loss_terms
 from mlalign.align.runs.checkpoint import load_run
-from mlalign.align.validation.validation import load_validation_split, validate
+from mlalign.align.validation.recall import load_validation_split, validate
 
 LINEAR = HeadsConfig(video=HeadConfig(name="linear"), text=HeadConfig(name="linear"))
 TOKENS = LossConfig(token_weight=0.5)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from split_fixtures import NO_TASKS
 
-from mlalign.align.config import LevelsConfig, RunConfig
+from mlalign.align.config import RunConfig
 from mlalign.align.head_config import HeadConfig, HeadsConfig
+from mlalign.align.loss_config import LevelsConfig
 from mlalign.align.model.model import AlignmentModel, build_model, cpu_weights
 from mlalign.align.runs import checkpoint
 from mlalign.align.runs.checkpoint import RunError, begin_run, finish_run, load_run

@@ -26,7 +26,7 @@ from mlalign.align.runs.callbacks import StepReport, TrainingProgress, Validatio
 from mlalign.align.runs.checkpoint import RunError, load_run
 from mlalign.align.runs.training_state import STATE_FILE, load_state, save_state
 from mlalign.align.trainer import train_heads, train_run_on
-from mlalign.extract.cache.store import SplitFeatures
+from mlalign.extract.cache.split_features import SplitFeatures
 
 TRAIN = split_with_questions(1, num_clips=24)
 VAL = dataclasses.replace(split_with_questions(2, num_clips=24), split="val")

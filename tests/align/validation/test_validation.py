@@ -14,16 +14,15 @@ from mlalign.align.data.split import TrainingDataError
 from mlalign.align.head_config import HeadConfig, HeadsConfig
 from mlalign.align.loss_config import LossConfig, TaskConfig
 from mlalign.align.model.model import AlignmentModel
-from mlalign.align.validation import validation
-from mlalign.align.validation.validation import (
+from mlalign.align.validation import recall
+from mlalign.align.validation.recall import (
     FUSED_WEIGHTS,
     TextQueries,
     ValidationSplit,
     count_top_1,
-    measured_metrics,
-    score_metrics,
     validate,
 )
+from mlalign.align.validation.validation import measured_metrics, score_metrics
 
 DIM = 6
 LEVELS = RunConfig(tasks=NO_TASKS)
@@ -87,7 +86,7 @@ def loop_recalls(split: ValidationSplit, queries: TextQueries) -> list[float]:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("block_scores", [1, 1 << 24])
 def test_recall_equals_loops(seed: int, block_scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "BLOCK_SCORES", block_scores)
+    monkeypatch.setattr(recall, "BLOCK_SCORES", block_scores)
     split = random_validation_split(seed)
     assert split.queries is not None and split.segment_queries is not None
     recalls = loop_recalls(split, split.queries)

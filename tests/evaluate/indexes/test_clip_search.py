@@ -52,7 +52,7 @@ def search(clips: TwoLevelVectors, score: SegmentScoreConfig | None = None) -> C
 @pytest.mark.parametrize("candidates", [1, 7, 1000])
 def test_the_scores_of_one_level_are_searched_exactly(weight: float, candidates: int) -> None:
     clips, queries = corpus(0, 150), vectors(9, 300)
-    found = search(clips).search(queries, k=5, weight=weight, candidates=candidates)
+    found = search(clips).search(single_texts(queries), k=5, weight=weight, candidates=candidates)
     every = level_scores(single_texts(queries), clips, config=SegmentScoreConfig())
     scores = fuse(*every, weight=weight)
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :5]
@@ -60,26 +60,33 @@ def test_the_scores_of_one_level_are_searched_exactly(weight: float, candidates:
     assert np.allclose(found.scores, np.take_along_axis(scores, expected, 1), atol=1e-6)
 
 
-def test_a_text_may_have_another_vector_for_the_segments() -> None:
-    clips, wholes, sentences = corpus(3, 60), vectors(4, 20), vectors(5, 20)
-    texts = TwoLevelVectors(wholes=wholes, parts=sentences, offsets=np.arange(21))
-    found = search(clips).search(wholes, k=60, weight=0.4, candidates=60, sentences=sentences)
+def test_texts_of_several_sentences_are_searched_as_they_are_scored() -> None:
+    clips, texts = corpus(3, 60), corpus(4, 20, most_parts=4)
+    found = search(clips).search(texts, k=60, weight=0.4, candidates=60)
     scores = fuse(*level_scores(texts, clips, config=SegmentScoreConfig()), weight=0.4)
-    assert np.array_equal(found.clips, np.argsort(-scores, axis=1, kind="stable"))
+    expected = np.argsort(-scores, axis=1, kind="stable")
+    assert np.array_equal(found.clips, expected)
+    assert np.allclose(found.scores, np.take_along_axis(scores, expected, 1), atol=1e-6)
+    for text in range(20):
+        sentences = texts.slice(text, text + 1).parts
+        for clip, segment in zip(found.clips[text], found.segments[text], strict=True):
+            own = slice(clips.offsets[clip], clips.offsets[clip + 1])
+            best = (clips.parts[own] @ sentences.T).max(axis=1)
+            assert segment == clips.offsets[clip] + best.argmax()
 
 
 @pytest.mark.parametrize("pooling", ["max", "top_mean", "softmax"])
 def test_with_every_clip_a_candidate_all_scores_are_exact(pooling: str) -> None:
     clips, queries = corpus(3, 60), vectors(4, 20)
     config = SegmentScoreConfig(pooling=pooling)
-    found = search(clips, config).search(queries, k=60, weight=0.4, candidates=60)
+    found = search(clips, config).search(single_texts(queries), k=60, weight=0.4, candidates=60)
     scores = fuse(*level_scores(single_texts(queries), clips, config=config), weight=0.4)
     assert np.array_equal(found.clips, np.argsort(-scores, axis=1, kind="stable"))
 
 
 def test_the_moment_is_the_nearest_segment_of_the_clip() -> None:
     clips, queries = corpus(5, 40), vectors(6, 10)
-    found = search(clips).search(queries, k=3, weight=0.5)
+    found = search(clips).search(single_texts(queries), k=3, weight=0.5)
     for query, row_clips, row_segments in zip(queries, found.clips, found.segments, strict=True):
         for clip, segment in zip(row_clips, row_segments, strict=True):
             first, last = clips.offsets[clip], clips.offsets[clip + 1]
@@ -87,13 +94,13 @@ def test_the_moment_is_the_nearest_segment_of_the_clip() -> None:
 
 
 def test_fewer_clips_than_asked_for_are_padded() -> None:
-    found = search(corpus(7, 3)).search(vectors(8, 2), k=5, weight=0.5)
+    found = search(corpus(7, 3)).search(single_texts(vectors(8, 2)), k=5, weight=0.5)
     assert (found.clips[:, :3] >= 0).all()
     assert (found.clips[:, 3:] == -1).all() and np.isneginf(found.scores[:, 3:]).all()
 
 
 def test_no_queries_give_no_rows() -> None:
-    found = search(corpus(7, 3)).search(vectors(8, 0), k=5, weight=0.5)
+    found = search(corpus(7, 3)).search(single_texts(vectors(8, 0)), k=5, weight=0.5)
     assert found.clips.shape == (0, 5)
 
 
@@ -102,7 +109,9 @@ def test_a_clip_of_many_near_segments_does_not_crowd_out_the_others() -> None:
     query = np.eye(4, dtype=np.float32)[:1]
     parts = np.concatenate([np.repeat(query, 50, axis=0), np.eye(4, dtype=np.float32)[1:2]])
     clips = TwoLevelVectors(wholes=parts[[0, 50]], parts=parts, offsets=np.array([0, 50, 51]))
-    assert search(clips).search(query, k=2, weight=0.0, candidates=2).clips.tolist() == [[0, 1]]
+    assert search(clips).search(
+        single_texts(query), k=2, weight=0.0, candidates=2
+    ).clips.tolist() == [[0, 1]]
 
 
 def test_an_index_is_kept_and_read_again_when_the_vectors_are_the_same(tmp_path) -> None:

@@ -35,7 +35,7 @@ from mlalign.evaluate.inputs.protocols import (
 )
 from mlalign.evaluate.scores.metrics import average_precisions, discounted_gains
 from mlalign.evaluate.scores.ranks import ranks_of_correct
-from mlalign.evaluate.scores.vectors import embed
+from mlalign.evaluate.scores.vectors import ZeroShot, embed
 from mlalign.evaluate.statistics.aggregates import aggregate_intervals
 from mlalign.evaluate.statistics.bootstrap import Bootstrap, Sample, mean_intervals
 from mlalign.evaluate.tasks.corpus_moments import predict_in_corpus
@@ -297,7 +297,7 @@ def moment_split(name: str, tmp_path: Path, *, files: Any, split: str, **shape: 
 @pytest.mark.parametrize("block_bytes", [1, 2**26])
 def test_corpus_moments_are_those_of_brute_force_in_blocks_of_any_size(tmp_path, block_bytes):
     features = moment_split("tvr", tmp_path, files=tvr_files(), split="val")
-    embeddings = embed(features, None)
+    embeddings = embed(features, ZeroShot())
     config = EvaluationConfig(moments=MomentConfig(max_predictions=7, corpus_clips=4, corpus=True))
     texts = np.arange(10)
     found = predict_in_corpus(
@@ -346,7 +346,7 @@ def test_suppressed_and_cut_predictions_are_the_first_that_do_not_overlap(tmp_pa
     spans = features.segment_spans.copy()
     spans[:, 0] = np.maximum(0, spans[:, 0] - 2.0)  # neighbours overlap
     features = dataclasses.replace(features, segment_spans=spans)
-    embeddings = embed(features, None)
+    embeddings = embed(features, ZeroShot())
     plain = MomentConfig(max_predictions=99)
     for text in range(5):
         every = predict_moments(features, embeddings, None, text=text, config=plain)
@@ -380,7 +380,7 @@ def test_chunks_beyond_the_clip_come_last_and_ties_in_order(tmp_path):
     )
     chunks = load_card("didemo-moments").moments.chunks
     assert chunks is not None and len(chunks.candidates()) == 21
-    embeddings = embed(features, None)
+    embeddings = embed(features, ZeroShot())
     for text in range(3):
         ranking = rank_runs(features, embeddings, None, text=text, chunks=chunks)
         assert sorted(ranking) == chunks.candidates()

@@ -48,7 +48,8 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list
     if request.param == "zero-shot":
         return []
     config = RunConfig(
-        heads=HeadsConfig(video=HeadConfig(name="residual")), tasks=TaskConfig(moment_weight=1.0)
+        heads=HeadsConfig(video=HeadConfig(name="residual")),
+        tasks=TaskConfig(choice_weight=0, answer_weight=0, moment_weight=1),
     )
     torch.manual_seed(0)
     model = build_model(config, dim_video=DIM, dim_text=DIM).eval()

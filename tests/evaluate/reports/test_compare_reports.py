@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from split_fixtures import NO_TASKS
 
 from mlalign.align.config import DataConfig, OptimiserConfig, RunConfig
 from mlalign.align.trainer import train_run
@@ -30,7 +31,9 @@ def reports(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("reports")
     data = DataConfig(train_split="train", validation_split="val")
     train_run(
-        small_cache, folder / "run", RunConfig(data=data, optimiser=OptimiserConfig(epochs=3))
+        small_cache,
+        folder / "run",
+        RunConfig(data=data, optimiser=OptimiserConfig(epochs=3), tasks=NO_TASKS),
     )
     wanted = {"both": ["--run", str(folder / "run")], "zero": [], "val": ["--set", "split=val"]}
     for name, more in wanted.items():

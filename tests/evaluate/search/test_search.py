@@ -11,9 +11,10 @@ from browser import BROWSER, look_at
 from click.testing import CliRunner, Result
 
 from mlalign.align.config import RunConfig
+from mlalign.data_manifests.tables.sentences import split_sentences
 from mlalign.evaluate.config import EvaluationConfig
 from mlalign.evaluate.scores.similarity import level_scores
-from mlalign.evaluate.scores.vectors import TwoLevelVectors, clip_vectors, embed
+from mlalign.evaluate.scores.vectors import ZeroShot, clip_vectors, embed
 from mlalign.evaluate.search.cli import main
 from mlalign.evaluate.search.page import write_search_page
 from mlalign.evaluate.search.search import Hit, Library
@@ -35,13 +36,21 @@ def test_the_query_encoder_gives_the_features_of_the_cache(
 ) -> None:
     """To the float16 of the cache and bfloat16's rounding of other batch shapes."""
     features = store.split(None)
-    encoded = load_query_encoder(small_cache)(features.texts[:5])
-    cosines = (
-        np.sum(encoded * features.text_features[:5], axis=1)
-        / np.linalg.norm(encoded, axis=1)
-        / np.linalg.norm(features.text_features[:5], axis=1)
-    )
-    assert (cosines > 0.999).all()
+    assert features.sentences is not None
+    encoded, sentences = load_query_encoder(small_cache)(features.texts)
+    for text, feature in enumerate(encoded):
+        own = features.sentences[text]
+        is_one = len(own) == 0
+        assert is_one == (len(split_sentences(features.texts[text])) == 1)
+        assert_alike(feature[None], features.text_features[text : text + 1])
+        assert_alike(sentences[text], features.text_features[text : text + 1] if is_one else own)
+    assert (features.sentences.counts > 1).any()
+
+
+def assert_alike(ours: np.ndarray, theirs: np.ndarray) -> None:
+    assert ours.shape == theirs.shape
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    assert (np.sum(ours * theirs, axis=1) / lengths > 0.999).all()
 
 
 def test_hits_are_those_of_brute_force(small_cache: Path, store: FeatureStore) -> None:
@@ -51,11 +60,10 @@ def test_hits_are_those_of_brute_force(small_cache: Path, store: FeatureStore) -
     )
     text = features.texts[0]
     (hits,) = library.search([text], top=4)
-    query = library.encode([text])
-    query /= np.linalg.norm(query)
+    query = library._vectors([text])
     whole, parts = level_scores(
-        TwoLevelVectors(wholes=query, parts=query, offsets=np.arange(2)),
-        clip_vectors(features, embed(features, None)),
+        query,
+        clip_vectors(features, embed(features, ZeroShot())),
         config=EvaluationConfig().segment_score,
     )
     scores = (0.5 * whole + 0.5 * parts)[0]

@@ -14,11 +14,11 @@ from mlalign.align.epoch_loop import untrained_model
 from mlalign.align.model.model import AlignmentModel
 from mlalign.align.validation.tasks import load_task_validation, task_metrics
 from mlalign.evaluate.config import EvaluationConfig, MomentConfig
-from mlalign.evaluate.scores.vectors import embed
+from mlalign.evaluate.scores.vectors import ZeroShot, embed
 from mlalign.evaluate.tasks.answers import answer_task, score_answers
 from mlalign.evaluate.tasks.moments import moment_task, predictions_of, score_moments_of
 from mlalign.evaluate.tasks.registry import count_items, find_tasks
-from mlalign.extract.cache.store import SplitFeatures
+from mlalign.extract.cache.split_features import SplitFeatures
 
 SPLIT = split_with_questions(3, num_clips=12)
 CONFIG = config_of(choice_weight=1.0, answer_weight=1.0, moment_weight=1.0)
@@ -35,7 +35,7 @@ def iou(one: tuple[float, float], other: tuple[float, float]) -> float:
 
 @pytest.mark.parametrize("has_head", [False, True])
 def test_moments_equal_loops_over_the_spans(has_head):
-    model = model_of(SPLIT) if has_head else None
+    model = model_of(SPLIT) if has_head else ZeroShot()
     config = MomentConfig(recall_ks=(1, 3), iou_thresholds=(0.3, 0.5))
     task = moment_task(SPLIT, config)
     embeddings = embed(SPLIT, model)
@@ -46,10 +46,10 @@ def test_moments_equal_loops_over_the_spans(has_head):
         rows = range(SPLIT.segment_offsets[clip], SPLIT.segment_offsets[clip + 1])
         spans = [tuple(SPLIT.segment_spans[segment]) for segment in rows]
         cosines = [float(embeddings.segments[s] @ embeddings.sentences[row]) for s in rows]
-        if model is None:
+        if not has_head:
             ranked = [spans[i] for i in sorted(range(len(spans)), key=lambda i: -cosines[i])]
         else:
-            logits = model.logit_scale.detach() * torch.tensor([cosines])
+            logits = model.of_segments.scale.value.detach() * torch.tensor([cosines])
             starts, ends = model.moment_head(logits, torch.ones_like(logits, dtype=torch.bool))
             pairs = [(i, j) for i in range(len(spans)) for j in range(i, len(spans))]
             pairs.sort(key=lambda p: -(starts[0, p[0]] + ends[0, p[1]]).item())
@@ -72,7 +72,7 @@ def test_a_span_that_meets_the_threshold_exactly_counts_by_the_rule():
     for comparison in (">=", ">"):
         config = MomentConfig(recall_ks=(1, 9), iou_thresholds=(0.5,), iou_comparison=comparison)
         task = moment_task(split, config)
-        predicted = predictions_of(task, split, embed(split, None), None, config=config)
+        predicted = predictions_of(task, split, embed(split, ZeroShot()), None, config=config)
         scored = score_moments_of(task, split, predicted, config=config)["task"]
         found.append(scored.values["R@9 IoU 0.5"].mean())
     assert found == [100.0, 0.0]
@@ -99,7 +99,7 @@ def test_moments_of_the_head_are_those_of_the_validation():
 def test_without_a_head_the_answer_nearest_to_the_clip_is_given():
     model = model_of(SPLIT)
     task = answer_task(SPLIT, [model])
-    embeddings = embed(SPLIT, None)
+    embeddings = embed(SPLIT, ZeroShot())
     scored = score_answers(task, SPLIT, embeddings, None)["task"]
     words = torch.nn.functional.normalize(model.answer_features, dim=-1).numpy()
     for query, row in enumerate(task.questions):
@@ -126,7 +126,9 @@ def test_answers_outside_the_vocabulary_are_wrong_and_counted():
 def test_equal_answers_count_against_us():
     model = model_of(SPLIT)
     model.answer_features = model.answer_features[:1].repeat(len(model.answers), 1)
-    scored = score_answers(answer_task(SPLIT, [model]), SPLIT, embed(SPLIT, None), None)["task"]
+    scored = score_answers(answer_task(SPLIT, [model]), SPLIT, embed(SPLIT, ZeroShot()), None)[
+        "task"
+    ]
     assert scored.values["accuracy"].sum() == 0 and scored.ranks.tied.all()
 
 

@@ -20,11 +20,12 @@ from mlalign.align.model.model import AlignmentModel, build_model
 from mlalign.data_manifests.core.errors import UserError
 from mlalign.evaluate.cli import main as evaluate
 from mlalign.evaluate.config import EvaluationConfig
+from mlalign.evaluate.scores.vectors import Encoder, ZeroShot
 from mlalign.evaluate.tasks import token_scores
 from mlalign.evaluate.tasks.retrieval import retrieval_tasks
 from mlalign.evaluate.tasks.token_scores import score_tokens
 from mlalign.extract.cache.ragged import Ragged
-from mlalign.extract.cache.store import SplitFeatures
+from mlalign.extract.cache.split_features import SplitFeatures
 
 CONFIG = EvaluationConfig()
 
@@ -41,7 +42,7 @@ def trained(video: HeadName, seed: int) -> AlignmentModel:
     return model.eval()
 
 
-def score(split: SplitFeatures, model: AlignmentModel | None, clip: int, text: int) -> float:
+def score(split: SplitFeatures, model: Encoder, clip: int, text: int) -> float:
     """Of one clip with one text, by loops."""
     assert split.frames is not None and split.tokens is not None
     frames, words = (
@@ -50,7 +51,7 @@ def score(split: SplitFeatures, model: AlignmentModel | None, clip: int, text: i
     )
     frame_shares = torch.ones(len(frames)) / len(frames)
     word_shares = torch.ones(len(words)) / len(words)
-    if model is not None:
+    if isinstance(model, AlignmentModel):
         clip_feature = torch.from_numpy(split.clip_features[clip : clip + 1])
         frames = model.encode_frames(clip_feature, frames, torch.tensor([len(frames)]))
         words = model.encode_sentences(words)
@@ -75,7 +76,7 @@ def test_ranks_equal_loops(
     monkeypatch.setattr(token_scores, "BLOCK_SCORES", block_scores)
     monkeypatch.setattr(token_scores, "ENCODE_ROWS", 5 if block_scores == 1 else 16384)
     split = with_tokens(random_split(3, num_clips=7), 3)
-    model = None if video is None else trained(video, 1)
+    model = ZeroShot() if video is None else trained(video, 1)
     tasks = retrieval_tasks(split, CONFIG)
     assert len(tasks) == 3
     with torch.no_grad():
@@ -102,7 +103,7 @@ def test_a_clip_with_the_same_frames_ties_and_counts_against_us() -> None:
     )
     same = dataclasses.replace(split, frames=frames)
     task = retrieval_tasks(same, CONFIG)[0]
-    (found,) = score_tokens([task], same, None, config=CONFIG)
+    (found,) = score_tokens([task], same, ZeroShot(), config=CONFIG)
     assert (found.ranks.ranks == 6).all()
     assert found.ranks.tied.all()
 
@@ -112,7 +113,7 @@ def test_vectors_that_are_not_finite_are_refused() -> None:
     assert split.tokens is not None
     split.tokens.values[4, 0] = np.nan
     with pytest.raises(UserError, match=r"1 of \d+ tokens have NaN"):
-        score_tokens(retrieval_tasks(split, CONFIG), split, None, config=CONFIG)
+        score_tokens(retrieval_tasks(split, CONFIG), split, ZeroShot(), config=CONFIG)
 
 
 @pytest.fixture(scope="module")

@@ -129,16 +129,16 @@ class TaskConfig:
     """Of where texts start and end in their clips, by a head on similarities with segments."""
     items_per_clip: int = 4
     """Questions of a kind, and texts with a moment, that a clip brings to a batch at most."""
-    choice_global_weight: float = 0.5
-    """a in a * global + (1 - a) * segment, the score of an option while training."""
+    choice_dropout: float = 0.2
+    """Share of hidden units of the adapters of multiple choice dropped while training."""
     answers_most_frequent: int | None = None
     """Vocabulary of the answers: that many of the training split's; null takes all."""
     answers_min_count: int = 1
     """Vocabulary of the answers: only those that occur as often in the training split."""
-    answer_hidden: int | None = None
-    """Hidden width of the answers' head; null takes the width of the shared space."""
-    answer_dropout: float = 0.0
-    """Share of its hidden units dropped while training, in [0, 1)."""
+    answer_hidden: int = 96
+    """Width of the answers' transformer; a multiple of 4."""
+    answer_dropout: float = 0.1
+    """Share of its units dropped while training."""
 
     def __post_init__(self) -> None:
         for name in ("choice_weight", "answer_weight", "moment_weight"):
@@ -148,14 +148,11 @@ class TaskConfig:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
-        if self.answer_hidden is not None and self.answer_hidden < 1:
-            raise ValueError(f"answer_hidden must be at least 1 or null, got {self.answer_hidden}")
-        if not 0 <= self.choice_global_weight <= 1:
-            raise ValueError(
-                f"choice_global_weight must be in [0, 1], got {self.choice_global_weight}"
-            )
-        if not 0 <= self.answer_dropout < 1:
-            raise ValueError(f"answer_dropout must be in [0, 1), got {self.answer_dropout}")
+        if self.answer_hidden < 4 or self.answer_hidden % 4:
+            raise ValueError(f"answer_hidden must be a multiple of 4, got {self.answer_hidden}")
+        for name in ("choice_dropout", "answer_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
     @property
     def weights(self) -> dict[TaskName, float]:

@@ -15,6 +15,7 @@ from ...data_manifests.core.errors import UserError
 from ...extract.cache.ragged import Ragged, ragged_rows
 from ...extract.cache.split_features import SplitFeatures
 from ..loss_config import TaskConfig, TaskName
+from .pairs import SHORTEST_SEGMENT
 
 # N = clips of the split, K = items (questions or moments), B = clips of a batch
 
@@ -44,6 +45,8 @@ class ChoiceItems:
 
     by_clip: Ragged
     """The questions of each clip."""
+    question_features: Tensor
+    """(K, D) float32."""
     option_features: Tensor
     """(O, D) float32, "question option" through the text tower, questions end to end."""
     option_offsets: np.ndarray
@@ -78,6 +81,9 @@ class MomentItems:
     """(K,) int64, place in its clip of the segment that has the start of the text's span."""
     last: np.ndarray
     """(K,) int64, of the one that has its end; not before `first`."""
+    offsets: np.ndarray
+    """(K, 2) float32, the share of the first segment before the text's start, and of the last one
+    before its end, from 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,6 +154,7 @@ def choice_items(split: SplitFeatures, *, device: torch.device) -> ChoiceItems:
     counts = np.diff(questions.option_offsets)[rows]
     return ChoiceItems(
         by_clip=Ragged.grouped(questions.clips[rows], num_groups=len(split.clip_ids)),
+        question_features=torch.from_numpy(questions.question_features[rows]).to(device),
         option_features=torch.from_numpy(questions.option_features[options]).to(device),
         option_offsets=np.concatenate([[0], np.cumsum(counts)]),
         answers=questions.answer_indices[rows],
@@ -239,6 +246,7 @@ def moment_items(split: SplitFeatures) -> MomentItems:
         )
     first = np.empty(len(texts), dtype=np.int64)
     last = np.empty(len(texts), dtype=np.int64)
+    offsets = np.empty((len(texts), 2), dtype=np.float32)
     for place, text in enumerate(texts):
         clip = split.text_clips[text]
         segments = slice(split.segment_offsets[clip], split.segment_offsets[clip + 1])
@@ -246,11 +254,15 @@ def moment_items(split: SplitFeatures) -> MomentItems:
         starts, ends = split.segment_spans[segments].T
         first[place] = min(np.searchsorted(ends, start, side="right"), len(ends) - 1)
         last[place] = max(np.searchsorted(starts, end, side="left") - 1, first[place])
+        for side, (seconds, own) in enumerate(((start, first[place]), (end, last[place]))):
+            length = max(ends[own] - starts[own], SHORTEST_SEGMENT)
+            offsets[place, side] = np.clip((seconds - starts[own]) / length, 0, 1)
     return MomentItems(
         by_clip=Ragged.grouped(split.text_clips[texts], num_groups=len(split.clip_ids)),
         texts=texts,
         first=first,
         last=last,
+        offsets=offsets,
     )
 
 

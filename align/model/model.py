@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from ...data_manifests.core.errors import SettingsError
 from ..config import RunConfig
 from ..head_config import CLIP_HEADS, HeadsConfig
+from .answer_head import AnswerHead
+from .choice_head import ChoiceHead
 from .clip_heads import AttentionPooling
 from .heads import build_head, check_width
 from .logit_scale import LogitScale
-from .task_heads import AnswerHead, MomentHead
+from .moment_head import MomentHead
 from .token_interaction import TokenHead, token_scores
 
 # N = clips, S = segments, T = texts, R = sentences, D_v and D_t = widths of the features of videos
@@ -103,6 +105,8 @@ class AlignmentModel(nn.Module):
         """Where in its clip a text happens; None when that is not trained."""
         self.token_head: TokenHead | None = None
         """How much frames and words count; None where they count alike."""
+        self.choice_head: ChoiceHead | None = None
+        """Answers multiple-choice questions; None when that is not trained."""
         self.answer_head: AnswerHead | None = None
         """Answers open-ended questions; None when that is not trained."""
         self.answers: tuple[str, ...] = ()
@@ -138,15 +142,21 @@ class AlignmentModel(nn.Module):
         """Where the parameters are."""
         return self.of_global.scale.log_scale.device
 
+    @property
+    def task_heads(self) -> tuple[nn.Module | None, ...]:
+        """Of moments, multiple choice and open-ended questions; None for those not trained."""
+        return self.moment_head, self.choice_head, self.answer_head
+
     def clamp_logit_scales(self) -> None:
         """Bring the parameters themselves back inside their bound."""
-        for heads in self.level_heads:
-            heads.scale.clamp()
+        for module in self.modules():
+            if isinstance(module, LogitScale):
+                module.clamp()
 
     @property
     def has_trainable_heads(self) -> bool:
         """False when all heads are the identity, and no task or level has another."""
-        heads: list[nn.Module | None] = [self.token_head, self.moment_head, self.answer_head]
+        heads: list[nn.Module | None] = [self.token_head, *self.task_heads]
         for level in self.level_heads:
             heads += [level.video, level.text]
         trained = [head for head in heads if head is not None]
@@ -282,9 +292,17 @@ def build_model(
         model.token_head = TokenHead(model.width)
     if tasks.moment_weight > 0:
         model.moment_head = MomentHead()
+    if tasks.choice_weight > 0:
+        model.choice_head = ChoiceHead(
+            model.width, hidden=model.width, dropout=tasks.choice_dropout
+        )
     if tasks.answer_weight > 0:
-        hidden = model.width if tasks.answer_hidden is None else tasks.answer_hidden
-        model.answer_head = AnswerHead(model.width, hidden=hidden, dropout=tasks.answer_dropout)
+        model.answer_head = AnswerHead(
+            model.width,
+            num_answers=len(answers),
+            hidden=tasks.answer_hidden,
+            dropout=tasks.answer_dropout,
+        )
         model.answers = tuple(answers)
         model.answer_features = torch.zeros(len(answers), dim_text)
     if not model.has_trainable_heads:

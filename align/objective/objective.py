@@ -17,7 +17,7 @@ from ..loss_config import LossConfig, WeakPooling
 from ..model.logit_scale import LogitScale
 from ..model.model import AlignmentModel
 from .contrast import contrast, in_clip_term, segment_parts, segment_term
-from .tasks import padded_clips, task_terms
+from .tasks import padded_segments, task_terms
 
 # B = clips in the batch, V = clips or segments in the batch, T = texts in the batch
 
@@ -67,8 +67,8 @@ def loss_terms(
         similarities_VT = _token_similarities(model, split, batch, batch.tokens, losses=losses)
         terms["token"] = contrast(similarities_VT, batch.global_level, losses=losses, epoch=epoch)
     if batch.drawn:
-        encoded = padded_clips(vectors["clips"], vectors["segments"], batch.segment_counts)
-        terms |= task_terms(model, split, batch.drawn, encoded, config=config.tasks)
+        segments = padded_segments(vectors["segments"], batch.segment_counts)
+        terms |= task_terms(model, split, batch.drawn, segments)
     return terms
 
 
@@ -112,14 +112,14 @@ def _encode(
     """What the terms compare: clips, texts and their sentences, segments, segment_texts."""
     encoded: dict[str, Tensor] = {}
     has_global = batch.global_level is not None and losses.global_weight > 0
-    if has_global or batch.drawn or model.sees_segments_together:
+    if has_global or model.sees_segments_together:
         clips = torch.from_numpy(batch.clips).to(split.device)
         encoded["clips"], encoded["segments"] = model.encode_videos(
             gather_rows(split.clip_features, clips),
             gather_rows(split.segment_features, batch.segments),
             batch.segment_counts,
         )
-    elif batch.segment_level is not None or losses.weak_segment_weight:
+    elif batch.segment_level is not None or losses.weak_segment_weight or batch.drawn:
         encoded["segments"] = model.encode_segments(
             gather_rows(split.segment_features, batch.segments)
         )

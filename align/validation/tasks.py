@@ -25,7 +25,14 @@ from ..data.task_items import (
 )
 from ..loss_config import TaskConfig, TaskName
 from ..model.model import AlignmentModel
-from ..objective.tasks import EncodedClips, answer_logits, choice_logits, moment_logs, padded_clips
+from ..model.moment_head import bounded_spans
+from ..objective.tasks import (
+    PaddedSegments,
+    answer_logits,
+    choice_logits,
+    moment_scores,
+    padded_segments,
+)
 
 CLIPS_AT_ONCE = 256
 MOMENT_IOU = 0.5
@@ -92,9 +99,7 @@ def load_task_validation(
 
 
 @torch.no_grad()
-def task_metrics(
-    model: AlignmentModel, data: TaskValidation, *, config: TaskConfig
-) -> dict[str, float]:
+def task_metrics(model: AlignmentModel, data: TaskValidation) -> dict[str, float]:
     """choice_accuracy, answer_accuracy and moment_recall_at_1 of the tasks there are, in [0, 1].
 
     A tie with the right option counts as a miss; an answer outside the vocabulary is wrong; a
@@ -111,7 +116,7 @@ def task_metrics(
         for task, by_clip in items.by_clip.items():
             drawn = _all_of(by_clip, clips)
             if task == "choice":
-                hits[task].append(_choices(model, encoded, items, drawn, config))
+                hits[task].append(_choices(model, encoded, items, drawn))
             elif task == "answer":
                 hits[task].append(_answers(model, encoded, items, drawn))
             else:
@@ -125,17 +130,14 @@ def task_metrics(
     return metrics
 
 
-def likeliest_spans(log_start_KL: Tensor, log_end_KL: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) int64 each: first and last segment, not before it, of the highest product."""
-    best_end_KL, end_KL = log_end_KL.flip(1).cummax(dim=1)
-    best_end_KL = best_end_KL.flip(1)
-    end_KL = log_end_KL.shape[1] - 1 - end_KL.flip(1)
-    first_K = (log_start_KL + best_end_KL).argmax(dim=1)
-    last_K = end_KL.gather(1, first_K[:, None])[:, 0]
-    return first_K.cpu().numpy(), last_K.cpu().numpy()
+def likeliest_spans(scores_KLL: Tensor) -> tuple[Tensor, Tensor]:
+    """(K,) int64 each: first and last segment of the span with the highest score."""
+    length = scores_KLL.shape[2]
+    best_K = scores_KLL.flatten(1).argmax(dim=1)
+    return best_K // length, best_K % length
 
 
-def _encode(model: AlignmentModel, data: TaskValidation, clips: np.ndarray) -> EncodedClips:
+def _encode(model: AlignmentModel, data: TaskValidation, clips: np.ndarray) -> PaddedSegments:
     rows, _ = ragged_rows(data.segment_offsets, clips)
     device = model.device
     counts, clip_rows, segment_rows = (
@@ -147,7 +149,7 @@ def _encode(model: AlignmentModel, data: TaskValidation, clips: np.ndarray) -> E
         gather_rows(data.segment_features, segment_rows),
         counts,
     )
-    return padded_clips(*vectors, counts)
+    return padded_segments(vectors[1], counts)
 
 
 def _all_of(by_clip: Ragged, clips: np.ndarray) -> DrawnItems:
@@ -156,15 +158,10 @@ def _all_of(by_clip: Ragged, clips: np.ndarray) -> DrawnItems:
 
 
 def _choices(
-    model: AlignmentModel,
-    encoded: EncodedClips,
-    items: TaskItems,
-    drawn: DrawnItems,
-    config: TaskConfig,
+    model: AlignmentModel, segments: PaddedSegments, items: TaskItems, drawn: DrawnItems
 ) -> np.ndarray:
     assert items.choice is not None
-    weight = config.choice_global_weight
-    logits = choice_logits(model, encoded, items.choice, drawn, global_weight=weight)
+    logits = choice_logits(model, segments, items.choice, drawn)
     answers = torch.from_numpy(items.choice.answers[drawn.items]).to(logits.device)
     right = logits.gather(1, answers[:, None])
     is_hit: np.ndarray = ((logits >= right).sum(dim=1) == 1).cpu().numpy()
@@ -172,27 +169,32 @@ def _choices(
 
 
 def _answers(
-    model: AlignmentModel, encoded: EncodedClips, items: TaskItems, drawn: DrawnItems
+    model: AlignmentModel, segments: PaddedSegments, items: TaskItems, drawn: DrawnItems
 ) -> np.ndarray:
     assert items.answer is not None
-    given = answer_logits(model, encoded, items.answer, drawn).argmax(dim=1).cpu().numpy()
+    given = answer_logits(model, segments, items.answer, drawn).argmax(dim=1).cpu().numpy()
     is_hit: np.ndarray = given == items.answer.classes[drawn.items]
     return is_hit
 
 
 def _moments(
     model: AlignmentModel,
-    encoded: EncodedClips,
+    segments: PaddedSegments,
     data: TaskValidation,
     drawn: DrawnItems,
     clips: np.ndarray,
 ) -> np.ndarray:
-    assert data.items.moment is not None
-    logs = moment_logs(model, encoded, data.items.moment, drawn, text_features=data.text_features)
-    first, last = likeliest_spans(*logs)
-    begins = data.segment_offsets[clips[drawn.clips]]
-    starts = data.segment_spans[begins + first, 0]
-    ends = data.segment_spans[begins + last, 1]
-    truth = data.text_spans[data.items.moment.texts[drawn.items]]
-    is_hit: np.ndarray = span_iou(np.stack([starts, ends], axis=1), truth) >= MOMENT_IOU
+    items = data.items.moment
+    assert items is not None
+    scored = moment_scores(model, segments, items, drawn, text_features=data.text_features)
+    first_K, last_K = likeliest_spans(scored[0])
+    offsets_KL2 = scored[1].cpu()
+    spans = np.empty((len(drawn.items), 2))
+    for item, (first, last) in enumerate(zip(first_K.cpu(), last_K.cpu(), strict=True)):
+        own = slice(*data.segment_offsets[clips[drawn.clips[item]] :][:2])
+        seconds = torch.from_numpy(data.segment_spans[own])
+        offsets = offsets_KL2[item, : len(seconds)].double()
+        spans[item] = bounded_spans(seconds, first[None], last[None], offsets)[0].numpy()
+    truth = data.text_spans[items.texts[drawn.items]]
+    is_hit: np.ndarray = span_iou(spans, truth) >= MOMENT_IOU
     return is_hit

@@ -103,7 +103,6 @@ class Validator:
         """Raises TrainingDataError when the split cannot give the metric that was asked for."""
         self._split, self._tasks = split.levels, split.tasks
         self._names = score_metrics(measured_metrics(self._split, self._tasks), config)
-        self._config = config
         self._num_epochs = config.optimiser.epochs
         self._best_score = -math.inf
         self.best_epoch = 0
@@ -130,7 +129,7 @@ class Validator:
         """Measure, remember, call the callbacks; True when one of them asks to stop."""
         metrics = validate(model, self._split)
         if self._tasks is not None:
-            metrics |= task_metrics(model, self._tasks, config=self._config.tasks)
+            metrics |= task_metrics(model, self._tasks)
         score = sum(metrics[name] for name in self._names) / len(self._names)
         if score > self._best_score:
             self._best_score, self.best_epoch, self.best_metrics = score, epoch, metrics

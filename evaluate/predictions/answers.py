@@ -52,14 +52,16 @@ def _choices(predictor: Predictor) -> tuple[np.ndarray, dict[str, int | str], np
         )
     options, _ = ragged_rows(questions.option_offsets, rows)
     offsets = offsets_of(counts)
-    scores_O = option_scores(
+    by_name = option_scores(
         predictor.features,
         predictor.embeddings,
         options=options,
         clips=np.repeat(questions.clips[rows], counts),
         weight=predictor.weight,
         config=predictor.config,
-    )["fused"]
+        encoder=predictor.encoder,
+    )
+    scores_O = by_name["task" if "task" in by_name else "fused"]
     places = chosen_options(scores_O, offsets)
     indices = (places - offsets[:-1]).tolist()
     ids = [questions.question_ids[row] for row in rows]
@@ -69,7 +71,7 @@ def _choices(predictor: Predictor) -> tuple[np.ndarray, dict[str, int | str], np
 def _open_answers(predictor: Predictor) -> dict[str, int | str]:
     """The best answer of the run's vocabulary to each open-ended question."""
     encoder, questions = predictor.encoder, predictor.features.questions
-    if encoder is None or encoder.answer_head is None or encoder.answer_features is None:
+    if encoder.answer_head is None or encoder.answer_features is None:
         raise UserError(
             "open-ended questions are answered by a run that was trained for it "
             "(tasks.answer_weight): give one with --run"
@@ -80,9 +82,8 @@ def _open_answers(predictor: Predictor) -> dict[str, int | str]:
     if not len(rows):
         raise UserError(f"split {predictor.features.split!r} has no open-ended questions")
     answers: dict[str, int | str] = {}
-    vectors = encoder.encode_sentences(encoder.answer_features).detach()
     for block, scores_KA in scores_of_answers(
-        rows, vectors, predictor.features, predictor.embeddings, encoder
+        rows, encoder.answer_features, predictor.features, predictor.embeddings, encoder
     ):
         for row, best in zip(rows[block], scores_KA.argmax(axis=1), strict=True):
             answers[questions.question_ids[row]] = encoder.answers[best]

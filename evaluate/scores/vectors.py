@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from ...extract.cache.split_features import SplitFeatures, sentence_features, se
 
 ENCODE_ROWS = 16384
 """Features that go through the heads at once."""
+QUESTIONS_AT_ONCE: Final = 512
+"""Questions that go through a task's head at once."""
 
 
 class ZeroShot:
@@ -30,6 +32,7 @@ class ZeroShot:
     """
 
     moment_head = None
+    choice_head = None
     answer_head = None
     answer_features = None
 
@@ -160,6 +163,19 @@ def clip_vectors(features: SplitFeatures, embeddings: Embeddings) -> TwoLevelVec
     return TwoLevelVectors(
         wholes=embeddings.clips, parts=embeddings.segments, offsets=features.segment_offsets
     )
+
+
+def padded_segments(
+    features: SplitFeatures, embeddings: Embeddings, clips: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """(K, L, W) float32 and (K, L) bool: the segments of some clips, (K,) rows, padded on the right
+    with zeros, and what is no padding."""
+    counts = np.diff(features.segment_offsets)[clips]
+    places = np.arange(counts.max(initial=1))
+    present = places < counts[:, None]
+    rows = np.where(present, features.segment_offsets[clips][:, None] + places, 0)
+    padded = embeddings.segments[rows] * present[:, :, None]
+    return torch.from_numpy(padded), torch.from_numpy(present)
 
 
 def text_vectors(embeddings: Embeddings, texts: np.ndarray) -> TwoLevelVectors:

@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...align.model.model import AlignmentModel
@@ -18,11 +17,16 @@ from ...extract.cache.split_features import SplitFeatures
 from ..scores.metrics import recall_at
 from ..scores.queries import Scored, TaskQueries, type_subsets
 from ..scores.ranks import Ranks, ranks_of_correct
-from ..scores.vectors import Embeddings, Encoder
+from ..scores.vectors import (
+    QUESTIONS_AT_ONCE,
+    Embeddings,
+    Encoder,
+    padded_segments,
+    tensor_rows,
+)
 
 SCORE: Final = "task"
 """Name of the score: the run's answer head, or without one the cosine of answer and clip."""
-QUESTIONS_AT_ONCE: Final = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +94,9 @@ def score_answers(
 
     A run whose head has another vocabulary chooses among its own answers.
     """
-    vocabulary, answers_AW = answer_vectors(task, encoder)
+    vocabulary, raw = task.vocabulary, task.answer_features
+    if encoder.answer_head is not None and encoder.answer_features is not None:
+        vocabulary, raw = encoder.answers, encoder.answer_features
     truth = task.truth
     if vocabulary != task.vocabulary:
         places = {answer: place for place, answer in enumerate(vocabulary)}
@@ -98,9 +104,7 @@ def score_answers(
         truth = np.array([places.get(answer, -1) for answer in known])
     ranks = np.full(len(truth), len(vocabulary), dtype=np.int64)
     tied = np.zeros(len(truth), dtype=bool)
-    for block, scores_KA in scores_of_answers(
-        task.questions, answers_AW, features, embeddings, encoder
-    ):
+    for block, scores_KA in scores_of_answers(task.questions, raw, features, embeddings, encoder):
         first = block.start
         inside = np.flatnonzero(truth[block] >= 0)
         block_ranks = ranks_of_correct(scores_KA[inside], Ragged.singles(truth[block][inside]))
@@ -110,53 +114,30 @@ def score_answers(
 
 
 @torch.no_grad()
-def answer_vectors(task: AnswerTask, encoder: Encoder) -> tuple[tuple[str, ...], Tensor]:
-    """What a row chooses from, a head's own vocabulary or the task's, and its (A, W) vectors."""
-    vocabulary, raw = task.vocabulary, task.answer_features
-    if encoder is not None and encoder.answer_head is not None:
-        assert encoder.answer_features is not None
-        vocabulary, raw = encoder.answers, encoder.answer_features
-    return vocabulary, F.normalize(raw, dim=-1) if encoder is None else encoder.encode_sentences(
-        raw
-    )
-
-
-@torch.no_grad()
 def scores_of_answers(
     questions: np.ndarray,
-    answers_AW: Tensor,
+    answer_features: Tensor,
     features: SplitFeatures,
     embeddings: Embeddings,
     encoder: Encoder,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Ranges of the questions (rows of the split's), and (K, A) scores of every answer."""
+    """Ranges of the questions (rows of the split's), and (K, A) scores of every answer.
+
+    answer_features: (A, D_t) of the backbone; with an answer head those of its vocabulary. Without
+    one an answer's score is its cosine with the clip.
+    """
+    singles = torch.ones(len(answer_features), dtype=torch.int64)
+    wholes_AW, parts_AW = encoder.encode_texts(answer_features, answer_features, singles)
     for first in range(0, len(questions), QUESTIONS_AT_ONCE):
         block = slice(first, first + QUESTIONS_AT_ONCE)
         rows = questions[block]
         clips = features.questions.clips[rows]
-        if encoder is not None and encoder.answer_head is not None:
-            found_KW = _asked(encoder, features, embeddings, rows, clips)
-        else:
-            found_KW = torch.from_numpy(embeddings.clips[clips])
-        yield block, (found_KW @ answers_AW.T).numpy()
-
-
-def _asked(
-    encoder: AlignmentModel,
-    features: SplitFeatures,
-    embeddings: Embeddings,
-    questions: np.ndarray,
-    clips: np.ndarray,
-) -> Tensor:
-    """(K, W): what the run's head makes of the questions and the segments of their clips."""
-    assert encoder.answer_head is not None
-    counts = np.diff(features.segment_offsets)[clips]
-    present = np.arange(counts.max()) < counts[:, None]
-    rows = np.where(present, features.segment_offsets[clips][:, None] + np.arange(counts.max()), 0)
-    asked = torch.from_numpy(features.questions.question_features[questions])
-    found: Tensor = encoder.answer_head(
-        encoder.encode_sentences(asked),
-        torch.from_numpy(embeddings.segments[rows] * present[:, :, None]),
-        torch.from_numpy(present),
-    )
-    return found
+        if encoder.answer_head is None:
+            yield block, embeddings.clips[clips] @ wholes_AW.numpy().T
+            continue
+        scores_KA: Tensor = encoder.answer_head(
+            encoder.encode_sentences(tensor_rows(features.questions.question_features[rows])),
+            *padded_segments(features, embeddings, clips),
+            parts_AW,
+        )
+        yield block, scores_KA.numpy()

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from ...align.model.model import AlignmentModel
 from ...data_manifests.cards.scoring_rules import ANSWER_MOMENT_IOU, TypeGroup
 from ...data_manifests.cards.spans import span_iou
 from ...extract.cache.ragged import offsets_of, ragged_rows
@@ -20,8 +22,14 @@ from ..scores.metrics import recall_at
 from ..scores.queries import Scored, TaskQueries, type_subsets
 from ..scores.ranks import SCORE_RESOLUTION, ranks_in_lists
 from ..scores.similarity import fuse, own_clip_similarities, pool_segments
-from ..scores.vectors import Embeddings, Encoder
-from .moments import start_and_end
+from ..scores.vectors import (
+    QUESTIONS_AT_ONCE,
+    Embeddings,
+    Encoder,
+    padded_segments,
+    tensor_rows,
+)
+from .moments import spans_by_head
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +87,8 @@ def score_choices(
     config: EvaluationConfig,
     encoder: Encoder,
 ) -> dict[str, Scored]:
-    """Accuracy in percent with the scores global, segment and fused; ties count against us.
+    """Accuracy in percent with the scores global, segment and fused, and by a run's head with the
+    score task; ties count against us.
 
     With config.answer_moments also mIoU and ASA of the moment of the chosen option.
     """
@@ -93,6 +102,7 @@ def score_choices(
         clips=np.repeat(task.queries.clips, np.diff(task.offsets)),
         weight=weight,
         config=config,
+        encoder=encoder,
     ).items():
         ranks = ranks_in_lists(scores_O, is_answer, task.offsets)
         values = {"accuracy": recall_at(ranks.ranks, 1)}
@@ -113,8 +123,10 @@ def option_scores(
     clips: np.ndarray,
     weight: float,
     config: EvaluationConfig,
+    encoder: Encoder,
 ) -> dict[str, np.ndarray]:
-    """(O,) score of each option with its clip, by the name of the score.
+    """(O,) score of each option with its clip, by the name of the score; the last one is what a row
+    is judged by: task, the logits of a run's head, or fused.
 
     options: (O,) rows of the split's options.   clips: (O,) rows of its clips.
     """
@@ -127,7 +139,36 @@ def option_scores(
     )
     segment_O = pool_segments(similarities[None], offsets, config=config.segment_score)[0]
     weights = {"global": 1.0, "segment": 0.0, "fused": weight}
-    return {name: fuse(global_O, segment_O, weight=a) for name, a in weights.items()}
+    scores = {name: fuse(global_O, segment_O, weight=a) for name, a in weights.items()}
+    if encoder.choice_head is not None:
+        scores["task"] = _head_scores(features, embeddings, encoder, options, clips)
+    return scores
+
+
+@torch.no_grad()
+def _head_scores(
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    encoder: AlignmentModel,
+    options: np.ndarray,
+    clips: np.ndarray,
+) -> np.ndarray:
+    """(O,) logits of the options by the head. Arguments as of `option_scores`."""
+    assert encoder.choice_head is not None
+    questions = features.questions
+    owners = np.searchsorted(questions.option_offsets, options, side="right") - 1
+    rows, firsts, of_option = np.unique(owners, return_index=True, return_inverse=True)
+    scores = np.empty(len(options), dtype=np.float32)
+    for start in range(0, len(rows), QUESTIONS_AT_ONCE):
+        block = slice(start, start + QUESTIONS_AT_ONCE)
+        chosen = np.flatnonzero((of_option >= start) & (of_option < start + QUESTIONS_AT_ONCE))
+        scores[chosen] = encoder.choice_head(
+            encoder.encode_sentences(tensor_rows(questions.question_features[rows[block]])),
+            torch.from_numpy(embeddings.option_sentences[options[chosen]]),
+            torch.from_numpy(of_option[chosen] - start),
+            *padded_segments(features, embeddings, clips[firsts[block]]),
+        ).numpy()
+    return scores
 
 
 def chosen_options(scores_O: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -176,11 +217,8 @@ def answer_moments(
         segment_rows = slice(*features.segment_offsets[features.questions.clips[row] :][:2])
         segments = features.segment_spans[segment_rows]
         cosines = embeddings.segments[segment_rows] @ embeddings.option_sentences[option]
-        first = last = int(cosines.argmax())
-        if encoder is not None and encoder.moment_head is not None:
-            starts, ends = start_and_end(cosines, encoder)
-            pairs = np.triu(np.ones((len(cosines), len(cosines)), dtype=bool))
-            joint = np.where(pairs, starts[:, None] + ends, -np.inf)
-            first, last = map(int, np.unravel_index(joint.argmax(), joint.shape))
-        spans[question] = segments[first, 0], segments[last, 1]
+        spans[question] = segments[int(cosines.argmax())]
+        if encoder.moment_head is not None:
+            head = spans_by_head(cosines, segments, encoder)
+            spans[question] = head.spans[head.scores.argmax()]
     return spans

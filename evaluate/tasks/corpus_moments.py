@@ -73,6 +73,9 @@ class _Spans:
     """(n,) int64, place of the first segment among the P."""
     last: np.ndarray
     """(n,) int64, of the last one."""
+    inside: np.ndarray | None = None
+    """(P, 2) float32 from 0 to 1, where inside a segment a moment starts, and where one ends; None:
+    at its bounds."""
 
 
 def corpus_task(task: MomentTask, features: SplitFeatures, config: MomentConfig) -> TaskQueries:
@@ -136,7 +139,7 @@ def predict_in_corpus(
     """The moments of each text in all clips, in blocks of texts: memory is bounded by the block.
 
     With a moment head a span's score is corpus_clip_factor times the clip's fused score plus the
-    logarithms of the probabilities of its start and end; without one a segment's is the fused score
+    logarithm of its probability in the clip; without one a segment's is the fused score
     with its own similarity in place of the pooled one. Equal scores are in the order of clips (the
     best first), then of time.
     """
@@ -156,7 +159,7 @@ def predict_in_corpus(
                 )
                 for query in some
             ]
-            if encoder is not None and encoder.moment_head is not None:
+            if encoder.moment_head is not None:
                 candidates = _spans_of_head(
                     searched, encoder, factor=config.moments.corpus_clip_factor
                 )
@@ -203,14 +206,15 @@ def _spans_of_head(
     logits_CL[present_CL] = np.concatenate([one.cosines for one in searched])
     with torch.no_grad():
         logits = encoder.of_segments.scale.value * torch.from_numpy(logits_CL)
-        starts, ends = encoder.moment_head(logits, torch.from_numpy(present_CL))
-    starts_CL, ends_CL = starts.numpy(), ends.numpy()
+        raw_CLL, offsets = encoder.moment_head(logits, torch.from_numpy(present_CL))
+        logs_CLL = raw_CLL.flatten(1).log_softmax(dim=1).view_as(raw_CLL).numpy()
+    offsets_CL2 = offsets.clamp(0.0, 1.0).numpy()
     rows = offsets_of(np.array([len(one.clips) for one in searched]))
     for one, start, stop in zip(searched, rows[:-1], rows[1:], strict=True):
         length = int(counts[start:stop].max())
         present = present_CL[start:stop, :length]
-        scores_CLL = starts_CL[start:stop, :length, None] + ends_CL[start:stop, None, :length]
-        scores_CLL += factor * one.fused_scores[:, None, None]
+        scores_CLL = logs_CLL[start:stop, :length, :length]
+        scores_CLL = scores_CLL + factor * one.fused_scores[:, None, None]
         later = np.triu(np.ones((length, length), dtype=bool))
         is_span = later & present[:, :, None] & present[:, None, :]
         clip, first, last = np.nonzero(is_span)
@@ -218,6 +222,7 @@ def _spans_of_head(
             scores=scores_CLL[is_span],
             first=one.offsets[clip] + first,
             last=one.offsets[clip] + last,
+            inside=offsets_CL2[start:stop, :length][present],
         )
 
 
@@ -230,18 +235,35 @@ def _best_moments(
     rank = np.searchsorted(searched.offsets, candidates.first[order], side="right") - 1
     clips = searched.clips[rank]
     to_row = features.segment_offsets[clips] - searched.offsets[rank]
-    spans = np.column_stack(
-        [
-            features.segment_spans[to_row + candidates.first[order], 0],
-            features.segment_spans[to_row + candidates.last[order], 1],
-        ]
-    )
+    spans = _bounds(candidates, order, to_row, features.segment_spans)
     moments = np.column_stack([spans, candidates.scores[order]]).astype(np.float64)
     kept = np.arange(len(order))
     if config.nms_iou is not None:
         kept = _suppressed(clips, spans, config.nms_iou)
     kept = kept[:num_kept]
     return CorpusMoments(clips=clips[kept], moments=moments[kept])
+
+
+def _bounds(
+    candidates: _Spans, order: np.ndarray, to_row: np.ndarray, segments: np.ndarray
+) -> np.ndarray:
+    """(n, 2) seconds of the spans of some places, with the offsets inside their segments.
+
+    to_row: (n,) what is added to a place among the searched segments for its row in `segments`.
+    """
+    first, last = candidates.first[order], candidates.last[order]
+    whole = np.column_stack([segments[to_row + first, 0], segments[to_row + last, 1]])
+    if candidates.inside is None:
+        return whole
+    spans = np.column_stack(
+        [
+            segments[to_row + place, 0]
+            + candidates.inside[place, side].astype(np.float64)
+            * (segments[to_row + place, 1] - segments[to_row + place, 0])
+            for side, place in enumerate((first, last))
+        ]
+    )
+    return np.where((spans[:, 1] > spans[:, 0])[:, None], spans, whole)
 
 
 def _suppressed(clips: np.ndarray, spans: np.ndarray, threshold: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from ..scores.queries import Scored, TaskQueries
 from ..scores.ranks import Ranks
 from ..scores.vectors import Embeddings, Encoder
 from .highlights import mean_in_bins
-from .moments import SCORE, MomentTask, clip_cosines, clip_segments, start_and_end
+from .moments import SCORE, MomentTask, clip_cosines, clip_segments, spans_by_head
 
 Run = tuple[int, int]
 """First and last chunk."""
@@ -109,9 +109,8 @@ def rank_runs(
 ) -> list[Run]:
     """All runs, best first, equal ones in order; runs with a chunk beyond the clip come last.
 
-    With a moment head by the product of the probabilities that the text starts in the first chunk
-    and ends in the last one, those of the segment that shares most with it; without one by the mean
-    similarity of the chunks.
+    With a moment head by the probability of the span from the segment that shares most with the
+    first chunk to that of the last one; without one by the mean similarity of the chunks.
     """
     segments = clip_segments(features, text)
     cosines = clip_cosines(features, embeddings, text)
@@ -120,10 +119,11 @@ def rank_runs(
         bounds, segments[:, 0]
     )
     runs = chunks.candidates()
-    if encoder is not None and encoder.moment_head is not None:
-        starts, ends = start_and_end(cosines, encoder)
+    if encoder.moment_head is not None:
+        head = spans_by_head(cosines, segments, encoder)
+        by_span = dict(zip(zip(head.first, head.last, strict=True), head.scores, strict=True))
         nearest = shared.argmax(axis=1)
-        scores = np.array([starts[nearest[i]] + ends[nearest[j]] for i, j in runs])
+        scores = np.array([by_span[nearest[i], nearest[j]] for i, j in runs])
     else:
         means = mean_in_bins(cosines, segments, seconds=chunks.seconds, number=chunks.number)
         scores = np.array([means[i : j + 1].mean() for i, j in runs])

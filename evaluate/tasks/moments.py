@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ...align.model.model import AlignmentModel
+from ...align.model.moment_head import bounded_spans
 from ...data_manifests.cards.spans import reaches, span_iou, suppress
 from ...extract.cache.ragged import Ragged
 from ...extract.cache.split_features import SplitFeatures
@@ -155,19 +156,14 @@ def predict_moments(
 ) -> np.ndarray:
     """(n, 3) start, end and score of the moments of a text in its clip, best first.
 
-    With a moment head spans of segments by the product of the probabilities of their start and end
-    (XML, arXiv 2001.09099), whose logarithm is the score; without one the segments by their cosine.
+    With a moment head spans by the logarithm of their probability, with bounds inside segments;
+    without one the segments by their cosine.
     Equal scores are in the order of time. Suppressed and cut as the settings say.
     """
-    segments = clip_segments(features, text)
-    cosines = clip_cosines(features, embeddings, text)
-    if encoder is not None and encoder.moment_head is not None:
-        starts, ends = start_and_end(cosines, encoder)
-        first, last = np.triu_indices(len(segments))
-        scores = starts[first] + ends[last]
-        spans = np.stack([segments[first, 0], segments[last, 1]], axis=1)
-    else:
-        spans, scores = segments, cosines
+    spans, scores = clip_segments(features, text), clip_cosines(features, embeddings, text)
+    if encoder.moment_head is not None:
+        head = spans_by_head(scores, spans, encoder)
+        spans, scores = head.spans, head.scores
     order = np.argsort(-scores, kind="stable")
     if config.nms_iou is not None:
         order = order[
@@ -177,13 +173,35 @@ def predict_moments(
     return np.column_stack([spans[order], scores[order]]).astype(np.float64)
 
 
-def start_and_end(cosines: np.ndarray, encoder: AlignmentModel) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities (S,) that the text starts and ends at each segment of its clip."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadSpans:
+    """All spans of the S segments of a clip, by a moment head."""
+
+    first: np.ndarray
+    """(n,) int64, place of the segment that each span starts in."""
+    last: np.ndarray
+    """(n,) int64, of the one that it ends in, not before `first`."""
+    spans: np.ndarray
+    """(n, 2) seconds, with the head's offsets inside these segments."""
+    scores: np.ndarray
+    """(n,) float32, the logarithms of their probabilities, which add up to 1."""
+
+
+def spans_by_head(cosines: np.ndarray, segments: np.ndarray, encoder: AlignmentModel) -> HeadSpans:
+    """cosines: (S,) of a text with the segments of a clip.   segments: (S, 2) seconds."""
     assert encoder.moment_head is not None
     with torch.no_grad():
         logits = encoder.of_segments.scale.value * torch.from_numpy(cosines)[None]
-        starts, ends = encoder.moment_head(logits, torch.ones_like(logits, dtype=torch.bool))
-    return starts[0].numpy(), ends[0].numpy()
+        scores_LL, offsets_L2 = (
+            part[0] for part in encoder.moment_head(logits, torch.ones_like(logits).bool())
+        )
+        first, last = torch.triu_indices(len(segments), len(segments))
+        seconds = torch.from_numpy(segments)
+        spans = bounded_spans(seconds, first, last, offsets_L2.double())
+        scores = scores_LL[first, last].log_softmax(dim=0)
+    return HeadSpans(
+        first=first.numpy(), last=last.numpy(), spans=spans.numpy(), scores=scores.numpy()
+    )
 
 
 def nearest_overlaps(predicted: np.ndarray, truth: np.ndarray, config: MomentConfig) -> np.ndarray:

@@ -216,7 +216,8 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
         ),
         (lambda: TaskConfig(choice_weight=-1), "choice_weight must be >= 0"),
         (lambda: TaskConfig(items_per_clip=0), "items_per_clip must be at least 1"),
-        (lambda: TaskConfig(choice_global_weight=2), r"in \[0, 1\], got 2"),
+        (lambda: TaskConfig(choice_dropout=1), r"in \[0, 1\), got 1"),
+        (lambda: TaskConfig(answer_hidden=6), "a multiple of 4, got 6"),
         (
             lambda: RunConfig(
                 validation=ValidationConfig(metric="answer_accuracy"), tasks=NO_TASKS

@@ -18,9 +18,11 @@ from mlalign.align.data.split import load_training_split
 from mlalign.align.data.task_items import DrawnItems, TaskDataError, moment_items, vocabulary
 from mlalign.align.epoch_loop import untrained_model
 from mlalign.align.loss_config import TaskConfig
-from mlalign.align.model.task_heads import AnswerHead, MomentHead
+from mlalign.align.model.answer_head import AnswerHead
+from mlalign.align.model.choice_head import ChoiceHead
+from mlalign.align.model.moment_head import MomentHead, bounded_spans
 from mlalign.align.objective.objective import level_losses, loss_terms
-from mlalign.align.objective.tasks import choice_logits, padded_clips
+from mlalign.align.objective.tasks import choice_logits, padded_segments
 from mlalign.align.runs.checkpoint import finish_run, load_run
 from mlalign.align.runs.summary import RunSummary
 from mlalign.align.trainer import train_heads
@@ -41,8 +43,15 @@ def one_batch(seed: int, **tasks: float):
         for name in ("clip_features", "segment_features", "text_features")
     }
     items = {
-        name: dataclasses.replace(own, **{field: getattr(own, field).double()})
-        for name, field in (("choice", "option_features"), ("answer", "question_features"))
+        name: dataclasses.replace(
+            own,
+            **{
+                field: getattr(own, field).double()
+                for field in ("option_features", "question_features")
+                if hasattr(own, field)
+            },
+        )
+        for name in ("choice", "answer")
         if (own := getattr(loaded.tasks, name)) is not None
     }
     tasks_items = dataclasses.replace(loaded.tasks, **items)
@@ -61,23 +70,48 @@ def own_segments(split: SplitFeatures, clip: int) -> np.ndarray:
     return split.segment_features[split.segment_offsets[clip] : split.segment_offsets[clip + 1]]
 
 
+def softmax(values: np.ndarray) -> np.ndarray:
+    shares = np.exp(values - values.max())
+    return shares / shares.sum()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_choice_term_is_a_softmax_over_each_questions_options(seed):
     model, split, loaded, batch, config = one_batch(seed, choice_weight=2.0)
-    asked, losses = split.questions, []
+    model.eval()
+    asked, head, losses = split.questions, model.choice_head, []
     for k, kind in enumerate(asked.kinds):
         if kind != "multiple_choice":
             continue
-        segments = [vector(model.of_segments.video, s) for s in own_segments(split, asked.clips[k])]
-        clip = np.mean(segments, axis=0)
-        clip /= np.linalg.norm(clip)
-        logits = []
-        for o in range(asked.option_offsets[k], asked.option_offsets[k + 1]):
-            text = vector(model.of_segments.text, asked.option_features[o])
-            score = 0.5 * text @ clip + 0.5 * max(text @ segment for segment in segments)
-            logits.append(model.of_segments.scale.value.item() * score)
-        total = math.log(sum(math.exp(logit) for logit in logits))
-        losses.append(total - logits[asked.answer_indices[k]])
+        own = own_segments(split, asked.clips[k])
+        segments = np.stack([vector(model.of_segments.video, s) for s in own])
+        question = vector(model.of_segments.text, asked.question_features[k])
+        shares = softmax(
+            head.attention_scale.value.item() * segments @ vector(head.question, question)
+        )
+        with torch.no_grad():
+            weights = head.shift(head.norm(torch.from_numpy(question))).softmax(dim=0).numpy()
+        shifted = np.array(
+            [
+                sum(
+                    weights[j + 2] * shares[s + j]
+                    for j in range(-2, 3)
+                    if 0 <= s + j < len(segments)
+                )
+                for s in range(len(segments))
+            ]
+        )
+        found = (shifted / shifted.sum()) @ segments
+        found /= np.linalg.norm(found)
+        logits = np.array(
+            [
+                head.scale.value.item()
+                * found
+                @ vector(head.option, vector(model.of_segments.text, asked.option_features[o]))
+                for o in range(asked.option_offsets[k], asked.option_offsets[k + 1])
+            ]
+        )
+        losses.append(-math.log(softmax(logits)[asked.answer_indices[k]]))
     terms = loss_terms(model, loaded, batch, config=config, epoch=1)
     assert terms["choice"].item() == pytest.approx(np.mean(losses), rel=1e-9)
     assert level_losses(terms, config)["choice"].item() == pytest.approx(
@@ -86,69 +120,97 @@ def test_the_choice_term_is_a_softmax_over_each_questions_options(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_answer_term_is_a_softmax_over_the_vocabulary(seed):
+def test_the_answer_term_is_a_softmax_over_the_vocabulary_question_by_question(seed):
     model, split, loaded, batch, config = one_batch(seed, answer_weight=1.0)
+    model.eval()
     asked, head, losses = split.questions, model.answer_head, []
     words = {
         asked.answers[k]: asked.option_features[asked.option_offsets[k]]
         for k in range(len(asked.kinds))
     }
-    vectors = [vector(model.of_segments.text, words[answer]) for answer in model.answers]
+    answers = torch.from_numpy(
+        np.stack([vector(model.of_segments.text, words[answer]) for answer in model.answers])
+    )
     for k, answer in enumerate(asked.answers):
         if answer is None:
             continue
+        own = own_segments(split, asked.clips[k])
+        segments = np.stack([vector(model.of_segments.video, s) for s in own])
         question = vector(model.of_segments.text, asked.question_features[k])
-        segments = np.stack(
-            [vector(model.of_segments.video, s) for s in own_segments(split, asked.clips[k])]
-        )
-        shares = np.exp(head.log_attention_scale.exp().item() * segments @ question)
-        pooled = shares @ segments / shares.sum()
-        with torch.no_grad():
-            both = torch.from_numpy(np.concatenate([pooled, question, pooled * question]))
-            hidden = torch.nn.functional.gelu(head.enter(head.norm(both)))
-            found = pooled + question + head.leave(hidden).numpy()
-        found /= np.linalg.norm(found)
-        logits = [model.of_segments.scale.value.item() * found @ word for word in vectors]
-        total = math.log(sum(math.exp(logit) for logit in logits))
-        losses.append(total - logits[model.answers.index(answer)])
+        with torch.no_grad():  # alone: without padding
+            logits = head(
+                torch.from_numpy(question)[None],
+                torch.from_numpy(segments)[None],
+                torch.ones(1, len(own), dtype=torch.bool),
+                answers,
+            )[0].numpy()
+        losses.append(-math.log(softmax(logits)[model.answers.index(answer)]))
     terms = loss_terms(model, loaded, batch, config=config, epoch=1)
     assert terms["answer"].item() == pytest.approx(np.mean(losses), rel=1e-9)
 
 
+def test_the_answer_head_knows_the_order_of_the_segments_and_the_question():
+    torch.manual_seed(0)
+    head = AnswerHead(8, num_answers=3, hidden=8, dropout=0.0).eval()
+    question, segments, answers = torch.randn(1, 8), torch.randn(1, 5, 8), torch.randn(3, 8)
+    present = torch.ones(1, 5, dtype=torch.bool)
+    logits = head(question, segments, present, answers)
+    assert not torch.allclose(logits, head(question, segments.flip(1), present, answers))
+    assert not torch.allclose(logits, head(-question, segments, present, answers))
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_the_moment_term_is_a_softmax_over_the_clips_segments_for_start_and_end(seed):
+def test_the_moment_term_is_a_softmax_over_the_spans_of_the_clip_and_an_offset_loss(seed):
     model, split, loaded, batch, config = one_batch(seed, moment_weight=1.0)
-    losses = []
+    head, losses, offset_losses = model.moment_head, [], []
     for text in np.flatnonzero(split.text_is_segment):
         clip = split.text_clips[text]
         spans = split.segment_spans[split.segment_offsets[clip] : split.segment_offsets[clip + 1]]
-        said = vector(model.of_segments.text, split.text_features[text])
+        sentence = vector(model.of_segments.text, split.text_features[text])
         sequence = [
-            model.of_segments.scale.value.item() * said @ vector(model.of_segments.video, s)
+            model.of_segments.scale.value.item() * sentence @ vector(model.of_segments.video, s)
             for s in own_segments(split, clip)
         ]
         start, end = split.text_spans[text]
         first = next((i for i, s in enumerate(spans) if s[0] <= start < s[1]), len(spans) - 1)
         last = max(first, max(i for i, s in enumerate(spans) if s[0] < end))
-        for convolution, place in ((model.moment_head.start, first), (model.moment_head.end, last)):
-            kernel = convolution.weight[0, 0].tolist()
-            logits = [
-                sum(
-                    kernel[j] * sequence[i + j - 2]
-                    for j in range(5)
-                    if 0 <= i + j - 2 < len(sequence)
-                )
-                for i in range(len(sequence))
-            ]
-            losses.append(math.log(sum(math.exp(x) for x in logits)) - logits[place])
+        scores = {
+            (i, j): convolved(head.start, sequence)[i]
+            + convolved(head.end, sequence)[j]
+            + head.length[min(15, max(0, ((j - i + 1) * 16 - 1) // len(spans)))].item()
+            for i in range(len(spans))
+            for j in range(i, len(spans))
+        }
+        shares = softmax(np.array(list(scores.values())))
+        losses.append(-math.log(shares[list(scores).index((first, last))]))
+        hidden = [convolved(head.offset_enter, sequence, channel) for channel in range(16)]
+        for side, (place, seconds) in enumerate(((first, start), (last, end))):
+            gelu = torch.nn.functional.gelu(torch.tensor([own[place] for own in hidden]).double())
+            weights = head.offset_leave.weight[side, :, 0]
+            measured = (weights @ gelu + head.offset_leave.bias[side]).item()
+            wanted = min(1, max(0, (seconds - spans[place][0]) / 2))
+            off = abs(measured - np.float32(wanted))
+            offset_losses.append(off**2 / 0.2 if off < 0.1 else off - 0.05)
     terms = loss_terms(model, loaded, batch, config=config, epoch=1)
-    assert terms["moment"].item() == pytest.approx(np.mean(losses), rel=1e-9)
+    expected = np.mean(losses) / 2 + np.mean(offset_losses)
+    assert terms["moment"].item() == pytest.approx(expected, rel=1e-6)
+
+
+def convolved(convolution: torch.nn.Conv1d, sequence: list[float], channel: int = 0) -> list[float]:
+    kernel = convolution.weight[channel, 0].tolist()
+    bias = 0.0 if convolution.bias is None else convolution.bias[channel].item()
+    return [
+        bias
+        + sum(kernel[j] * sequence[i + j - 2] for j in range(5) if 0 <= i + j - 2 < len(sequence))
+        for i in range(len(sequence))
+    ]
 
 
 def test_a_clips_scores_do_not_depend_on_its_company():
     model, split, loaded, _, config = one_batch(
         2, choice_weight=1, answer_weight=1, moment_weight=1
     )
+    model.eval()
 
     def terms(clips: list[int]) -> dict[str, float]:
         batch = make_batch(loaded, np.array(clips), rng=np.random.default_rng(0))
@@ -236,31 +298,45 @@ def test_more_answers_than_there_are_cannot_be_asked_for():
         vocabulary(split, TaskConfig(answers_most_frequent=different + 1))
 
 
-def test_before_training_the_moment_head_takes_the_most_similar_segment():
+def test_before_training_the_moment_head_takes_the_most_similar_segment_as_it_is():
     torch.manual_seed(0)
     logits, present = torch.randn(5, 7), torch.ones(5, 7, dtype=torch.bool)
-    starts, ends = MomentHead()(logits, present)
-    torch.testing.assert_close(starts, logits.log_softmax(dim=1))
-    torch.testing.assert_close(starts, ends)
+    scores, offsets = MomentHead()(logits, present)
+    first, last = likeliest_spans(scores)
+    assert torch.equal(first, logits.argmax(dim=1)) and torch.equal(first, last)
+    assert torch.equal(offsets, torch.tensor([0.0, 1.0]).expand(5, 7, 2))
 
 
-def test_before_training_the_answer_head_is_question_plus_attended_segments():
+def test_before_training_the_choice_is_what_is_like_the_blurred_place_of_the_question():
     torch.manual_seed(0)
-    question = torch.nn.functional.normalize(torch.randn(3, 8), dim=-1)
-    segments = torch.nn.functional.normalize(torch.randn(3, 1, 8), dim=-1)
-    found = AnswerHead(8, hidden=4, dropout=0.5)(question, segments, torch.ones(3, 1, dtype=bool))
-    expected = torch.nn.functional.normalize(question + segments[:, 0], dim=-1)
-    torch.testing.assert_close(found, expected)
+    question, segments = torch.eye(6)[:1], torch.eye(6)[None, :4]
+    options = torch.eye(6)[[0, 3, 5]]
+    head = ChoiceHead(6, hidden=4, dropout=0.5).eval()
+    logits = head(
+        question, options, torch.zeros(3, dtype=torch.int64), segments, torch.ones(1, 4).bool()
+    )
+    assert logits[0] > logits[1] > logits[2] - 1e-6  # near, farther than two segments, not there
 
 
-def test_the_likeliest_span_is_the_best_pair_of_start_and_later_end():
+def test_the_likeliest_span_is_the_highest_score_of_all_spans():
     rng = np.random.default_rng(0)
-    starts, ends = (torch.from_numpy(rng.normal(size=(50, 6))) for _ in range(2))
-    first, last = likeliest_spans(starts, ends)
+    scores = torch.from_numpy(rng.normal(size=(50, 6, 6)))
+    scores = scores.masked_fill(~torch.ones(6, 6, dtype=torch.bool).triu(), -torch.inf)
+    first, last = likeliest_spans(scores)
     for k in range(50):
         pairs = [(i, j) for i in range(6) for j in range(i, 6)]
-        best = max(pairs, key=lambda p: (starts[k, p[0]] + ends[k, p[1]]).item())
+        best = max(pairs, key=lambda p: scores[k, p[0], p[1]].item())
         assert (first[k], last[k]) == best
+
+
+def test_offsets_move_the_bounds_inside_their_segments_only():
+    segments = torch.tensor([[0.0, 2.0], [2.0, 4.0], [4.0, 5.0]])
+    offsets = torch.tensor([[0.25, 0.5], [0.9, 0.2], [-3.0, 7.0]])
+    first, last = torch.tensor([0, 0, 1, 2, 1]), torch.tensor([1, 2, 2, 2, 1])
+    spans = bounded_spans(segments, first, last, offsets).tolist()
+    assert spans[0] == pytest.approx([0.5, 2.4]) and spans[1] == pytest.approx([0.5, 5])
+    assert spans[2] == pytest.approx([3.8, 5]) and spans[3] == pytest.approx([4, 5])
+    assert spans[4] == pytest.approx([2, 4])  # its end would come before its start
 
 
 def test_validation_counts_what_the_logits_say():
@@ -269,21 +345,21 @@ def test_validation_counts_what_the_logits_say():
     tasks = TaskConfig(choice_weight=1, answer_weight=1, moment_weight=1)
     few = model.answers[:1]
     data = load_task_validation(split, config=tasks, answers=model.answers, device=CPU)
-    metrics = task_metrics(model, data, config=tasks)
+    metrics = task_metrics(model, data)
     assert set(metrics) == {"choice_accuracy", "answer_accuracy", "moment_recall_at_1"}
     own = data.items.choice
     counts = torch.from_numpy(np.diff(data.segment_offsets))
-    vectors = model.encode_videos(data.clip_features, data.segment_features, counts)
-    encoded = padded_clips(*vectors, counts)
+    encoded = padded_segments(model.encode_segments(data.segment_features), counts)
     clips = split.questions.clips[np.array(split.questions.kinds) == "multiple_choice"]
     drawn = DrawnItems(items=np.arange(len(own.answers)), clips=clips)
-    logits = choice_logits(model, encoded, own, drawn, global_weight=0.5).detach().numpy()
+    logits = choice_logits(model.eval(), encoded, own, drawn).detach().numpy()
     assert metrics["choice_accuracy"] == np.mean(logits.argmax(axis=1) == own.answers)
     # Answers outside the vocabulary count as wrong.
     model.answers, model.answer_features = few, model.answer_features[:1]
+    model.answer_head.free = torch.nn.Parameter(model.answer_head.free[:1])
     data = load_task_validation(split, config=tasks, answers=few, device=CPU)
     answers = [answer for answer in split.questions.answers if answer]
-    accuracy = task_metrics(model, data, config=tasks)["answer_accuracy"]
+    accuracy = task_metrics(model, data)["answer_accuracy"]
     assert accuracy == answers.count(few[0]) / len(answers)
 
 
@@ -308,7 +384,6 @@ def test_each_task_alone_learns_its_split(task, metric):
     start = task_metrics(
         untrained_model(config, split),
         load_task_validation(split, config=config.tasks, answers=result.model.answers, device=CPU),
-        config=config.tasks,
     )[metric]
     assert result.metrics[metric] > max(start, 0.6)
 

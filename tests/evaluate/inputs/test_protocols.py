@@ -303,7 +303,7 @@ def test_corpus_moments_are_those_of_brute_force_in_blocks_of_any_size(tmp_path,
     found = predict_in_corpus(
         features,
         embeddings,
-        None,
+        ZeroShot(),
         texts=texts,
         weight=0.3,
         config=config,
@@ -349,11 +349,11 @@ def test_suppressed_and_cut_predictions_are_the_first_that_do_not_overlap(tmp_pa
     embeddings = embed(features, ZeroShot())
     plain = MomentConfig(max_predictions=99)
     for text in range(5):
-        every = predict_moments(features, embeddings, None, text=text, config=plain)
+        every = predict_moments(features, embeddings, ZeroShot(), text=text, config=plain)
         some = predict_moments(
             features,
             embeddings,
-            None,
+            ZeroShot(),
             text=text,
             config=MomentConfig(nms_iou=0.2, max_predictions=3),
         )
@@ -382,7 +382,7 @@ def test_chunks_beyond_the_clip_come_last_and_ties_in_order(tmp_path):
     assert chunks is not None and len(chunks.candidates()) == 21
     embeddings = embed(features, ZeroShot())
     for text in range(3):
-        ranking = rank_runs(features, embeddings, None, text=text, chunks=chunks)
+        ranking = rank_runs(features, embeddings, ZeroShot(), text=text, chunks=chunks)
         assert sorted(ranking) == chunks.candidates()
         assert ranking[-6:] == [(i, 5) for i in range(6)]
         clip = features.text_clips[text]

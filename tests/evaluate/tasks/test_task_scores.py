@@ -16,6 +16,7 @@ from mlalign.align.validation.tasks import load_task_validation, task_metrics
 from mlalign.evaluate.config import EvaluationConfig, MomentConfig
 from mlalign.evaluate.scores.vectors import ZeroShot, embed
 from mlalign.evaluate.tasks.answers import answer_task, score_answers
+from mlalign.evaluate.tasks.choices import choice_task, score_choices
 from mlalign.evaluate.tasks.moments import moment_task, predictions_of, score_moments_of
 from mlalign.evaluate.tasks.registry import count_items, find_tasks
 from mlalign.extract.cache.split_features import SplitFeatures
@@ -50,10 +51,17 @@ def test_moments_equal_loops_over_the_spans(has_head):
             ranked = [spans[i] for i in sorted(range(len(spans)), key=lambda i: -cosines[i])]
         else:
             logits = model.of_segments.scale.value.detach() * torch.tensor([cosines])
-            starts, ends = model.moment_head(logits, torch.ones_like(logits, dtype=torch.bool))
+            scores, offsets = model.moment_head(logits, torch.ones_like(logits, dtype=torch.bool))
             pairs = [(i, j) for i in range(len(spans)) for j in range(i, len(spans))]
-            pairs.sort(key=lambda p: -(starts[0, p[0]] + ends[0, p[1]]).item())
-            ranked = [(spans[i][0], spans[j][1]) for i, j in pairs]
+            pairs.sort(key=lambda p: -scores[0, p[0], p[1]].item())
+
+            def bound(place, side):
+                inside = offsets[0, place, side].clamp(0, 1).item()
+                return spans[place][0] + inside * (spans[place][1] - spans[place][0])
+
+            moved = [(bound(i, 0), bound(j, 1)) for i, j in pairs]
+            whole = [(spans[i][0], spans[j][1]) for i, j in pairs]
+            ranked = [m if m[1] > m[0] else w for m, w in zip(moved, whole, strict=True)]
         truth = tuple(SPLIT.text_spans[row])
         ious = [iou(span, truth) for span in ranked]
         assert scored.values["mIoU"][query] == pytest.approx(100 * ious[0])
@@ -72,7 +80,7 @@ def test_a_span_that_meets_the_threshold_exactly_counts_by_the_rule():
     for comparison in (">=", ">"):
         config = MomentConfig(recall_ks=(1, 9), iou_thresholds=(0.5,), iou_comparison=comparison)
         task = moment_task(split, config)
-        predicted = predictions_of(task, split, embed(split, ZeroShot()), None, config=config)
+        predicted = predictions_of(task, split, embed(split, ZeroShot()), ZeroShot(), config=config)
         scored = score_moments_of(task, split, predicted, config=config)["task"]
         found.append(scored.values["R@9 IoU 0.5"].mean())
     assert found == [100.0, 0.0]
@@ -83,7 +91,7 @@ def test_moments_of_the_head_are_those_of_the_validation():
     data = load_task_validation(
         SPLIT, config=CONFIG.tasks, answers=model.answers, device=torch.device("cpu")
     )
-    metrics = task_metrics(model, data, config=CONFIG.tasks)
+    metrics = task_metrics(model, data)
     config = MomentConfig()
     task = moment_task(SPLIT, config)
     predicted = predictions_of(task, SPLIT, embed(SPLIT, model), model, config=config)
@@ -94,13 +102,24 @@ def test_moments_of_the_head_are_those_of_the_validation():
     found = score_answers(answers, SPLIT, embed(SPLIT, model), model)["task"]
     accuracy = found.values["accuracy"].mean()
     assert accuracy == pytest.approx(100 * metrics["answer_accuracy"])
+    chosen = score_choices(
+        choice_task(SPLIT),
+        SPLIT,
+        embed(SPLIT, model),
+        weight=0.5,
+        config=EvaluationConfig(),
+        encoder=model,
+    )
+    assert list(chosen) == ["global", "segment", "fused", "task"]
+    accuracy = chosen["task"].values["accuracy"].mean()
+    assert accuracy == pytest.approx(100 * metrics["choice_accuracy"])
 
 
 def test_without_a_head_the_answer_nearest_to_the_clip_is_given():
     model = model_of(SPLIT)
     task = answer_task(SPLIT, [model])
     embeddings = embed(SPLIT, ZeroShot())
-    scored = score_answers(task, SPLIT, embeddings, None)["task"]
+    scored = score_answers(task, SPLIT, embeddings, ZeroShot())["task"]
     words = torch.nn.functional.normalize(model.answer_features, dim=-1).numpy()
     for query, row in enumerate(task.questions):
         given = (words @ embeddings.clips[SPLIT.questions.clips[row]]).argmax()
@@ -111,6 +130,7 @@ def test_without_a_head_the_answer_nearest_to_the_clip_is_given():
 def test_answers_outside_the_vocabulary_are_wrong_and_counted():
     model = model_of(SPLIT)
     model.answers, model.answer_features = model.answers[:1], model.answer_features[:1]
+    model.answer_head.free = torch.nn.Parameter(model.answer_head.free[:1])
     task = answer_task(SPLIT, [model])
     scored = score_answers(task, SPLIT, embed(SPLIT, model), model)["task"]
     known = [answer for answer in SPLIT.questions.answers if answer]
@@ -126,9 +146,8 @@ def test_answers_outside_the_vocabulary_are_wrong_and_counted():
 def test_equal_answers_count_against_us():
     model = model_of(SPLIT)
     model.answer_features = model.answer_features[:1].repeat(len(model.answers), 1)
-    scored = score_answers(answer_task(SPLIT, [model]), SPLIT, embed(SPLIT, ZeroShot()), None)[
-        "task"
-    ]
+    task, zero_shot = answer_task(SPLIT, [model]), ZeroShot()
+    scored = score_answers(task, SPLIT, embed(SPLIT, zero_shot), zero_shot)["task"]
     assert scored.values["accuracy"].sum() == 0 and scored.ranks.tied.all()
 
 

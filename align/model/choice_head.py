@@ -1,0 +1,78 @@
+"""Multiple choice: where in the clip the question points, and what option is seen there."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .heads import Residual
+from .logit_scale import LogitScale
+
+# K = questions, O = options of all questions, L = segments of the longest clip, W = shared width
+
+MAX_SHIFT: Final = 2
+"""Segments by which the attention is shifted at most, to either side."""
+START_SCALE: Final = 15.0
+"""Of the attention, and of the options' logits: the inverse of a temperature near CLIP's start."""
+SHIFT_DROPOUT: Final = 0.2
+
+
+class ChoiceHead(nn.Module):
+    """Two hops: the question attends to segments, the attention moves along time by shifts that the
+    question says ("after", "before"), and each option is compared with what is found there.
+
+        a = softmax_s(lambda * cos(q, v_s));  a'_s = sum_k w_k a_(s - k);  logit = gamma * cos(sum_s
+        a'_s v_s, o)
+
+    with w the softmax over shifts k of a linear map of the question, and a' normalised within the
+    clip. q and o go through adapters of their own (residual, zero start). A single attention has no
+    order: measured on scenes, it answers what comes after something no better than chance
+    (docs/method.md). Before training the question points where it is most similar, blurred over
+    all shifts alike.
+    """
+
+    def __init__(self, width: int, *, hidden: int, dropout: float) -> None:
+        """width: W.   hidden, dropout: of the adapters."""
+        super().__init__()
+        self.question = Residual(width, hidden=hidden, dropout=dropout, alpha=1.0)
+        self.option = Residual(width, hidden=hidden, dropout=dropout, alpha=1.0)
+        self.attention_scale = LogitScale(temperature=1 / START_SCALE)
+        self.scale = LogitScale(temperature=1 / START_SCALE)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(SHIFT_DROPOUT)
+        self.shift = nn.Linear(width, 2 * MAX_SHIFT + 1)
+        nn.init.zeros_(self.shift.weight)
+        nn.init.zeros_(self.shift.bias)
+
+    def forward(
+        self,
+        questions_KW: Tensor,
+        options_OW: Tensor,
+        question_of_O: Tensor,
+        segments_KLW: Tensor,
+        present_KL: Tensor,
+    ) -> Tensor:
+        """(O,) logits of the options.
+
+        questions_KW, options_OW: unit vectors, an option's of "question option".
+        question_of_O: (O,) int64.   segments_KLW: of each question's clip, unit vectors, padded on
+        the right.   present_KL: bool, what is no padding, at least one segment of each.
+        """
+        asked_KW = F.normalize(self.question(questions_KW), dim=-1)
+        cosines_KL = torch.einsum("kw,klw->kl", asked_KW, segments_KLW)
+        scaled_KL = self.attention_scale(cosines_KL).masked_fill(~present_KL, -torch.inf)
+        shares_KL = self._shifted(scaled_KL.softmax(dim=1), questions_KW, present_KL)
+        found_KW = F.normalize(torch.einsum("kl,klw->kw", shares_KL, segments_KLW), dim=-1)
+        offered_OW = F.normalize(self.option(options_OW), dim=-1)
+        logits: Tensor = self.scale((found_KW[question_of_O] * offered_OW).sum(dim=1))
+        return logits
+
+    def _shifted(self, shares_KL: Tensor, questions_KW: Tensor, present_KL: Tensor) -> Tensor:
+        weights = self.shift(self.dropout(self.norm(questions_KW))).softmax(dim=1)
+        padded = F.pad(shares_KL, (MAX_SHIFT, MAX_SHIFT))
+        windows = padded.unfold(1, 2 * MAX_SHIFT + 1, 1)  # (K, L, shifts), from -MAX to MAX
+        moved_KL = torch.einsum("kls,ks->kl", windows, weights) * present_KL
+        return moved_KL / moved_KL.sum(dim=1, keepdim=True).clamp(min=1e-6)

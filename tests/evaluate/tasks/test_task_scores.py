@@ -55,11 +55,11 @@ def test_moments_equal_loops_over_the_spans(has_head):
             pairs = [(i, j) for i in range(len(spans)) for j in range(i, len(spans))]
             pairs.sort(key=lambda p: -scores[0, p[0], p[1]].item())
 
-            def bound(place, side):
-                inside = offsets[0, place, side].clamp(0, 1).item()
-                return spans[place][0] + inside * (spans[place][1] - spans[place][0])
-
-            moved = [(bound(i, 0), bound(j, 1)) for i, j in pairs]
+            inside = offsets[0].clamp(0, 1).tolist()
+            lengths = [end - start for start, end in spans]
+            starts = [span[0] + f[0] * n for span, f, n in zip(spans, inside, lengths, strict=True)]
+            ends = [span[0] + f[1] * n for span, f, n in zip(spans, inside, lengths, strict=True)]
+            moved = [(starts[i], ends[j]) for i, j in pairs]
             whole = [(spans[i][0], spans[j][1]) for i, j in pairs]
             ranked = [m if m[1] > m[0] else w for m, w in zip(moved, whole, strict=True)]
         truth = tuple(SPLIT.text_spans[row])

@@ -19,10 +19,9 @@ from .data.batches import Batch, epoch_batches, num_batches
 from .data.split import TrainingSplit, load_training_split
 from .data.task_items import answer_features, vocabulary
 from .distributed import broadcast_from_first, num_processes, share_heads
-from .gradients import set_gradients
 from .model.model import AlignmentModel, build_model, cpu_weights
 from .objective.objective import level_losses, loss_terms
-from .optimiser import build_optimiser, learning_rate_factor
+from .optimiser import build_optimiser, learning_rate_factor, set_gradients
 from .runs.callbacks import Callback, EarlyStopping, StepReport
 from .runs.training_state import SavingClock
 from .validation.validation import ValidationData, Validator, load_validation_data

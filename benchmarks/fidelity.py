@@ -22,7 +22,7 @@ from PIL import Image
 
 from mlalign.data_manifests.core.ffmpeg_program import ffmpeg_program
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.decode.choice import open_decoder
+from mlalign.extract.decode.protocol import open_decoder
 from mlalign.extract.encode.backbones import load_backbone
 from mlalign.extract.segments.sampling import Sampling
 

@@ -15,12 +15,13 @@ from ..extract.cache.split_features import SplitFeatures
 from ..extract.cache.store import FeatureStore
 from .config import EvaluationConfig
 from .indexes.effect import IndexEffect
-from .inputs.clip_videos import ClipVideos, clip_videos
 from .inputs.protocols import load_protocol
 from .inputs.rows import ZERO_SHOT, check_baseline, check_cache_keys, table_rows
 from .inputs.splits import (
+    ClipVideos,
     check_segments,
     check_tasks,
+    clip_videos,
     read_split,
     read_validation,
     vocabulary_counts,
@@ -32,9 +33,8 @@ from .statistics.bootstrap import Bootstrap
 from .statistics.comparisons import Comparison, compare_rows
 from .statistics.normalised_rows import SplitQueries, normalised_rows, read_bank
 from .statistics.summaries import RowOutcome, RunOutcome, ScoreSummary, summarise
-from .tasks.fused_weight import choose_fused_weight
 from .tasks.registry import Tasks, count_items, find_tasks, score_tasks
-from .tasks.retrieval import effect_of_index
+from .tasks.retrieval import choose_fused_weight, effect_of_index
 from .tasks.token_scores import scores_tokens
 
 RunLike = str | Path | Run

@@ -16,7 +16,7 @@ from ..extract.cache.ragged import Ragged
 from ..extract.cache.split_features import QuestionFeatures, SplitFeatures
 from .config import EvaluationConfig
 from .evaluation import Evaluation
-from .inputs.clip_videos import ClipVideos
+from .inputs.splits import ClipVideos
 from .scores.best_items import best_texts
 from .scores.metrics import median_rank
 from .scores.queries import Scored, TaskQueries
@@ -25,8 +25,7 @@ from .scores.vectors import ZeroShot
 from .statistics.bootstrap import Bootstrap
 from .statistics.comparisons import compare_rows
 from .statistics.summaries import RowOutcome, RunOutcome, summarise
-from .tasks.fused_weight import FusedWeight
-from .tasks.retrieval import retrieval_values
+from .tasks.retrieval import FusedWeight, retrieval_values
 
 Truth = ArrayLike | Sequence[Sequence[int]]
 """The right item of each text, or several of each."""

@@ -112,8 +112,7 @@ def run(
     """Extract VIDEOS into a cache; the word "run" may be left out."""
     from ..data_manifests.core.settings import load_settings
     from .config import ExtractConfig
-    from .planning.inputs import Inputs
-    from .planning.job_parts import JobPart
+    from .planning.inputs import Inputs, JobPart
 
     image_folders = flags["image_fps"] is not None
     inputs = Inputs(videos=videos, manifest=manifest_path, image_folders=image_folders)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,15 +28,13 @@ from .cache_settings import (
 from .config import TINY, ExtractConfig
 from .decode.ffmpeg_check import check_program
 from .encode.texts import cut_line, tokens_to_come
-from .engines.open import open_engine
+from .engines.protocol import Engine, open_engine
 from .maintenance.resegment import complete_segments
-from .planning.inputs import Inputs, official_counts
-from .planning.job_parts import JobPart
+from .planning.inputs import Inputs, JobPart, official_counts
 from .planning.plan import Committed, Work, plan_clips, plan_rows, read_committed
 from .planning.progress import ProgressCounts
 from .planning.recipe import Recipe, check_recipe, other_versions
-from .planning.run_stats import PhaseClock, bytes_of_shards, write_run_stats
-from .provenance import made_with
+from .planning.run_stats import PhaseClock, bytes_of_shards, made_with, write_run_stats
 from .segments.shots import check_installed
 
 SHARD_TEXTS = 4096
@@ -90,15 +89,7 @@ def extract_manifest(
     """
     clock = PhaseClock()
     exists = settings_path(cache).exists()
-    if exists:
-        config = adopted(config, read_settings(cache))
-        check_same(cache, without_addition(config, known_settings(config)))
-        clear_leftovers(cache)
-        if recipe is not None:
-            check_recipe(recipe, read_settings(cache))
-    else:
-        check_new(cache)
-        config = resolved(config, manifest)
+    config = _settled(manifest, cache, config, recipe)
     if part is not None:  # the default rules were chosen by the whole
         manifest = part.of(manifest)
     with clock.phase("plan"):
@@ -115,40 +106,90 @@ def extract_manifest(
                 with_text = bool(plan.texts or plan.questions)
                 engine = opened.enter_context(open_engine(config, with_text=with_text, say=_say))
                 _say(f"backbone {_backbone_name(config)}, {engine.facts.where}")
-            settings = {**known_settings(config), **backbone_settings(engine.facts)}
-            layout = {name: settings.pop(name) for name in ("segments", *LAYOUT)}
             made = made_with(config, engine.facts)
-            if recipe is not None:
-                check_recipe(recipe, {"settings": settings, "layout": layout})
-                _say_other_versions(recipe, made["versions"])
-            if exists and config.keep_tokens:
-                check_same(cache, without_addition(config, {**settings, **layout}))
-                _begin_to_keep_tokens(cache)
             record = _record(manifest, config, inputs, made)
-            key = open_for_writing(cache, settings=settings, layout=layout, record=record)
+            key = _open(cache, config, engine, recipe, record)
             if not exists:  # the names of the work contain the key, which was not known before
                 plan = _plan(manifest, cache, config, retry_failed=retry_failed, key=key)
-            encode = partial(engine.encode, cache=cache, videos_root=manifest.videos_root)
-            with clock.phase("texts"):
-                if plan.texts and (line := cut_line(plan.texts, config=config)) is not None:
-                    _say(line)
-                if config.keep_tokens and plan.texts:
-                    _say(tokens_to_come(plan.texts, config=config, width=engine.facts.width))
-                encode("texts", plan.texts)
-                encode("questions", plan.questions)
-            with clock.phase("clips"):
-                encoded = encode("clips", plan.clips)
+            encoded = _encode(engine, plan, cache, config, manifest, clock)
     if config.keep_frames:
         # By the rules now in force: resegment may have changed them meanwhile.
         rules = read_settings(cache)["layout"]["segments"]
         complete_segments(cache, rules, report=_say)
+    summary = _summary(cache, manifest, plan, encoded, clock)
+    if plan.has_work:  # a run that finds nothing to do leaves the cache as it is
+        facts = {"shard": part and str(part), "config": settings_dict(config), **made}
+        facts["waited_seconds"] = encoded.waited
+        _write_stats(cache, clock, plan, summary, facts)
+    return summary
+
+
+def _settled(
+    manifest: Manifest, cache: Path, config: ExtractConfig, recipe: Recipe | None
+) -> ExtractConfig:
+    """The settings with what an existing cache, or the manifest, decides. Raises CacheError and
+    RecipeError where a cache that is there does not fit them."""
+    if not settings_path(cache).exists():
+        check_new(cache)
+        return resolved(config, manifest)
+    config = adopted(config, read_settings(cache))
+    check_same(cache, without_addition(config, known_settings(config)))
+    clear_leftovers(cache)
+    if recipe is not None:
+        check_recipe(recipe, read_settings(cache))
+    return config
+
+
+def _open(
+    cache: Path,
+    config: ExtractConfig,
+    engine: Engine,
+    recipe: Recipe | None,
+    record: Mapping[str, Any],
+) -> str:
+    """Make the cache, or check that it was made with these settings and this backbone; its key."""
+    settings = {**known_settings(config), **backbone_settings(engine.facts)}
+    layout = {name: settings.pop(name) for name in ("segments", *LAYOUT)}
+    if recipe is not None:
+        check_recipe(recipe, {"settings": settings, "layout": layout})
+        _say_other_versions(recipe, record["versions"])
+    if settings_path(cache).exists() and config.keep_tokens:
+        check_same(cache, without_addition(config, {**settings, **layout}))
+        _begin_to_keep_tokens(cache)
+    return open_for_writing(cache, settings=settings, layout=layout, record=record)
+
+
+def _encode(
+    engine: Engine,
+    plan: _Plan,
+    cache: Path,
+    config: ExtractConfig,
+    manifest: Manifest,
+    clock: PhaseClock,
+) -> ProgressCounts:
+    """Texts and questions first, then clips; what was done of the clips."""
+    encode = partial(engine.encode, cache=cache, videos_root=manifest.videos_root)
+    with clock.phase("texts"):
+        if plan.texts and (line := cut_line(plan.texts, config=config)) is not None:
+            _say(line)
+        if config.keep_tokens and plan.texts:
+            _say(tokens_to_come(plan.texts, config=config, width=engine.facts.width))
+        encode("texts", plan.texts)
+        encode("questions", plan.questions)
+    with clock.phase("clips"):
+        return encode("clips", plan.clips)
+
+
+def _summary(
+    cache: Path, manifest: Manifest, plan: _Plan, encoded: ProgressCounts, clock: PhaseClock
+) -> ExtractSummary:
     committed = plan.committed_clips
     if plan.clips:  # from the index alone: every shard was checked when this run was planned
         live = live_rows(read_index(cache, "clips"), "clips")
         committed = {row["clip_id"]: row for row in live.to_pylist()}
     rows = [committed[clip_id] for clip_id in manifest.clips["clip_id"].to_pylist()]
     statuses = Counter(row["status"] for row in rows)
-    summary = ExtractSummary(
+    return ExtractSummary(
         cache=str(cache),
         clips={status: statuses[status] for status in ("ok", "partial", "failed")},
         new_clips=sum(len(work.items) for work in plan.clips),
@@ -157,11 +198,6 @@ def extract_manifest(
         seconds=clock.total_seconds,
         failures={row["clip_id"]: row["reason"] for row in rows if row["status"] == "failed"},
     )
-    if plan.has_work:  # a run that finds nothing to do leaves the cache as it is
-        facts = {"shard": part and str(part), "config": settings_dict(config), **made}
-        facts["waited_seconds"] = encoded.waited
-        _write_stats(cache, clock, plan, summary, facts)
-    return summary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

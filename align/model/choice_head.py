@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .heads import Residual
-from .logit_scale import LogitScale
+from .level_heads import LogitScale
 
 # K = questions, O = options of all questions, L = segments of the longest clip, W = shared width
 

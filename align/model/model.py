@@ -11,37 +11,16 @@ from torch import Tensor, nn
 
 from ...data_manifests.core.errors import SettingsError
 from ..config import RunConfig
-from ..head_config import CLIP_HEADS, HeadsConfig
+from ..head_config import CLIP_HEADS
 from .answer_head import AnswerHead
 from .choice_head import ChoiceHead
 from .clip_heads import AttentionPooling
-from .heads import build_head, check_width
-from .logit_scale import LogitScale
+from .level_heads import LevelHeads, LogitScale, shared_width
 from .moment_head import MomentHead
 from .token_interaction import TokenHead, token_scores
 
 # N = clips, S = segments, T = texts, R = sentences, D_v and D_t = widths of the features of videos
 # and texts, W = width of the shared space
-
-
-class LevelHeads(nn.Module):
-    """The heads of one level: one for videos, one for texts, and the scale of their cosines."""
-
-    def __init__(
-        self,
-        heads: HeadsConfig,
-        *,
-        dim_video: int,
-        dim_text: int,
-        temperature: float,
-        has_bias: bool,
-        weighs_parts: bool,
-    ) -> None:
-        """weighs_parts: whether a clip is made of segments by the head `attention`."""
-        super().__init__()
-        self.video = build_head(heads.video, dim=dim_video, weighs_parts=weighs_parts)
-        self.text = build_head(heads.text, dim=dim_text)
-        self.scale = LogitScale(temperature=temperature, has_bias=has_bias)
 
 
 class AlignmentModel(nn.Module):
@@ -73,7 +52,7 @@ class AlignmentModel(nn.Module):
         super().__init__()
         heads, losses = config.heads, config.losses
         self.dim_video, self.dim_text = dim_video, dim_text
-        self.width = _shared_width(heads, dim_video=dim_video, dim_text=dim_text)
+        self.width = shared_width(heads, dim_video=dim_video, dim_text=dim_text)
         """W, of the shared space."""
         self.global_from = config.levels.global_from
         trains_global = losses.global_weight > 0
@@ -263,19 +242,6 @@ class AlignmentModel(nn.Module):
 def _mean(vectors: Tensor, counts: Tensor) -> Tensor:
     """(n, W): the mean of each list of vectors, lists end to end."""
     return torch.segment_reduce(vectors, "mean", lengths=counts, axis=0)
-
-
-def _shared_width(heads: HeadsConfig, *, dim_video: int, dim_text: int) -> int:
-    sides = ((heads.video, dim_video), (heads.text, dim_text))
-    for head, dim in sides:
-        check_width(head, dim=dim)
-    widths = [dim if head.width is None else head.width for head, dim in sides]
-    if widths[0] != widths[1]:
-        raise SettingsError(
-            f"heads.video and heads.text must end in one width, got {widths[0]} and "
-            f"{widths[1]} (the features have width {dim_video} and {dim_text}; null keeps it)"
-        )
-    return widths[0]
 
 
 def build_model(

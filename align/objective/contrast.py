@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data.batches import LevelBatch
 from ..loss_config import LossConfig, LossName
-from ..model.logit_scale import LogitScale
+from ..model.level_heads import LogitScale
 from ..own_parts import LOSSES, PartError
 from .losses import hinge, in_clip_logistic, info_nce, sigmoid
 

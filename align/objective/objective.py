@@ -14,7 +14,7 @@ from ..data.batches import Batch, LevelBatch
 from ..data.split import TrainingSplit, gather_rows, gather_sentences
 from ..data.token_batches import TokenBatch
 from ..loss_config import LossConfig, WeakPooling
-from ..model.logit_scale import LogitScale
+from ..model.level_heads import LogitScale
 from ..model.model import AlignmentModel
 from .contrast import contrast, in_clip_term, segment_parts, segment_term
 from .tasks import padded_segments, task_terms

@@ -9,20 +9,16 @@ from ..annotations.dataset_rows import DatasetRows
 from ..annotations.official_files import OfficialFiles
 from ..cards.card import Card, ImporterName
 from ..importers.activitynet import import_activitynet_captions, import_activitynet_qa
-from ..importers.charades_sta import import_charades_sta
+from ..importers.clip_captions import import_lsmdc, import_lsmdc_choice, import_msvd, import_vatex
+from ..importers.clip_questions import import_next_qa, import_xu_qa
 from ..importers.didemo import import_didemo
 from ..importers.how2 import import_how2qa, import_how2r
-from ..importers.lsmdc import import_lsmdc, import_lsmdc_choice
 from ..importers.msrvtt import import_msrvtt, import_msrvtt_choice
-from ..importers.msvd import import_msvd
-from ..importers.next_qa import import_next_qa
 from ..importers.own_csv import import_captions_csv, import_moments_csv, import_questions_csv
 from ..importers.qvhighlights import import_qvhighlights
-from ..importers.tacos import import_tacos
+from ..importers.sentence_moments import import_charades_sta, import_tacos
 from ..importers.tv import import_tvqa, import_tvr, import_vlep
-from ..importers.vatex import import_vatex
 from ..importers.violin import import_violin
-from ..importers.xu_qa import import_xu_qa
 from ..importers.youcook2 import import_youcook2
 
 Importer = Callable[[Card, OfficialFiles, DatasetRows], None]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import ManifestError
-from ..core.file_kinds import VIDEO_EXTENSIONS
+from ..core.file_names import VIDEO_EXTENSIONS
 from ..tables.videos import find_videos
 
 

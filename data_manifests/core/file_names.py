@@ -1,4 +1,6 @@
-"""File names as text, and back: a name is bytes, which need not be UTF-8, and a table holds text.
+"""File names as text and back, and what kind of file a name says.
+
+A name is bytes, which need not be UTF-8, and a table holds text.
 
 A byte that is no part of UTF-8 text becomes a private character, U+F780 for 0x80 to U+F7FF for
 0xFF; so does each byte of such a character that a name really has. Every name has a text of its
@@ -37,3 +39,16 @@ def video_file(root: Path, video_path: str) -> Path:
 
 def _escape(found: re.Match[str]) -> str:
     return "".join(chr(_PRIVATE + byte) for byte in found[0].encode("utf-8", "surrogateescape"))
+
+
+VIDEO_EXTENSIONS = frozenset(
+    ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .flv .f4v .wmv .asf .3gp .3g2 .ogv"
+    " .vob .mxf".split()
+)
+
+IMAGE_EXTENSIONS = frozenset(".jpg .jpeg .png .webp .bmp .tif .tiff".split())
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is a picture that may be a frame; hidden ones are not."""
+    return Path(name).suffix.lower() in IMAGE_EXTENSIONS and not name.startswith(".")

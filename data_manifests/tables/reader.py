@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 from ..core.atomic_write import atomic_write
 from ..core.errors import ManifestError, SettingsError
 from ..core.faults import Faults, Place
-from ..core.file_kinds import VIDEO_EXTENSIONS
-from ..core.file_names import name_text
+from ..core.file_names import VIDEO_EXTENSIONS, name_text
 from ..core.settings import load_settings, save_settings
 from .checks import check_rows
 from .read_table import TableRows, read_table

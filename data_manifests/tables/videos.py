@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from ..core.errors import ManifestError
 from ..core.faults import Faults, Place
-from ..core.file_kinds import VIDEO_EXTENSIONS, is_image
-from ..core.file_names import name_text
+from ..core.file_names import VIDEO_EXTENSIONS, is_image, name_text
 from .read_table import TableRows, read_table
 from .schema import CLIPS, TEXTS, WHOLE_DATASET
 from .text_tables import decoded_text

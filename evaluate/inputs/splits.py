@@ -1,10 +1,13 @@
-"""Which splits of a cache an evaluation reads, and whether they have what a card asks about."""
+"""Which splits of a cache an evaluation reads, whether they have what a card asks about, and where
+their videos are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,6 +15,7 @@ from ...align.runs.checkpoint import Run
 from ...data_manifests.cards.card import Card
 from ...data_manifests.cards.scoring_rules import SPANS
 from ...data_manifests.core.errors import UserError
+from ...data_manifests.core.file_names import text_name, video_file
 from ...extract.cache.split_features import SplitFeatures
 from ...extract.cache.store import FeatureStore
 from ..config import EvaluationConfig
@@ -109,3 +113,25 @@ def vocabulary_counts(card: Card, questions: pa.Table, split: str) -> dict[str, 
         "answers_outside_card_vocabulary": sum(answer not in answers for answer in evaluated),
         "questions_with_answers": len(evaluated),
     }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipVideos:
+    """Video files and start times of N clips."""
+
+    videos: list[Path]
+    """(N,) the file, below the folder of videos that the cache remembers; it may be gone."""
+    start_seconds: np.ndarray
+    """(N,) float64, where in it the clip starts."""
+
+
+def clip_videos(store: FeatureStore, clip_ids: list[str]) -> ClipVideos:
+    """Those of some clips of the cache."""
+    table = store.clips.select(["clip_id", "video_path", "start_seconds"]).to_pydict()
+    row = {clip_id: place for place, clip_id in enumerate(table["clip_id"])}
+    rows = [row[clip_id] for clip_id in clip_ids]
+    root = Path(text_name(store.record["videos_root"]))
+    return ClipVideos(
+        videos=[video_file(root, table["video_path"][place]) for place in rows],
+        start_seconds=np.array([table["start_seconds"][place] or 0.0 for place in rows]),
+    )

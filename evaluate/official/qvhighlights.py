@@ -13,7 +13,7 @@ import numpy as np
 
 from ...data_manifests.cards.scoring_rules import MomentRules
 from ...data_manifests.cards.spans import reaches, span_iou
-from ..scores.average_precision import (
+from ..scores.metrics import (
     RANGES,
     THRESHOLDS,
     highlight_precision,

@@ -10,7 +10,7 @@ import numpy as np
 from ...data_manifests.cards.scoring_rules import ANSWER_MOMENT_IOU
 from ...data_manifests.cards.spans import span_iou
 from ...data_manifests.core.faults import excerpt
-from ..scores.average_precision import box_precision
+from ..scores.metrics import box_precision
 from .files import (
     FileFaults,
     PredictionError,

@@ -1,17 +1,28 @@
-"""Predicted answers to all questions of a split, known or not: options, and open-ended ones."""
+"""What predicts for a split (a run, or the backbone as it is), and its answers to all questions,
+known or not."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...align.runs.checkpoint import load_run
+from ...data_manifests.cards.card import Card
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.ragged import offsets_of, ragged_rows
+from ...extract.cache.split_features import SplitFeatures
+from ...extract.cache.store import FeatureStore
+from ..config import EvaluationConfig
+from ..inputs.rows import check_cache_keys
+from ..inputs.splits import check_segments, read_split, read_validation, with_segment_rule
 from ..official.formats import NUM_OPTIONS, answer_content, answer_moment_content
+from ..scores.vectors import Embeddings, Encoder, ZeroShot, embed
 from ..tasks.answers import scores_of_answers
 from ..tasks.choices import answer_moments, chosen_options, option_scores
-from .predictor import Predictor
+from ..tasks.retrieval import choose_fused_weight
 
 
 def question_content(predictor: Predictor) -> tuple[Any, str]:
@@ -88,3 +99,48 @@ def _open_answers(predictor: Predictor) -> dict[str, int | str]:
         for row, best in zip(rows[block], scores_KA.argmax(axis=1), strict=True):
             answers[questions.question_ids[row]] = encoder.answers[best]
     return answers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predictor:
+    """A split and what predicts for it."""
+
+    card: Card
+    """Whose format is written."""
+    config: EvaluationConfig
+    """The resolved settings."""
+    features: SplitFeatures
+    """The split."""
+    embeddings: Embeddings
+    """Its vectors."""
+    encoder: Encoder
+    """The run's heads, or the backbone as it is."""
+    weight: float
+    """Of the global score in the fused one."""
+
+
+def load_predictor(
+    cache: Path, run: Path | None, config: EvaluationConfig, card: Card
+) -> Predictor:
+    """The split's features and vectors, and the weight that validation chooses."""
+    store = FeatureStore.open(cache)
+    runs = [] if run is None else [load_run(run)]
+    check_cache_keys(runs, store)
+    if not runs and store.dim != store.text_dim:
+        raise UserError(
+            f"{cache} has video and text features of two widths, which only heads compare: give a "
+            f"run with --run"
+        )
+    config = with_segment_rule(config, runs)
+    encoder = runs[0].model if runs else ZeroShot()
+    features = read_split(store, config)
+    check_segments(card, features)
+    validation = read_validation(store, config)
+    return Predictor(
+        card=card,
+        config=config,
+        features=features,
+        embeddings=embed(features, encoder),
+        encoder=encoder,
+        weight=choose_fused_weight(validation, encoder, config).value,
+    )

@@ -30,8 +30,7 @@ from ..tasks.corpus_moments import predict_in_corpus
 from ..tasks.didemo_chunks import rank_runs
 from ..tasks.highlights import clip_saliency
 from ..tasks.moments import moment_queries, predict_moments
-from .answers import question_content
-from .predictor import Predictor, load_predictor
+from .answers import Predictor, load_predictor, question_content
 
 NUM_VIDEOS: Final = 100
 """Clips of a query in TVR's video retrieval."""

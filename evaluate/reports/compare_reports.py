@@ -25,7 +25,7 @@ from ..scores.ranks import Ranks
 from ..statistics.bootstrap import Bootstrap
 from ..statistics.comparisons import Comparison, compare, with_holm
 from ..statistics.summaries import RowOutcome, RunOutcome
-from ..tasks.fused_weight import FusedWeight
+from ..tasks.retrieval import FusedWeight
 from .results_json import QUERIES_FILE, RESULTS_FILE
 
 KEY: Final = ["row", "run", "task", "score"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...extract.cache.split_features import SplitFeatures
-from ..inputs.clip_videos import ClipVideos
+from ..inputs.splits import ClipVideos
 from ..scores.queries import TaskQueries
 from ..statistics.summaries import RunOutcome
 from .render import thumbnail

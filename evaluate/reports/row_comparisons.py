@@ -10,7 +10,7 @@ import numpy as np
 
 from ...extract.cache.split_features import SplitFeatures
 from ..evaluation import Evaluation
-from ..inputs.clip_videos import ClipVideos
+from ..inputs.splits import ClipVideos
 from ..scores.queries import Scored, TaskQueries
 from ..statistics.summaries import RowOutcome
 from .figures import Difference, differences

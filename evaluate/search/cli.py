@@ -58,8 +58,7 @@ def main(
     if not asked:
         raise click.UsageError("give a text to search for, or texts on the standard input")
 
-    from .page import check_page_file, write_search_page
-    from .search import Library
+    from .search import Library, check_page_file, write_search_page
 
     if html is not None:
         check_page_file(html)

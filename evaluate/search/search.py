@@ -1,15 +1,16 @@
-"""Free-text search: a text in, the clips and the moment in each out."""
+"""Free-text search: a text in, the clips and the moment in each out, also as a page of players."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
 
 from ...align.runs.checkpoint import load_run
+from ...data_manifests.core.atomic_write import check_writable
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.split_features import SplitFeatures
 from ...extract.cache.store import FeatureStore
@@ -17,11 +18,11 @@ from ...extract.encode.query_encoder import TextEncoder, load_query_encoder
 from ..config import EvaluationConfig
 from ..indexes.clip_search import ClipSearch
 from ..indexes.index import load_or_build_index
-from ..inputs.clip_videos import ClipVideos, clip_videos
 from ..inputs.rows import check_cache_keys
-from ..inputs.splits import with_segment_rule
+from ..inputs.splits import ClipVideos, clip_videos, with_segment_rule
+from ..reports.render import write_page_of
 from ..scores.vectors import Encoder, TwoLevelVectors, ZeroShot, clip_vectors, embed
-from ..tasks.fused_weight import FusedWeight, choose_fused_weight
+from ..tasks.retrieval import FusedWeight, choose_fused_weight
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,3 +140,38 @@ class Library:
             ]
             for row, text in enumerate(texts)
         ]
+
+
+def check_page_file(path: Path) -> None:
+    """Raise UserError when `path` cannot become the page; called before any work."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the page's file with --html")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+    check_writable(path.parent)
+
+
+def write_search_page(
+    answers: Sequence[tuple[str, Sequence[Hit]]], path: Path, *, about: str
+) -> None:
+    """Write a page with each text and its hits; it shows the videos from where they are.
+
+    about: one line on what was searched and how. The page asks nothing of a network.
+    """
+    content = {
+        "about": about,
+        "answers": [
+            {"text": text, "hits": [{**asdict(hit), "address": _address(hit)} for hit in hits]}
+            for text, hits in answers
+        ],
+    }
+    write_page_of("search.html", path, content)
+
+
+def _address(hit: Hit) -> str | None:
+    """The file with its moment as a media fragment (W3C Media Fragments URI 1.0, section 4.2.1);
+    None when it is not there."""
+    if not Path(hit.video).is_file():
+        return None
+    video = Path(hit.video).absolute().as_uri()
+    return f"{video}#t={hit.start_seconds:.3f},{hit.end_seconds:.3f}"

@@ -13,16 +13,9 @@ from ..config import NormalisationName
 from ..indexes.effect import IndexEffect
 from ..scores.metrics import one_based
 from ..scores.queries import Scored, TaskQueries
-from ..tasks.fused_weight import FusedWeight
+from ..tasks.retrieval import FusedWeight
 from .aggregates import AGGREGATED, DIRECTIONS, aggregate_intervals, aggregates
-from .bootstrap import (
-    Bootstrap,
-    Interval,
-    Sample,
-    mean_intervals,
-    median_interval,
-    medians_of,
-)
+from .bootstrap import Bootstrap, Interval, Sample, mean_intervals, median_interval, medians_of
 from .seed_variance import mean_intervals_with_seeds, median_interval_with_seeds
 
 

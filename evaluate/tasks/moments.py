@@ -16,7 +16,7 @@ from ...data_manifests.cards.spans import reaches, span_iou, suppress
 from ...extract.cache.ragged import Ragged
 from ...extract.cache.split_features import SplitFeatures
 from ..config import MomentConfig
-from ..scores.average_precision import window_metrics, window_precisions_of, windows_in_range
+from ..scores.metrics import window_metrics, window_precisions_of, windows_in_range
 from ..scores.queries import Scored, TaskQueries
 from ..scores.ranks import ranks_of_hits
 from ..scores.vectors import Embeddings, Encoder

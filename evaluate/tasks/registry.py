@@ -14,7 +14,7 @@ from ...data_manifests.cards.card import load_card
 from ...data_manifests.core.errors import UserError
 from ...extract.cache.split_features import SplitFeatures
 from ..config import EvaluationConfig
-from ..official.records import official_records
+from ..official.files import official_records
 from ..scores.queries import Scored, TaskQueries
 from ..scores.vectors import Embeddings, Encoder, embed
 from .answers import AnswerTask, answer_task, score_answers

@@ -1,7 +1,8 @@
 """Retrieval: text to clip and clip to text with the global texts, sentence to clip with the others.
 
-Which sentences a text has (extract/cache/text_sentences.py) decides its segment score: for a text
-of several sentences, the mean over sentences of the best segment (docs/method.md, Scores).
+Which sentences a text has (extract/cache/split_features.py) decides its segment score: for a text
+of several sentences, the mean over sentences of the best segment (docs/method.md, Scores). How much
+the global score weighs in the fused one is chosen on the validation split.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -29,7 +31,7 @@ from ..scores.metrics import (
 from ..scores.queries import Scored, TaskQueries
 from ..scores.ranks import Ranks
 from ..scores.similarity import Normalise, ScoreBlock, retrieval_ranks
-from ..scores.vectors import Embeddings, TwoLevelVectors, clip_vectors, text_vectors
+from ..scores.vectors import Embeddings, Encoder, TwoLevelVectors, clip_vectors, embed, text_vectors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,3 +238,47 @@ def retrieval_values(
         "nDCG@10": discounted_gains(query_ranks.places, correct.offsets),
         "mAP": 100.0 * average_precisions(query_ranks.places, correct.offsets),
     }
+
+
+WEIGHT_GRID: Final = [step / 10 for step in range(11)]
+"""Weights of the global score tried on the validation split."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FusedWeight:
+    """a in a * global + (1 - a) * segment."""
+
+    value: float
+    """Between 0 and 1."""
+    chosen_on: str | None
+    """The validation split that chose it; None where it is the setting `fused_weight`."""
+    reason: str
+    """Where the number comes from, in words."""
+
+
+def choose_fused_weight(
+    validation: SplitFeatures | None, encoder: Encoder, config: EvaluationConfig
+) -> FusedWeight:
+    """The weight with the best text to clip R@1 on validation; of equal ones the nearest to 0.5.
+
+    Without global texts sentence to clip decides; without any text or split, the settings.
+    """
+    if validation is None:
+        name = config.validation_split
+        why = "no validation split" if name is None else f"no separate split {name!r}"
+        return FusedWeight(value=config.fused_weight, chosen_on=None, reason=f"the default: {why}")
+    tasks = [
+        task for task in retrieval_tasks(validation, config) if task.direction == "text_to_clip"
+    ]
+    if not tasks:
+        why = f"the default: split {validation.split!r} has no text to clip queries"
+        return FusedWeight(value=config.fused_weight, chosen_on=None, reason=why)
+    recalls = recall_at_1_by_weight(
+        tasks[0], validation, embed(validation, encoder), weights=WEIGHT_GRID, config=config
+    )
+    best = [a for a, recall in zip(WEIGHT_GRID, recalls, strict=True) if recall == recalls.max()]
+    return FusedWeight(
+        value=min(best, key=lambda a: abs(a - 0.5)),
+        chosen_on=validation.split,
+        reason=f"chosen by {tasks[0].queries.name} R@1 on split {validation.split!r}",
+    )

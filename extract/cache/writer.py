@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import h5py
 import numpy as np
@@ -32,7 +32,6 @@ from .contract import (
     shard_path,
 )
 from .disk_files import disk_errors, put_file
-from .rows import Matrix
 
 BLOCK_ROWS: Final = 4096
 """Of a matrix that is written block by block."""
@@ -226,3 +225,29 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+class Matrix(Protocol):
+    """A matrix that is read block by block, wherever it lies."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """(stop - start, D), rows start to stop."""
+
+
+class ArrayMatrix:
+    """A matrix in memory, or one of a file that h5py has open; see `Matrix`."""
+
+    def __init__(self, values: np.ndarray, *, first: int = 0, count: int | None = None) -> None:
+        """values: a (n, D) array or HDF5 dataset; count rows of it from `first` on are meant."""
+        self._values = values
+        self._first = first
+        self.shape = len(values) - first if count is None else count, int(values.shape[1])
+        self.dtype = values.dtype
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        block: np.ndarray = self._values[self._first + start : self._first + stop]
+        return block

@@ -13,9 +13,8 @@ import numpy as np
 from ..config import DecoderLimits, DecoderName, HardwareName
 from ..segments.sampling import Sampling
 from ..segments.shots import ShotDetector
-from .choice import open_decoder
 from .preprocessing import Preprocessing
-from .protocol import DecodeError, DecodeResult, Heartbeat, no_heartbeat
+from .protocol import DecodeError, DecodeResult, Heartbeat, no_heartbeat, open_decoder
 from .sources import check_source, source_sha256
 
 CHUNK_PICTURES = 16

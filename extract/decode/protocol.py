@@ -1,17 +1,19 @@
-"""Interface of the decoders: the frames of one clip at the sampled instants, and what is missing
-(see completeness.py for what counts as such)."""
+"""Interface of the decoders, and which is chosen: the frames of one clip at the sampled instants,
+and what is missing (see completeness.py for what counts as such).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from pathlib import Path
+from typing import Final, Literal, Protocol, assert_never
 
 import numpy as np
 from PIL import Image
 
-from ..config import DecoderLimits
-from ..segments.sampling import Sample
+from ..config import DecoderLimits, DecoderName, HardwareName
+from ..segments.sampling import Sample, Sampling
 
 DEMUXERS: Final = (
     "asf,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,"
@@ -99,3 +101,51 @@ def check_picture_size(width: int, height: int, limits: DecoderLimits) -> None:
             f"a picture of {width} x {height} is over the limit of {limits.max_megapixels:g} "
             "megapixels (limits.max_megapixels)"
         )
+
+
+def open_decoder(
+    name: DecoderName,
+    path: Path,
+    *,
+    sampling: Sampling,
+    start: float,
+    end: float | None,
+    limits: DecoderLimits,
+    image_fps: float | None = None,
+    hwaccel: HardwareName | None = None,
+    heartbeat: Heartbeat = no_heartbeat,
+) -> Decoder:
+    """A decoder of the span [start, end) of a video; nothing is opened before it is iterated.
+
+    image_fps: rate of the images, where path is a folder of them. hwaccel: of the ffmpeg
+    decoder. heartbeat: told of progress between
+    samples, by another thread as well.
+    """
+    if image_fps is not None and path.is_dir():
+        from .images import ImagesDecoder
+
+        return ImagesDecoder(
+            path, image_fps=image_fps, sampling=sampling, start=start, end=end, limits=limits
+        )
+    match name:
+        case "pyav":
+            from .pyav import PyavDecoder
+
+            return PyavDecoder(
+                path, sampling=sampling, start=start, end=end, limits=limits, heartbeat=heartbeat
+            )
+        case "ffmpeg":
+            from .ffmpeg import FfmpegDecoder
+
+            assert sampling.rule is None, "ExtractConfig refuses this"
+            return FfmpegDecoder(
+                path,
+                fps=sampling.fps,
+                start=start,
+                end=end,
+                limits=limits,
+                hwaccel=hwaccel,
+                heartbeat=heartbeat,
+            )
+        case _:
+            assert_never(name)

@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from ...data_manifests.core.file_kinds import is_image
+from ...data_manifests.core.file_names import is_image
 from .protocol import DecodeError, Heartbeat, no_heartbeat
 
 HASH_BYTES = 2**20

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..cache.rows import ArrayMatrix, Matrix
 from ..cache.spool import Spool, SpooledMatrix
+from ..cache.writer import ArrayMatrix, Matrix
 from ..decode.clip_reader import Chunk, ClipEnd, ClipFailure, Stage
 from ..decode.sources import source_facts
 from ..planning.plan import Item
-from ..segments.cutting import CutFacts, SegmentRows
-from ..segments.pooling import pool
+from ..segments.cutting import CutFacts, SegmentRows, pool
 
 
 @dataclass(slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Texts and questions through the text tower, into shards."""
+"""Texts and questions through the text tower, into shards; how long texts are for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ...data_manifests.tables.sentences import split_sentences
 from ..cache.writer import commit_shard
 from ..config import ExtractConfig
 from ..planning.plan import Work
-from .text_length import context_length, cut_texts
 
 if TYPE_CHECKING:
     from .backbones import Backbone
@@ -155,3 +154,31 @@ def _unique(texts: Sequence[str]) -> tuple[list[str], list[int]]:
     places: dict[str, int] = {}
     of_texts = [places.setdefault(text, len(places)) for text in texts]
     return list(places), of_texts
+
+
+def context_length(tokenizer: Any) -> int:
+    """Tokens that the tower of a tokenizer of open_clip reads, start and end among them."""
+    return int(tokenizer.context_length)
+
+
+def cut_texts(tokenizer: Any, texts: Sequence[str]) -> list[bool | None]:
+    """Whether each text has more tokens than the tower reads; None where it cannot be known."""
+    limit = context_length(tokenizer)
+    lengths: dict[str, int | None] = {}
+    for text in dict.fromkeys(texts):
+        # A token is one character or more: short texts need no count.
+        short = len(text.encode()) + 2 <= limit
+        lengths[text] = 0 if short else num_tokens(tokenizer, text)
+    counts = [lengths[text] for text in texts]
+    return [None if count is None else count > limit for count in counts]
+
+
+def num_tokens(tokenizer: Any, text: str) -> int | None:
+    """Tokens of a text before anything is cut, start and end among them; None where unknown."""
+    clean = tokenizer.clean_fn(text) if hasattr(tokenizer, "clean_fn") else text
+    inner = getattr(tokenizer, "tokenizer", None)  # of the transformers library
+    if inner is not None:
+        return len(inner(clean)["input_ids"])
+    if hasattr(tokenizer, "encode"):
+        return len(tokenizer.encode(clean)) + 2
+    return None

@@ -1,13 +1,17 @@
-"""What an engine is: it holds the backbones, encodes what is planned, and commits it."""
+"""What an engine is (it holds the backbones, encodes what is planned, and commits it), and which
+one is meant: this machine, or a Ray cluster.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from ..cache.contract import Unit
+from ..config import ExtractConfig
 from ..decode.preprocessing import Preprocessing
 from ..planning.plan import Work
 from ..planning.progress import ProgressCounts
@@ -47,3 +51,27 @@ class Engine(Protocol):
         Raises CacheError when the disk refuses; what was committed stays.
         """
         ...
+
+
+@contextlib.contextmanager
+def open_engine(
+    config: ExtractConfig, *, with_text: bool, say: Callable[[str], None]
+) -> Iterator[Engine]:
+    """The engine that the settings name, its backbones loaded; they are dropped at the end.
+
+    with_text: texts are to be encoded, too. say: shows a line to the user.
+    Raises BackboneError when the weights or the device cannot be had, EngineError when Ray cannot.
+    """
+    match config.engine:
+        case "local":
+            from .local import LocalEngine
+
+            with LocalEngine(config, with_text=with_text, say=say) as engine:
+                yield engine
+        case "ray":
+            from .ray import RayEngine
+
+            with RayEngine(config, with_text=with_text, say=say) as ray_engine:
+                yield ray_engine
+        case _:
+            assert_never(config.engine)

@@ -12,7 +12,7 @@ import numpy as np
 from ..decode.clip_reader import Chunk, ClipEnd, ClipFailure
 from ..decode.protocol import DecodeResult
 from ..encode.clip_shard import Clip
-from ..segments.pooling import frame_rows
+from ..segments.cutting import frame_rows
 from .keys import ClipKey
 from .sources import FeatureError, FeatureSource
 

@@ -29,9 +29,8 @@ from ..cache.contract import (
     shard_path,
 )
 from ..cache.disk_files import put_file
-from ..cache.rows import ArrayMatrix
 from ..cache.shards import index_files, is_intact, live_rows, read_index, read_index_file
-from ..cache.writer import clear_leftovers, commit_shard, json_bytes, parquet_bytes
+from ..cache.writer import ArrayMatrix, clear_leftovers, commit_shard, json_bytes, parquet_bytes
 from ..segments.cutting import CutFacts, SegmentRows
 from ..segments.rules import SHOTS, parse_rule
 

@@ -19,11 +19,11 @@ from mlalign.align.data.batches import epoch_batches
 from mlalign.align.data.split import load_training_split
 from mlalign.align.distributed import is_first_process, share_heads
 from mlalign.align.epoch_loop import untrained_model
-from mlalign.align.gradients import set_gradients
 from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
 from mlalign.align.loss_config import LevelsConfig, LossConfig, TaskConfig
 from mlalign.align.model.model import AlignmentModel
 from mlalign.align.objective.objective import level_losses, loss_terms
+from mlalign.align.optimiser import set_gradients
 
 HEADS: tuple[HeadName, ...] = ("linear", "mlp", "residual", "temporal", "attention")
 TRAIN = with_tokens(split_with_questions(1, num_clips=23))

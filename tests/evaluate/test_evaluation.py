@@ -29,10 +29,9 @@ from mlalign.evaluate.inputs.splits import with_segment_rule
 from mlalign.evaluate.scores.similarity import pool_segments
 from mlalign.evaluate.scores.vectors import ZeroShot, embed
 from mlalign.evaluate.tasks.choices import choice_task, score_choices
-from mlalign.evaluate.tasks.fused_weight import choose_fused_weight
 from mlalign.evaluate.tasks.grounding import grounding_task, score_grounding
 from mlalign.evaluate.tasks.registry import count_items, find_tasks, score_tasks
-from mlalign.evaluate.tasks.retrieval import retrieval_tasks
+from mlalign.evaluate.tasks.retrieval import choose_fused_weight, retrieval_tasks
 from mlalign.extract.cache.split_features import QuestionFeatures, SplitFeatures, sentences_of_texts
 
 KEY = "0123456789abcdef"

@@ -15,7 +15,7 @@ from mlalign.align.data.batches import epoch_batches
 from mlalign.align.data.split import load_training_split
 from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
 from mlalign.align.loss_config import GlobalFrom, LevelsConfig, LossConfig
-from mlalign.align.model.logit_scale import LogitScale
+from mlalign.align.model.level_heads import LogitScale
 from mlalign.align.model.model import AlignmentModel, build_model
 from mlalign.align.objective.objective import level_losses, loss_terms
 from mlalign.data_manifests.core.errors import SettingsError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlalign.data_manifests.cards.spans import reaches, span_iou, suppress
-from mlalign.evaluate.scores.average_precision import (
+from mlalign.evaluate.scores.metrics import (
     box_precision,
     highlight_precision,
     window_precisions,

@@ -14,7 +14,7 @@ from score_fixtures import highlight, run, scored, write
 
 from mlalign.data_manifests.cards.spans import suppress
 from mlalign.evaluate.official.retrieval import video_to_text_ranks
-from mlalign.evaluate.scores.average_precision import interpolated_area
+from mlalign.evaluate.scores.metrics import interpolated_area
 from mlalign.evaluate.scores.ranks import ranks_of_correct
 from mlalign.extract.cache.ragged import Ragged
 

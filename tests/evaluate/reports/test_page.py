@@ -34,7 +34,7 @@ from mlalign.evaluate.reports.page import tasks_in_order
 from mlalign.evaluate.reports.render import thumbnail
 from mlalign.evaluate.reports.row_comparisons import SHOWN_QUERIES
 from mlalign.evaluate.statistics.summaries import RowOutcome, RunOutcome
-from mlalign.evaluate.tasks.fused_weight import FusedWeight
+from mlalign.evaluate.tasks.retrieval import FusedWeight
 
 
 @pytest.fixture(scope="module")

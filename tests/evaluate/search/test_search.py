@@ -16,8 +16,7 @@ from mlalign.evaluate.config import EvaluationConfig
 from mlalign.evaluate.scores.similarity import level_scores
 from mlalign.evaluate.scores.vectors import ZeroShot, clip_vectors, embed
 from mlalign.evaluate.search.cli import main
-from mlalign.evaluate.search.page import write_search_page
-from mlalign.evaluate.search.search import Hit, Library
+from mlalign.evaluate.search.search import Hit, Library, write_search_page
 from mlalign.extract.cache.store import FeatureStore
 from mlalign.extract.encode.query_encoder import load_query_encoder
 

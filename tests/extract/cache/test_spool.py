@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mlalign.extract.cache.contract import DiskError
-from mlalign.extract.cache.rows import ArrayMatrix
 from mlalign.extract.cache.spool import Spool, SpooledMatrix
+from mlalign.extract.cache.writer import ArrayMatrix
 
 
 @pytest.fixture

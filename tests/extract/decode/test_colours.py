@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.decode.choice import open_decoder
+from mlalign.extract.decode.protocol import open_decoder
 from mlalign.extract.segments.sampling import Sampling
 
 MATRICES = {"bt709": (1, 0.2126, 0.0722), "bt601": (6, 0.299, 0.114), "bt2020": (9, 0.2627, 0.0593)}

@@ -5,8 +5,8 @@ from fractions import Fraction
 import pytest
 
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.decode.choice import open_decoder
 from mlalign.extract.decode.completeness import Extent, shortfall
+from mlalign.extract.decode.protocol import open_decoder
 from mlalign.extract.segments.sampling import Sampling
 
 EVEN = list(range(0, 6000, 40))

@@ -17,8 +17,7 @@ import pytest
 
 from mlalign.data_manifests.core.ffmpeg_program import ffmpeg_program
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.decode.choice import open_decoder
-from mlalign.extract.decode.protocol import DecodeError
+from mlalign.extract.decode.protocol import DecodeError, open_decoder
 from mlalign.extract.segments.sampling import Sampling, Timed, samples
 
 DECODERS = ("pyav", "ffmpeg")

@@ -8,8 +8,7 @@ from PIL import Image
 
 from mlalign.extract.cache.store import FeatureStore
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.decode.choice import open_decoder
-from mlalign.extract.decode.protocol import DecodeError
+from mlalign.extract.decode.protocol import DecodeError, open_decoder
 from mlalign.extract.decode.sources import image_files, source_facts, source_sha256
 from mlalign.extract.segments.sampling import Sampling
 

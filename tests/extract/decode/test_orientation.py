@@ -8,8 +8,8 @@ import pytest
 from av.video.frame import VideoFrame
 
 from mlalign.extract.config import DecoderLimits
-from mlalign.extract.decode.choice import open_decoder
 from mlalign.extract.decode.orientation import Orientation
+from mlalign.extract.decode.protocol import open_decoder
 from mlalign.extract.segments.sampling import Sampling
 
 MATRICES = [

@@ -13,7 +13,7 @@ from mlalign.data_manifests.tables.sentences import split_sentences
 from mlalign.extract.cache.contract import LATER_COLUMNS
 from mlalign.extract.cache.store import FeatureStore
 from mlalign.extract.encode.backbones import load_tokenizer
-from mlalign.extract.encode.text_length import cut_texts, num_tokens
+from mlalign.extract.encode.texts import cut_texts, num_tokens
 from mlalign.extract.maintenance.verify import verify_cache
 
 WORDS = "a dog runs over the long green grass of the wide field"

@@ -12,7 +12,7 @@ from mlalign.data_manifests.core.errors import UserError
 from mlalign.data_manifests.tables.reader import read_manifest
 from mlalign.extract.cache.store import FeatureStore
 from mlalign.extract.maintenance.verify import verify_cache
-from mlalign.extract.planning.job_parts import JobPart
+from mlalign.extract.planning.inputs import JobPart
 
 EXTRACT = "from mlalign.extract.cli import program; program()"
 

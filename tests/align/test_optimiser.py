@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlalign.align.gradients import set_gradients
+from mlalign.align.optimiser import set_gradients
 
 
 def model_and_losses() -> tuple[nn.Module, dict[str, torch.Tensor]]:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mlalign.extract.cache.rows import ArrayMatrix
-from mlalign.extract.segments.pooling import frame_rows, normalise, pool
+from mlalign.extract.cache.writer import ArrayMatrix
+from mlalign.extract.segments.cutting import frame_rows, normalise, pool
 
 
 def pool_one(frames, place):
@@ -55,7 +55,7 @@ def test_blocks_do_not_change_the_means(seed, monkeypatch):
     frames = rng.normal(size=(57, 6)).astype(np.float32)
     ends = np.sort(rng.integers(0, 58, size=(40, 2)), axis=1)
     places = [slice(int(a), int(b)) for a, b in ends if a < b]
-    monkeypatch.setattr("mlalign.extract.segments.pooling.BLOCK_FRAMES", 5)
+    monkeypatch.setattr("mlalign.extract.segments.cutting.BLOCK_FRAMES", 5)
     means = pool(ArrayMatrix(frames), places)
     for mean, place in zip(means, places, strict=True):
         expected = normalise(frames)[place].astype(np.float64).mean(axis=0)

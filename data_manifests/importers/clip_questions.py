@@ -1,4 +1,8 @@
-"""MSRVTT-QA and MSVD-QA (Xu et al. 2017): open-ended questions, a JSON list for each split."""
+"""Questions about clips: MSRVTT-QA and MSVD-QA, and NExT-QA.
+
+MSRVTT-QA and MSVD-QA (Xu et al. 2017): open-ended, a JSON list for each split. NExT-QA: multiple
+choice about actions and their order, a CSV for each split.
+"""
 
 from __future__ import annotations
 
@@ -46,3 +50,43 @@ def import_xu_qa(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
             )
 
         rows.each(files.items(split), take)
+
+
+OPTIONS = ("a0", "a1", "a2", "a3", "a4")
+COLUMNS = ("video", "question", "answer", "qid", "type", *OPTIONS)
+
+
+def import_next_qa(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
+    """A question's id is VIDEO_QID: qid alone repeats between videos.
+
+    Where the map to VidOR is there, a video is also found under its name there.
+    """
+    vidor: dict[str, str] = {}
+
+    def take_name(row: Row) -> None:
+        video, place = row.value
+        if not isinstance(place, str) or not place:
+            row.refuse(f"{video!r}: expected where VidOR has it, got {excerpt(place)}")
+        vidor[video] = place.rsplit("/", 1)[-1]
+        row.written()
+
+    if files.has("names"):
+        rows.each(files.rows("names", enumerate(files.entries("names"), start=1)), take_name)
+    for split in files.splits:
+
+        def take(row: Row, split: str = split) -> None:
+            clip_id, question = row.name("video"), row.words("question")
+            options = [row.words(name) for name in OPTIONS]
+            names = dict.fromkeys((clip_id, vidor.get(clip_id, clip_id)))
+            rows.clip(row, clip_id, split=split, video_names=tuple(names))
+            rows.question(
+                row,
+                f"{clip_id}_{row.name('qid')}",
+                clip_id,
+                question=question,
+                options=options,
+                answer_index=row.integer("answer"),
+                type=row.name("type"),
+            )
+
+        rows.each(files.records(split, COLUMNS), take)

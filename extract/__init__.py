@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .cache.split_features import SplitFeatures
     from .cache.store import FeatureStore
     from .config import ExtractConfig
-    from .pipeline import ExtractSummary
+    from .run_stats import ExtractSummary
 
     __version__: str
 else:
@@ -28,7 +28,7 @@ else:
         {
             "CacheError": "cache.contract",
             "ExtractConfig": "config",
-            "ExtractSummary": "pipeline",
+            "ExtractSummary": "run_stats",
             "FeatureStore": "cache.store",
             "SplitFeatures": "cache.split_features",
             "extract": "api",

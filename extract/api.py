@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .config import ExtractConfig
-from .pipeline import ExtractSummary, extract_manifest
+from .pipeline import extract_manifest
 from .planning.inputs import Inputs
+from .run_stats import ExtractSummary
 
 
 def extract(

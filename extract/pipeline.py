@@ -34,38 +34,12 @@ from .planning.inputs import Inputs, JobPart, official_counts
 from .planning.plan import Committed, Work, plan_clips, plan_rows, read_committed
 from .planning.progress import ProgressCounts
 from .planning.recipe import Recipe, check_recipe, other_versions
-from .planning.run_stats import PhaseClock, bytes_of_shards, made_with, write_run_stats
+from .run_stats import ExtractSummary, PhaseClock, bytes_of_shards, made_with, write_run_stats
 from .segments.shots import check_installed
 
 SHARD_TEXTS = 4096
 SHARD_TEXTS_WITH_TOKENS = 512
 """A shard's tokens are in memory together: 77 of each text, 1024 wide, take 80 MB as float16."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExtractSummary:
-    """What a run did, and what the cache now has of the manifest's clips."""
-
-    cache: str
-    clips: dict[str, int]
-    """Clips of the manifest in the cache by status: ok, partial, failed."""
-    new_clips: int
-    new_frames: int
-    new_texts: int
-    """Texts and questions."""
-    seconds: float
-    failures: dict[str, str]
-    """clip_id to reason, of every failed clip of the manifest."""
-
-    def line(self) -> str:
-        """One line for a person."""
-        rate = f" ({self.new_frames / self.seconds:.1f} frames/s)" if self.new_frames else ""
-        return (
-            f"{sum(self.clips.values())} clips: {self.clips['ok']} ok, "
-            f"{self.clips['partial']} partial, {self.clips['failed']} failed; "
-            f"new: {self.new_clips} clips, {self.new_frames} frames, {self.new_texts} texts "
-            f"in {self.seconds:.1f} s{rate} -> {self.cache}"
-        )
 
 
 def extract_manifest(

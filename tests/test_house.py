@@ -28,7 +28,7 @@ WINGS = {  # stage -> wing -> what it may import of its stage: wings, and files 
         "encode": "cache segments config decode planning",
         "maintenance": "cache segments planning",
         "engines": "cache config decode planning encode",
-        "exchange": "cache segments decode planning encode maintenance cache_settings",
+        "exchange": "cache segments decode planning encode maintenance cache_settings run_stats",
     },
     "align": {
         "model": "head_config config own_parts",

@@ -25,7 +25,13 @@ ALLOWED = {  # stage -> earlier stage -> its modules that may be used
     "evaluate": {
         "data_manifests": None,
         "extract": READ_SIDE | {"encode.query_encoder"},  # free-text search
-        "align": {"loss_config", "model.model", "model.token_interaction", "runs.checkpoint"},
+        "align": {
+            "loss_config",
+            "model.model",
+            "model.moment_head",
+            "model.token_interaction",
+            "runs.checkpoint",
+        },
     },
 }
 PRIVATE = {"cli", "config", "pipeline", "trainer"}

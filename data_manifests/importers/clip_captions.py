@@ -54,7 +54,7 @@ def _captions(content: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
             yield str(clip_id), caption
 
 
-OTHER_CLIPS = "of clips in none of the splits"
+OTHER_ENTRIES = "of clips in none of the splits"
 
 
 def import_vatex(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
@@ -69,7 +69,7 @@ def import_vatex(card: Card, files: OfficialFiles, rows: DatasetRows) -> None:
     def take(row: Row) -> None:
         clip_id = row.name("videoID")
         if clip_id not in rows.clips:
-            row.leave_out(OTHER_CLIPS)
+            row.leave_out(OTHER_ENTRIES)
         for caption in row.sentences("enCap"):
             rows.text(row, clip_id, caption, kind="caption")
 

@@ -27,7 +27,7 @@ from ..maintenance.resegment import complete_segments
 from ..planning.inputs import Inputs, official_counts
 from ..planning.plan import Work, plan_clips, read_committed
 from ..planning.progress import printable
-from ..planning.run_stats import PhaseClock, write_run_stats
+from ..run_stats import PhaseClock, write_run_stats
 from .clips import fill
 from .keys import ClipKey, clip_keys, question_keys, text_keys
 from .settings import ImportedFeatures, ImportSettings, detect_widths

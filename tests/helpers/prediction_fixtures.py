@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from mlalign.evaluate import evaluation
 from mlalign.evaluate.cli import main
 from mlalign.evaluate.inputs.protocols import load_protocol
-from mlalign.evaluate.predictions import predictor
+from mlalign.evaluate.predictions import answers as predictor
 from mlalign.evaluate.reports.results_json import results_json
 
 Files = dict[str, str]

@@ -32,7 +32,7 @@ from mlalign.align.model.model import AlignmentModel, build_model
 from mlalign.align.runs.checkpoint import Run
 from mlalign.evaluate import evaluation
 from mlalign.evaluate.cli import main
-from mlalign.evaluate.predictions import predictor
+from mlalign.evaluate.predictions import answers as predictor
 
 SIDES = ("start", "end")
 

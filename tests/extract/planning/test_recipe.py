@@ -182,7 +182,7 @@ def test_the_recipe_is_in_the_cache(small_cache):
 
 def test_the_version_of_the_ffmpeg_program_is_kept_where_it_decodes():
     from mlalign.extract.config import ExtractConfig
-    from mlalign.extract.planning.run_stats import versions
+    from mlalign.extract.run_stats import versions
 
     assert versions(ExtractConfig(decoder="ffmpeg"))["ffmpeg"].startswith("ffmpeg version")
     assert "ffmpeg" not in versions(ExtractConfig(decoder="pyav"))

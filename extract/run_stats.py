@@ -12,18 +12,45 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cache.contract import runs_folder, shard_path
-from ..cache.disk_files import put_file
-from ..cache.writer import json_bytes
-from ..config import ExtractConfig
-from ..segments.shots import detector_version
+from .cache.contract import runs_folder, shard_path
+from .cache.disk_files import put_file
+from .cache.writer import json_bytes
+from .config import ExtractConfig
+from .segments.shots import detector_version
 
 if TYPE_CHECKING:
-    from ..engines.protocol import EngineFacts
+    from .engines.protocol import EngineFacts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractSummary:
+    """What a run did, and what the cache now has of the manifest's clips."""
+
+    cache: str
+    clips: dict[str, int]
+    """Clips of the manifest in the cache by status: ok, partial, failed."""
+    new_clips: int
+    new_frames: int
+    new_texts: int
+    """Texts and questions."""
+    seconds: float
+    failures: dict[str, str]
+    """clip_id to reason, of every failed clip of the manifest."""
+
+    def line(self) -> str:
+        """One line for a person."""
+        rate = f" ({self.new_frames / self.seconds:.1f} frames/s)" if self.new_frames else ""
+        return (
+            f"{sum(self.clips.values())} clips: {self.clips['ok']} ok, "
+            f"{self.clips['partial']} partial, {self.clips['failed']} failed; "
+            f"new: {self.new_clips} clips, {self.new_frames} frames, {self.new_texts} texts "
+            f"in {self.seconds:.1f} s{rate} -> {self.cache}"
+        )
 
 
 class PhaseClock:
@@ -108,7 +135,7 @@ def versions(config: ExtractConfig) -> dict[str, str]:
     for name, numbers in sorted(av.library_versions.items()):
         found[name] = ".".join(map(str, numbers))
     if config.decoder == "ffmpeg":
-        from ..decode.ffmpeg_check import program_version
+        from .decode.ffmpeg_check import program_version
 
         found["ffmpeg"] = program_version()
     if config.shots:

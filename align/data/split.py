@@ -188,13 +188,17 @@ def gather_sentences(split: TrainingSplit, rows: np.ndarray) -> Tensor:
 
 def check_finite(split: SplitFeatures) -> None:
     """Raise TrainingDataError, naming clips, when a feature of the split is NaN or infinite."""
-    own = np.arange(len(split.clip_ids))
+    own, asked = np.arange(len(split.clip_ids)), split.questions
+    of_options = np.repeat(asked.clips, np.diff(asked.option_offsets))
     kinds = [
         ("clip", split.clip_features, own),
         ("segment", split.segment_features, np.repeat(own, np.diff(split.segment_offsets))),
         ("text", split.text_features, split.text_clips),
+        ("question", asked.question_features, asked.clips),
+        ("option", asked.option_features, of_options),
     ]
     for kind, ragged, owners in (
+        ("sentence", split.sentences, split.text_clips),
         ("frame", split.frames, own),
         ("token", split.tokens, split.text_clips),
     ):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from split_fixtures import NO_TASKS, Text, random_split, split_of, with_sentences
+from task_fixtures import split_with_questions
 
 from mlalign.align.config import OptimiserConfig, RunConfig
 from mlalign.align.data.batches import epoch_batches, make_batch, num_batches
@@ -174,6 +175,26 @@ def test_the_sentences_of_a_batch_are_those_of_its_texts(seed: int) -> None:
     assert (batch.sentence_counts > 1).any()
 
 
+def test_nothing_inside_a_span_is_a_negative_however_clips_are_cut() -> None:
+    """Shots of 5, 2 and 1 s; windows of 2 s; sixteen equal pieces of a clip of 32 s."""
+    spans = [(0.0, 8.0), (6.0, 13.0), (4.2, 15.8)]
+    cuts = ([0, 5, 7, 8, 12], [0, 2, 4, 6, 8, 10, 12, 13], [2 * k for k in range(17)])
+    segments = [[(float(a), float(b)) for a, b in zip(cut, cut[1:], strict=False)] for cut in cuts]
+    texts: list[Text] = [(clip, f"sentence {clip}", span) for clip, span in enumerate(spans)]
+    batch = make_batch(
+        loaded(split_of(segments, texts)), np.array([2, 0, 1]), rng=np.random.default_rng(0)
+    )
+    level = batch.segment_level
+    assert level is not None
+    rows = [(clip, segment) for clip in (2, 0, 1) for segment in segments[clip]]
+    for row, (clip, (start, end)) in enumerate(rows):
+        for column, text in enumerate(level.texts.tolist()):
+            shared = min(end, spans[text][1]) - max(start, spans[text][0])
+            share = max(0.0, shared) / (end - start) if text == clip else 0.0
+            assert level.negative[row, column] == (share <= 0.1)
+            assert level.positive[row, column] == (share >= 0.5)
+
+
 def test_clips_of_one_video_that_overlap_are_no_negatives_of_each_other() -> None:
     texts: list[Text] = [
         *((clip, f"caption {clip}", None) for clip in range(4)),
@@ -215,6 +236,22 @@ def test_features_that_are_not_finite_are_refused_with_their_clips(kind: str, va
     getattr(split, f"{kind}_features")[-1, 2] = value
     last = {"clip": 11, "segment": 11, "text": split.text_clips[-1]}[kind]
     with pytest.raises(TrainingDataError, match=f"1 of .* {kind} features .* clips clip{last}:"):
+        loaded(split)
+
+
+@pytest.mark.parametrize("kind", ["sentence", "question", "option"])
+def test_so_are_those_of_sentences_questions_and_options(kind: str) -> None:
+    split = with_sentences(split_with_questions(0))
+    asked, sentences = split.questions, split.sentences
+    assert sentences is not None
+    features, owners = {
+        "sentence": (sentences.values, np.repeat(split.text_clips, sentences.counts)),
+        "question": (asked.question_features, asked.clips),
+        "option": (asked.option_features, np.repeat(asked.clips, np.diff(asked.option_offsets))),
+    }[kind]
+    features[-1, 2] = np.nan
+    message = f"1 of .* {kind} features .* clips clip{owners[-1]}:"
+    with pytest.raises(TrainingDataError, match=message):
         loaded(split)
 
 

@@ -27,6 +27,19 @@ GIB: Final = 1 << 30
 
 
 @contextmanager
+def _no_empty_folder(path: Path) -> Iterator[None]:
+    """Remove the folder when the block fails, if it was not there before and nothing is in it."""
+    is_new = not path.exists()
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # not there, or it holds what a training has begun
+                path.rmdir()
+        raise
+
+
+@contextmanager
 def splits_of_run(
     store: FeatureStore, data: DataConfig, out: Path, *, with_tokens: bool = False
 ) -> Iterator[Splits]:
@@ -38,29 +51,30 @@ def splits_of_run(
     SettingsError for a missing split, RunError where `out` cannot be a folder.
     """
     check_splits(store, data, with_tokens=with_tokens)
-    machine = os.environ.get("GROUP_RANK", "0")
-    is_writer = os.environ.get("LOCAL_RANK", "0") == "0"
-    path = out / FEATURES_FILE.format(machine=machine)
-    if is_writer:
-        _remove(path)  # a killed run left it
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        reason = reason_to_map(store, data, with_tokens=with_tokens, processes=processes)
-        if reason is not None:
-            if is_first_process():
-                print(f"{out.name}: {reason}", file=sys.stderr, flush=True)
-            make_run_folder(out)
-            write_splits(store, data, path, with_tokens=with_tokens, in_memory=False)
-    wait_for_all()
-    try:
-        if path.exists():
-            splits = shared_splits(path)
-        else:
-            splits = read_splits(store, data, with_tokens=with_tokens)
-        wait_for_all()
-    finally:
+    with _no_empty_folder(out):
+        machine = os.environ.get("GROUP_RANK", "0")
+        is_writer = os.environ.get("LOCAL_RANK", "0") == "0"
+        path = out / FEATURES_FILE.format(machine=machine)
         if is_writer:
-            _remove(path)
-    yield splits
+            _remove(path)  # a killed run left it
+            processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            reason = reason_to_map(store, data, with_tokens=with_tokens, processes=processes)
+            if reason is not None:
+                if is_first_process():
+                    print(f"{out.name}: {reason}", file=sys.stderr, flush=True)
+                make_run_folder(out)
+                write_splits(store, data, path, with_tokens=with_tokens, in_memory=False)
+        wait_for_all()
+        try:
+            if path.exists():
+                splits = shared_splits(path)
+            else:
+                splits = read_splits(store, data, with_tokens=with_tokens)
+            wait_for_all()
+        finally:
+            if is_writer:
+                _remove(path)
+        yield splits
 
 
 def _remove(path: Path) -> None:

@@ -168,6 +168,21 @@ def test_a_file_in_the_way_of_the_run_is_named(small_cache, tmp_path):
     assert result.exit_code == 2 and "a file is in its way" in result.stderr
 
 
+@pytest.mark.parametrize("memory_gib", ["0", "1"])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_failed_start_leaves_no_run_folder(memory_gib, is_there, small_cache, tmp_path):
+    """Whether the features are mapped, for which the folder is needed, or in memory."""
+    out = tmp_path / "run"
+    if is_there:
+        out.mkdir()
+    settings = [f"data.memory_gib={memory_gib}", "heads.video.width=3", "device=cpu"]
+    words = [word for setting in settings for word in ("--set", setting)]
+    done = CliRunner().invoke(main, [str(small_cache), "-o", str(out), *words])
+    assert done.exit_code == 2 and "keeps the width of the features" in done.stderr
+    assert out.exists() == is_there
+    assert not is_there or not list(out.iterdir())
+
+
 def test_memory_is_not_negative():
     with pytest.raises(ValueError, match="memory_gib must be >= 0"):
         DataConfig(memory_gib=-1.0)

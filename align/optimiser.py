@@ -37,14 +37,15 @@ def set_gradients(
 ) -> dict[str, Tensor]:
     """Set the parameters' gradients; returns the norm of each loss's gradient before clipping.
 
-    losses: weighted loss of each level and task, scalars of one graph.   max_norm: to which the
-    gradient of each is scaled down. Gradients of several processes are averaged before that. A
+    losses: weighted loss of each level and task, scalars of one graph; one that reads no parameter
+    (as of two identity heads beside a task) has no norm.   max_norm: to which the gradient of each
+    is scaled down. Gradients of several processes are averaged before that. A
     parameter that no loss reads keeps no gradient.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     sums: list[Tensor | None] = [None] * len(parameters)
     norms: dict[str, Tensor] = {}
-    names = list(losses)
+    names = [name for name in losses if losses[name].requires_grad]
     for name in names:
         gradients: list[Tensor | None] = list(
             torch.autograd.grad(

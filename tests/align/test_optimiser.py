@@ -52,3 +52,14 @@ def test_small_gradients_are_those_of_the_sum_of_the_losses() -> None:
     for name, parameter in model.named_parameters():
         if name in plain:
             torch.testing.assert_close(parameter.grad, plain[name])
+
+
+def test_a_loss_that_reads_no_parameter_has_no_norm_and_leaves_the_others() -> None:
+    model, losses = model_and_losses()
+    set_gradients(model, losses, max_norm=1.0)
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model, losses = model_and_losses()
+    losses = {"first": torch.tensor(1.0), **losses, "last": torch.tensor(2.0)}
+    assert list(set_gradients(model, losses, max_norm=1.0)) == ["large", "small"]
+    for name, gradient in expected.items():
+        assert torch.equal(model.get_parameter(name).grad, gradient)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data_manifests.core.errors import SettingsError
+from ..config import RunConfig
 from ..head_config import HeadsConfig
 from .heads import build_head, check_width
 
@@ -21,15 +22,14 @@ class LevelHeads(nn.Module):
         *,
         dim_video: int,
         dim_text: int,
-        temperature: float,
-        has_bias: bool,
+        scale: LogitScale,
         weighs_parts: bool,
     ) -> None:
         """weighs_parts: whether a clip is made of segments by the head `attention`."""
         super().__init__()
         self.video = build_head(heads.video, dim=dim_video, weighs_parts=weighs_parts)
         self.text = build_head(heads.text, dim=dim_text)
-        self.scale = LogitScale(temperature=temperature, has_bias=has_bias)
+        self.scale = scale
 
 
 def shared_width(heads: HeadsConfig, *, dim_video: int, dim_text: int) -> int:
@@ -57,10 +57,18 @@ START_BIAS = -10.0
 class LogitScale(nn.Module):
     """Cosines to logits: a learnt factor of at most 100 and, for the sigmoid loss, a bias."""
 
-    def __init__(self, *, temperature: float, has_bias: bool = False) -> None:
-        """temperature: inverse of the first factor."""
+    def __init__(
+        self, *, temperature: float, has_bias: bool = False, is_learnt: bool = True
+    ) -> None:
+        """temperature: inverse of the first factor.   is_learnt: False where no loss reads the
+        factor, which then stays as it is."""
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.log_scale: Tensor
+        log_scale = torch.tensor(-math.log(temperature))
+        if is_learnt:
+            self.log_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_scale", log_scale)
         self.bias = nn.Parameter(torch.tensor(START_BIAS)) if has_bias else None
 
     @property
@@ -77,3 +85,16 @@ class LogitScale(nn.Module):
     def clamp(self) -> None:
         """Bring the parameter itself back inside its bound."""
         self.log_scale.clamp_(max=LARGEST_LOG_SCALE)
+
+
+def level_scale(config: RunConfig, *, has_global: bool, has_segments: bool) -> LogitScale:
+    """The scale of heads that these trained levels share, learnt where a loss reads it."""
+    losses = config.losses
+    is_hinge = losses.name == "hinge"  # its margin is between cosines
+    has_term = has_global or (has_segments and losses.has_segment_term)
+    is_factor = has_segments and (losses.in_clip_weight > 0 or config.tasks.moment_weight > 0)
+    return LogitScale(
+        temperature=losses.temperature,
+        has_bias=losses.name == "sigmoid" and has_term,
+        is_learnt=is_factor or (has_term and not is_hinge),
+    )

@@ -62,20 +62,22 @@ class AlignmentModel(nn.Module):
         self.segment_heads: LevelHeads | None = None
         """None where the segment level is read through the heads of the global level."""
 
-        def level_heads(*, weighs_parts: bool) -> LevelHeads:
+        def level_heads(*, has_global: bool, has_segments: bool) -> LevelHeads:
             return LevelHeads(
                 heads,
                 dim_video=dim_video,
                 dim_text=dim_text,
-                temperature=losses.temperature,
-                has_bias=losses.name == "sigmoid",
-                weighs_parts=weighs_parts,
+                scale=level_scale(config, has_global=has_global, has_segments=has_segments),
+                weighs_parts=has_global,
             )
 
+        has_two_pairs = trains_global and trains_segment and heads.separate_levels
         if trains_global or not trains_segment:
-            self.global_heads = level_heads(weighs_parts=trains_global)
-        if trains_segment and (heads.separate_levels or not trains_global):
-            self.segment_heads = level_heads(weighs_parts=False)
+            self.global_heads = level_heads(
+                has_global=trains_global, has_segments=trains_segment and not has_two_pairs
+            )
+        if has_two_pairs or (trains_segment and not trains_global):
+            self.segment_heads = level_heads(has_global=False, has_segments=True)
         self.has_path = bool(config.levels.path) and self.has_two_pairs
         """Whether the global level is also made of the vectors of the segment level."""
         self.sees_segments_together = heads.video.name in CLIP_HEADS

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from split_fixtures import DIM, NO_TASKS, random_split
+from split_fixtures import DIM, NO_TASKS, random_split, with_sentences, with_tokens
+from task_fixtures import split_with_questions
 from torch import Tensor
 
 from mlalign.align.config import RunConfig
 from mlalign.align.data.batches import epoch_batches
 from mlalign.align.data.split import load_training_split
+from mlalign.align.epoch_loop import untrained_model
 from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
-from mlalign.align.loss_config import GlobalFrom, LevelsConfig, LossConfig
+from mlalign.align.loss_config import (
+    TASK_NAMES,
+    GlobalFrom,
+    LevelsConfig,
+    LossConfig,
+    LossName,
+)
 from mlalign.align.model.level_heads import LogitScale
 from mlalign.align.model.model import AlignmentModel, build_model
 from mlalign.align.objective.objective import level_losses, loss_terms
@@ -30,6 +39,11 @@ TRAINED = (
     LossConfig(segment_weight=0, weak_segment_weight=1),
 )
 """Both levels, the global one, the segment one, both without spans."""
+
+
+TERMS = ("global", "segment", "in_clip", "weak_segment", "token", *TASK_NAMES)
+EVERYTHING = with_tokens(with_sentences(split_with_questions(0, num_clips=8)))
+"""A split with pairs or items for each of them."""
 
 
 def model_of(
@@ -169,6 +183,43 @@ def test_every_parameter_has_a_gradient(
     terms = loss_terms(model, split, batch, config=config, epoch=1)
     torch.autograd.backward(list(level_losses(terms, config).values()))
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("name", ["info_nce", "sigmoid", "hinge"])
+@pytest.mark.parametrize("separate_levels", [False, True])
+@pytest.mark.parametrize(
+    "trained",
+    [
+        *(("global", term) for term in TERMS[1:]),
+        *((term,) for term in TERMS),
+        ("token", "choice"),
+        ("segment", "moment"),
+    ],
+    ids="+".join,
+)
+def test_every_parameter_has_a_gradient_whatever_is_trained_together(
+    name: LossName, separate_levels: bool, trained: tuple[str, ...]
+) -> None:
+    weights = {f"{term}_weight": float(term in trained) for term in TERMS}
+    tasks = {f"{task}_weight": weights.pop(f"{task}_weight") for task in TASK_NAMES}
+    config = RunConfig(
+        heads=HeadsConfig(
+            video=HeadConfig(name="temporal"),
+            text=HeadConfig(name="linear"),
+            separate_levels=separate_levels,
+        ),
+        losses=replace(LossConfig(name=name, token_interaction="weighted"), **weights),
+        tasks=replace(NO_TASKS, **tasks),
+        levels=LevelsConfig(path=True),
+    )
+    model = untrained_model(config, EVERYTHING)
+    split = load_training_split(
+        EVERYTHING, config=config, device=torch.device("cpu"), answers=model.answers
+    )
+    batch = next(epoch_batches(split, batch_clips=8, seed=0, epoch=1))
+    terms = loss_terms(model, split, batch, config=config, epoch=1)
+    torch.autograd.backward(list(level_losses(terms, config).values()))
+    assert [key for key, p in model.named_parameters() if p.grad is None] == []
 
 
 def test_items_do_not_depend_on_their_company() -> None:

@@ -101,6 +101,8 @@ class Run:
         with torch.no_grad():
             if level == "segment":
                 return self.model.encode_sentences(features).numpy()
+            if (sentences is None) != (sentence_offsets is None):
+                raise UserError("expected sentences and sentence_offsets together, got only one")
             if sentences is None or sentence_offsets is None:
                 parts, counts = features, np.ones(len(features), dtype=np.int64)
             else:

@@ -191,6 +191,8 @@ def test_a_run_encodes_videos_as_evaluation_does(small_cache: Path, attention_ru
     with pytest.raises(UserError, match="expected offsets of 3 texts and 3 sentences"):
         few = test.text_features[:3]
         attention_run.encode_texts(few, sentences=few, sentence_offsets=np.array([0, 3]))
+    with pytest.raises(UserError, match="sentences and sentence_offsets together"):
+        attention_run.encode_texts(few, sentences=few)
     with pytest.raises(UserError, match=r"shape \(n, 256\), got \(3, 5\)"):
         attention_run.encode_texts(np.zeros((3, 5)))
     with pytest.raises(UserError, match="expected offsets of .* clips"):

@@ -15,7 +15,7 @@ from ..head_config import CLIP_HEADS
 from .answer_head import AnswerHead
 from .choice_head import ChoiceHead
 from .clip_heads import AttentionPooling
-from .level_heads import LevelHeads, LogitScale, shared_width
+from .level_heads import LevelHeads, LogitScale, level_scale, shared_width
 from .moment_head import MomentHead
 from .token_interaction import TokenHead, token_scores
 

@@ -11,6 +11,7 @@ from mlalign.extract.cache.store import FeatureStore
 NAME = "s3:bucket/rep-uniform:2/split=train/a b%20c"
 
 
+@pytest.mark.slow
 def test_every_command_works_in_folders_of_these_names(
     small_scenes, mlalign_extract, tmp_path, monkeypatch
 ):

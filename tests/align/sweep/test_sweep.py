@@ -285,6 +285,7 @@ def test_ctrl_c_ends_a_sweep_at_once_and_no_waiting_member_begins(small_cache, t
     assert not (tmp_path / "runs" / "c-seed0").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_that_goes_on_has_the_threads_that_it_had(small_cache, tmp_path, monkeypatch):
     """The last digits depend on their number: not on how many members are left."""
     _, members = load_sweep(sweep_file(tmp_path, rows=[{"name": "a"}, {"name": "b"}], seeds=[0]))
@@ -352,6 +353,7 @@ def test_a_metric_that_not_every_run_has_is_refused():
         leaderboard([member("a", 0, 1.0)], metric="other", baseline=None)
 
 
+@pytest.mark.slow
 def test_a_sweep_without_a_validation_split_is_done_without_a_board(small_cache, tmp_path):
     base = {**BASE, "data": {"train_split": "train", "validation_split": None}}
     path = sweep_file(tmp_path, base=base, rows=[{"name": "a"}], seeds=[0])

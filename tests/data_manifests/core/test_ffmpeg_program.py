@@ -93,6 +93,7 @@ def test_a_program_that_shows_no_frame_is_ended_after_the_stall_limit(
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.slow
 def test_a_reader_that_pauses_is_no_stall_of_the_program(tmp_path, make_video):
     video = make_video(tmp_path / "v.mp4", list(range(0, 4000, 40)), size=(640, 480))
     samples = iter(

@@ -256,12 +256,13 @@ def test_a_query_left_out_or_named_twice_is_a_fault(dataset, tmp_path):
         assert "missing" in refused(dataset, found, truth)
 
 
-def test_whatever_stands_anywhere_is_scored_or_a_fault_of_the_file(dataset, tmp_path):
+@pytest.mark.parametrize("num_places", [6, pytest.param(40, marks=pytest.mark.slow)])
+def test_whatever_stands_anywhere_is_scored_or_a_fault_of_the_file(dataset, num_places, tmp_path):
     files = FILES[dataset]
     found, truth = files.write(tmp_path)
     scorer = dataset_scorers(dataset, RetrievalRules(), nms=None, vocabulary=None)[dataset]
     every = list(places(files.content))
-    for place in every[:: max(1, len(every) // 40)]:
+    for place in every[:: max(1, len(every) // num_places)]:
         for junk in JUNK:
             content = changed(files.content, place, junk)
             if found.suffix == ".jsonl" and not isinstance(content, list):

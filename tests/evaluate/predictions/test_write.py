@@ -423,6 +423,7 @@ def test_predictions_need_a_card(benchmark, tmp_path):
 # --- a real cache
 
 
+@pytest.mark.slow
 def test_a_cache_extracted_by_a_card_is_scored_and_predicted_by_it(
     small_scenes, mlalign_extract, tmp_path, monkeypatch
 ):

@@ -153,6 +153,7 @@ def test_a_stuck_process_is_ended_after_the_stall_limit(videos):
     assert {name for name in messages if name not in failed} | set(failed) == {"0", "1", "2"}
 
 
+@pytest.mark.slow
 def test_a_slow_encoder_is_no_stall_of_the_decoders(videos, tmp_path, make_video, number_of):
     large = make_video(tmp_path / "large.mp4", list(range(0, 720, 40)), size=(1920, 1080))
     one = decoders(max_waiting_bytes=ONE_CHUNK, stall_seconds=2.5)

@@ -52,6 +52,7 @@ def test_a_run_whose_first_clips_all_crash_alike_stops(videos, tmp_path):
     assert done.stdout.startswith("7 clips: 7 ok, 0 partial, 0 failed; new: 7 clips")
 
 
+@pytest.mark.slow
 def test_fewer_crashes_are_the_clips_own(videos, tmp_path):
     for i in range(3, 7):
         (videos / f"{i}.mp4").unlink()

@@ -99,6 +99,7 @@ def test_what_several_caches_have_alike_is_there_once(halves, small_cache, tmp_p
     assert verify_cache(tmp_path / "c").problems == []
 
 
+@pytest.mark.slow
 def test_tables_of_other_folders_are_combined_as_one_extraction_does(
     mlalign_extract, make_video, extracted, tmp_path
 ):

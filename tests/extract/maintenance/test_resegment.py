@@ -211,6 +211,7 @@ def test_the_order_of_rules_says_which_is_the_default(cache):
         assert FeatureStore.open(cache).split(None).segment_rule == rules[0]
 
 
+@pytest.mark.slow
 def test_killed_before_any_of_its_writes_it_leaves_the_old_rules_or_the_new(
     old, new, tmp_path, monkeypatch
 ):

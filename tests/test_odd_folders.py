@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from mlalign.data_manifests.tables.reader import read_manifest, write_manifest

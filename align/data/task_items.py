@@ -11,17 +11,12 @@ import torch
 from torch import Tensor
 
 from ...data_manifests.cards.scoring_rules import Vocabulary
-from ...data_manifests.core.errors import UserError
 from ...extract.cache.ragged import Ragged, ragged_rows
 from ...extract.cache.split_features import SplitFeatures
 from ..loss_config import TaskConfig, TaskName
-from .pairs import SHORTEST_SEGMENT
+from .moment_items import MomentItems, TaskDataError, moment_items
 
 # N = clips of the split, K = items (questions or moments), B = clips of a batch
-
-
-class TaskDataError(UserError):
-    """A split that a task cannot be trained or validated on."""
 
 
 def draw_of_each(
@@ -67,23 +62,6 @@ class AnswerItems:
     """(K,) int64, place of the answer in the vocabulary."""
     num_outside: int
     """Questions of the split whose answer is not in it; they are not trained on."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MomentItems:
-    """K texts with the segments of their clip where they start and end."""
-
-    by_clip: Ragged
-    """The texts of each clip."""
-    texts: np.ndarray
-    """(K,) int64, rows of the split's texts."""
-    first: np.ndarray
-    """(K,) int64, place in its clip of the segment that has the start of the text's span."""
-    last: np.ndarray
-    """(K,) int64, of the one that has its end; not before `first`."""
-    offsets: np.ndarray
-    """(K, 2) float32, the share of the first segment before the text's start, and of the last one
-    before its end, from 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -224,46 +202,6 @@ def answer_features(split: SplitFeatures, vocabulary: Sequence[str]) -> np.ndarr
     places = [split.questions.option_offsets[first_row[answer]] for answer in vocabulary]
     features: np.ndarray = split.questions.option_features[places]
     return features
-
-
-def moment_items(split: SplitFeatures) -> MomentItems:
-    """Texts with a span, and the segments of their clip that hold its start and its end.
-
-    A span that begins or ends where no segment is takes the nearest. Raises TaskDataError when no
-    text has a span, or when segments of a clip overlap or are cut by the texts' own spans: a start
-    among such segments means nothing.
-    """
-    texts = np.flatnonzero(split.text_is_segment)
-    if len(texts) == 0:
-        raise TaskDataError(_none(split, "texts with a span"))
-    inner = np.ones(len(split.segment_spans), dtype=bool)
-    inner[split.segment_offsets[:-1]] = False
-    begins = split.segment_spans[inner, 0]
-    if (begins < np.roll(split.segment_spans[:, 1], 1)[inner] - 1e-6).any():
-        raise TaskDataError(
-            f"segments of the rule {split.segment_rule!r} overlap: choose a rule that cuts clips "
-            f"into pieces, such as uniform:16, with data.segments"
-        )
-    first = np.empty(len(texts), dtype=np.int64)
-    last = np.empty(len(texts), dtype=np.int64)
-    offsets = np.empty((len(texts), 2), dtype=np.float32)
-    for place, text in enumerate(texts):
-        clip = split.text_clips[text]
-        segments = slice(split.segment_offsets[clip], split.segment_offsets[clip + 1])
-        start, end = split.text_spans[text]
-        starts, ends = split.segment_spans[segments].T
-        first[place] = min(np.searchsorted(ends, start, side="right"), len(ends) - 1)
-        last[place] = max(np.searchsorted(starts, end, side="left") - 1, first[place])
-        for side, (seconds, own) in enumerate(((start, first[place]), (end, last[place]))):
-            length = max(ends[own] - starts[own], SHORTEST_SEGMENT)
-            offsets[place, side] = np.clip((seconds - starts[own]) / length, 0, 1)
-    return MomentItems(
-        by_clip=Ragged.grouped(split.text_clips[texts], num_groups=len(split.clip_ids)),
-        texts=texts,
-        first=first,
-        last=last,
-        offsets=offsets,
-    )
 
 
 def _none(split: SplitFeatures, wanted: str) -> str:

@@ -14,8 +14,9 @@ import torch
 from ...extract.cache.split_features import SplitFeatures, sentences_of_texts
 from ..config import RunConfig
 from ..loss_config import TASK_NAMES, TaskConfig, TaskName
+from .moment_items import TaskDataError, moment_items
 from .split import TrainingDataError, segment_text_pairs
-from .task_items import TaskDataError, answer_items, choice_items, moment_items, vocabulary
+from .task_items import answer_items, choice_items, vocabulary
 
 LEVEL_TERMS: Final = ("global", "segment", "in_clip", "weak_segment", "token")
 TASK_TITLES: Final[Mapping[TaskName, str]] = {

@@ -92,7 +92,7 @@ def level_scale(config: RunConfig, *, has_global: bool, has_segments: bool) -> L
     losses = config.losses
     is_hinge = losses.name == "hinge"  # its margin is between cosines
     has_term = has_global or (has_segments and losses.has_segment_term)
-    is_factor = has_segments and (losses.in_clip_weight > 0 or config.tasks.moment_weight > 0)
+    is_factor = has_segments and losses.in_clip_weight > 0
     return LogitScale(
         temperature=losses.temperature,
         has_bias=losses.name == "sigmoid" and has_term,

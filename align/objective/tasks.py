@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...extract.cache.ragged import ragged_rows
+from ..data.moment_items import MomentItems
 from ..data.split import TrainingSplit, gather_rows
-from ..data.task_items import AnswerItems, ChoiceItems, DrawnItems, MomentItems
+from ..data.task_items import AnswerItems, ChoiceItems, DrawnItems
 from ..loss_config import TaskName
 from ..model.model import AlignmentModel
+from ..model.moment_head import previous_cosines
 
 # B = clips of the batch, L = segments of the longest, K = items, O = options, W = shared width
 
@@ -121,12 +123,12 @@ def moment_scores(
     text_features: (T, D), of the split.
     """
     assert model.moment_head is not None
-    texts = torch.from_numpy(items.texts[drawn.items]).to(segments.present_BL.device)
+    texts = torch.from_numpy(items.texts.firsts[drawn.items]).to(segments.present_BL.device)
     texts_KW = model.encode_sentences(gather_rows(text_features, texts))
     vectors_KLW, present_KL = segments.of(drawn)
     cosines_KL = torch.einsum("kw,klw->kl", texts_KW, vectors_KLW)
     scored: tuple[Tensor, Tensor] = model.moment_head(
-        model.of_segments.scale.value * cosines_KL, present_KL
+        cosines_KL, previous_cosines(vectors_KLW), present_KL
     )
     return scored
 
@@ -140,23 +142,40 @@ def _moment_term(
 ) -> Tensor:
     """Half the cross-entropy of the right span among all of its clip, as much as one of start and
     one of end halved (XML, arXiv 2001.09099), plus the smooth L1 loss of the offsets at the right
-    segments (UniVTG, arXiv 2307.16715)."""
+    segments (UniVTG, arXiv 2307.16715).
+
+    A query with several moments has the mean over them; the others are left out of the softmax of
+    each, so that no moment is pushed down.
+    """
     scores_KLL, offsets_KL2 = moment_scores(
         model, segments, items, drawn, text_features=split.text_features
     )
-    device = scores_KLL.device
-    first, last, wanted = (
-        torch.from_numpy(array[drawn.items]).to(device)
-        for array in (items.first, items.last, items.offsets)
+    if not len(drawn.items):
+        return offsets_KL2.sum()
+    moments, owners = ragged_rows(items.texts.offsets, drawn.items)
+    shares = (1.0 / items.texts.counts[drawn.items] / len(drawn.items))[owners]
+    first_M, last_M, wanted_M2, owner_M, share_M = (
+        torch.from_numpy(array).to(scores_KLL.device)
+        for array in (
+            *(own[moments] for own in (items.first, items.last, items.offsets)),
+            owners,
+            shares,
+        )
     )
-    spans = first * scores_KLL.shape[2] + last
-    right_K = torch.arange(len(first), device=device)
-    measured = torch.stack([offsets_KL2[right_K, first, 0], offsets_KL2[right_K, last, 1]], dim=1)
-    if not len(first):
-        return measured.sum()
-    return _cross_entropy(scores_KLL.flatten(1), spans) / 2 + F.smooth_l1_loss(
-        measured, wanted.to(measured.dtype), beta=0.1
+    span_M = first_M * scores_KLL.shape[2] + last_M
+    is_right = torch.zeros_like(scores_KLL.flatten(1), dtype=torch.bool)
+    is_right[owner_M, span_M] = True
+    is_another_MS = is_right[owner_M]
+    is_another_MS[torch.arange(len(span_M), device=span_M.device), span_M] = False
+    scores_MS = scores_KLL.flatten(1)[owner_M].masked_fill(is_another_MS, -torch.inf)
+    entropy_M = F.cross_entropy(scores_MS, span_M, reduction="none")
+    measured_M2 = torch.stack(
+        [offsets_KL2[owner_M, first_M, 0], offsets_KL2[owner_M, last_M, 1]], dim=1
     )
+    distance_M = F.smooth_l1_loss(
+        measured_M2, wanted_M2.to(measured_M2.dtype), beta=0.1, reduction="none"
+    ).mean(dim=1)
+    return ((entropy_M / 2 + distance_M) * share_M.to(entropy_M.dtype)).sum()
 
 
 def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:

@@ -12,17 +12,11 @@ import torch
 from torch import Tensor
 
 from ...data_manifests.cards.spans import span_iou
-from ...extract.cache.ragged import Ragged, ragged_rows
+from ...extract.cache.ragged import Ragged, offsets_of, ragged_rows
 from ...extract.cache.split_features import SplitFeatures
+from ..data.moment_items import TaskDataError, moment_items
 from ..data.split import gather_rows, move_if_it_fits
-from ..data.task_items import (
-    DrawnItems,
-    TaskDataError,
-    TaskItems,
-    answer_items,
-    choice_items,
-    moment_items,
-)
+from ..data.task_items import DrawnItems, TaskItems, answer_items, choice_items
 from ..loss_config import TaskConfig, TaskName
 from ..model.model import AlignmentModel
 from ..model.moment_head import bounded_spans
@@ -103,7 +97,8 @@ def task_metrics(model: AlignmentModel, data: TaskValidation) -> dict[str, float
     """choice_accuracy, answer_accuracy and moment_recall_at_1 of the tasks there are, in [0, 1].
 
     A tie with the right option counts as a miss; an answer outside the vocabulary is wrong; a
-    moment is found when the likeliest span of segments overlaps it by half of their union.
+    moment is found when the likeliest span overlaps it, or another moment of its query, by half of
+    their union.
     """
     items = data.items
     hits: dict[TaskName, list[np.ndarray]] = {task: [] for task in items.by_clip}
@@ -195,6 +190,8 @@ def _moments(
         seconds = torch.from_numpy(data.segment_spans[own])
         offsets = offsets_KL2[item, : len(seconds)].double()
         spans[item] = bounded_spans(seconds, first[None], last[None], offsets)[0].numpy()
-    truth = data.text_spans[items.texts[drawn.items]]
-    is_hit: np.ndarray = span_iou(spans, truth) >= MOMENT_IOU
+    moments, owners = ragged_rows(items.texts.offsets, drawn.items)
+    ious = span_iou(spans[owners], data.text_spans[items.texts.values[moments]])
+    nearest = np.maximum.reduceat(ious, offsets_of(items.texts.counts[drawn.items])[:-1])
+    is_hit: np.ndarray = nearest >= MOMENT_IOU
     return is_hit

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ...align.data.moment_items import moment_queries
 from ...data_manifests.cards.card import load_card
 from ...data_manifests.core.errors import UserError
 from ..config import EvaluationConfig
@@ -29,7 +30,7 @@ from ..scores.vectors import TwoLevelVectors, clip_vectors, text_vectors
 from ..tasks.corpus_moments import predict_in_corpus
 from ..tasks.didemo_chunks import rank_runs
 from ..tasks.highlights import clip_saliency
-from ..tasks.moments import moment_queries, predict_moments
+from ..tasks.moments import predict_moments
 from .answers import Predictor, load_predictor, question_content
 
 NUM_VIDEOS: Final = 100

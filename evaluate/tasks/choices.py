@@ -216,9 +216,10 @@ def answer_moments(
     for question, (option, row) in enumerate(zip(chosen.tolist(), rows.tolist(), strict=True)):
         segment_rows = slice(*features.segment_offsets[features.questions.clips[row] :][:2])
         segments = features.segment_spans[segment_rows]
-        cosines = embeddings.segments[segment_rows] @ embeddings.option_sentences[option]
+        vectors = embeddings.segments[segment_rows]
+        cosines = vectors @ embeddings.option_sentences[option]
         spans[question] = segments[int(cosines.argmax())]
         if encoder.moment_head is not None:
-            head = spans_by_head(cosines, segments, encoder)
+            head = spans_by_head(cosines, vectors, segments, encoder)
             spans[question] = head.spans[head.scores.argmax()]
     return spans

@@ -55,6 +55,8 @@ class _Searched:
     """(C,) int64, rows of the split's clips."""
     cosines: np.ndarray
     """(P,) float32, of the text with the segments."""
+    previous: np.ndarray
+    """(P,) float32, of each segment with the one before it in its clip; 0 for a clip's first."""
     offsets: np.ndarray
     """(C + 1,) int64, where the segments of each clip begin."""
     global_scores: np.ndarray
@@ -144,6 +146,7 @@ def predict_in_corpus(
     best first), then of time.
     """
     clips = clip_vectors(features, embeddings)
+    previous = _previous_cosines(clips)
     queries = text_vectors(embeddings, texts)
     for start, stop in blocks(queries, clips, block_bytes=block_bytes):
         block = queries.slice(start, stop)
@@ -155,7 +158,12 @@ def predict_in_corpus(
             some = range(first, min(first + at_once, len(block)))
             searched = [
                 _searched(
-                    block.parts[query], best_QC[query], clips, global_QN[query], fused_QN[query]
+                    block.parts[query],
+                    best_QC[query],
+                    clips,
+                    previous,
+                    global_N=global_QN[query],
+                    fused_N=fused_QN[query],
                 )
                 for query in some
             ]
@@ -173,18 +181,29 @@ def _searched(
     text: np.ndarray,
     chosen: np.ndarray,
     clips: TwoLevelVectors,
+    previous: np.ndarray,
+    *,
     global_N: np.ndarray,
     fused_N: np.ndarray,
 ) -> _Searched:
-    """A text (W,) with the chosen of the N clips."""
+    """A text (W,) with the chosen of the N clips. previous: of all their segments."""
     rows, _ = ragged_rows(clips.offsets, chosen)
     return _Searched(
         clips=chosen,
         cosines=clips.parts[rows] @ text,
+        previous=previous[rows],
         offsets=offsets_of(clips.part_counts[chosen]),
         global_scores=global_N[chosen],
         fused_scores=fused_N[chosen],
     )
+
+
+def _previous_cosines(clips: TwoLevelVectors) -> np.ndarray:
+    """(S,) float32: of each segment with the one before it in its clip; 0 for a clip's first."""
+    previous = np.zeros(len(clips.parts), dtype=np.float32)
+    previous[1:] = np.einsum("sw,sw->s", clips.parts[1:], clips.parts[:-1])
+    previous[clips.offsets[:-1]] = 0.0
+    return previous
 
 
 def _segments(searched: _Searched, weight: float) -> _Spans:
@@ -202,11 +221,13 @@ def _spans_of_head(
     assert encoder.moment_head is not None
     counts = np.concatenate([np.diff(one.offsets) for one in searched])
     present_CL = np.arange(counts.max()) < counts[:, None]
-    logits_CL = np.zeros(present_CL.shape, dtype=np.float32)
-    logits_CL[present_CL] = np.concatenate([one.cosines for one in searched])
+    cosines_CL, previous_CL = (np.zeros(present_CL.shape, dtype=np.float32) for _ in range(2))
+    cosines_CL[present_CL] = np.concatenate([one.cosines for one in searched])
+    previous_CL[present_CL] = np.concatenate([one.previous for one in searched])
     with torch.no_grad():
-        logits = encoder.of_segments.scale.value * torch.from_numpy(logits_CL)
-        raw_CLL, offsets = encoder.moment_head(logits, torch.from_numpy(present_CL))
+        raw_CLL, offsets = encoder.moment_head(
+            *(torch.from_numpy(array) for array in (cosines_CL, previous_CL, present_CL))
+        )
         logs_CLL = raw_CLL.flatten(1).log_softmax(dim=1).view_as(raw_CLL).numpy()
     offsets_CL2 = offsets.clamp(0.0, 1.0).numpy()
     rows = offsets_of(np.array([len(one.clips) for one in searched]))

@@ -17,7 +17,7 @@ from ..scores.queries import Scored, TaskQueries
 from ..scores.ranks import Ranks
 from ..scores.vectors import Embeddings, Encoder
 from .highlights import mean_in_bins
-from .moments import SCORE, MomentTask, clip_cosines, clip_segments, spans_by_head
+from .moments import SCORE, MomentTask, clip_cosines, clip_segments, segment_vectors, spans_by_head
 
 Run = tuple[int, int]
 """First and last chunk."""
@@ -120,7 +120,8 @@ def rank_runs(
     )
     runs = chunks.candidates()
     if encoder.moment_head is not None:
-        head = spans_by_head(cosines, segments, encoder)
+        vectors = segment_vectors(features, embeddings, text)
+        head = spans_by_head(cosines, vectors, segments, encoder)
         by_span = dict(zip(zip(head.first, head.last, strict=True), head.scores, strict=True))
         nearest = shared.argmax(axis=1)
         scores = np.array([by_span[nearest[i], nearest[j]] for i, j in runs])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -10,8 +9,9 @@ from typing import Final
 import numpy as np
 import torch
 
+from ...align.data.moment_items import moment_queries
 from ...align.model.model import AlignmentModel
-from ...align.model.moment_head import bounded_spans
+from ...align.model.moment_head import bounded_spans, previous_cosines
 from ...data_manifests.cards.spans import reaches, span_iou, suppress
 from ...extract.cache.ragged import Ragged
 from ...extract.cache.split_features import SplitFeatures
@@ -23,8 +23,6 @@ from ..scores.vectors import Embeddings, Encoder
 
 SCORE: Final = "task"
 """Name of the score: the run's moment head, or without one the similarity with each segment."""
-WINDOW_ID: Final = re.compile(r"(.+)/\d+")
-"""Of the texts that are one query with several moments: QUERY/0, QUERY/1 ..."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,19 +71,6 @@ def moment_task(features: SplitFeatures, config: MomentConfig) -> MomentTask | N
     ]
     chance = 100.0 * float(np.mean([hits.mean() for hits in guessed]))
     return MomentTask(queries=queries.with_chance(chance), texts=texts)
-
-
-def moment_queries(features: SplitFeatures, rows: np.ndarray) -> tuple[list[str], Ragged]:
-    """Ids of the queries, and the texts of each: those of a clip with the ids QUERY/K are one."""
-    texts_of_query: dict[tuple[int, str, str], list[int]] = {}
-    for row in rows.tolist():
-        name = features.text_ids[row]
-        match = WINDOW_ID.fullmatch(name)
-        query_id = match.group(1) if match else name
-        texts_of_query.setdefault(
-            (features.text_clips[row], features.texts[row], query_id), []
-        ).append(row)
-    return [query_id for _, _, query_id in texts_of_query], Ragged.of(list(texts_of_query.values()))
 
 
 def predictions_of(
@@ -162,7 +147,7 @@ def predict_moments(
     """
     spans, scores = clip_segments(features, text), clip_cosines(features, embeddings, text)
     if encoder.moment_head is not None:
-        head = spans_by_head(scores, spans, encoder)
+        head = spans_by_head(scores, segment_vectors(features, embeddings, text), spans, encoder)
         spans, scores = head.spans, head.scores
     order = np.argsort(-scores, kind="stable")
     if config.nms_iou is not None:
@@ -187,14 +172,19 @@ class HeadSpans:
     """(n,) float32, the logarithms of their probabilities, which add up to 1."""
 
 
-def spans_by_head(cosines: np.ndarray, segments: np.ndarray, encoder: AlignmentModel) -> HeadSpans:
-    """cosines: (S,) of a text with the segments of a clip.   segments: (S, 2) seconds."""
+def spans_by_head(
+    cosines: np.ndarray, vectors: np.ndarray, segments: np.ndarray, encoder: AlignmentModel
+) -> HeadSpans:
+    """cosines: (S,) of a text with the segments of a clip.   vectors: (S, W) and segments: (S, 2)
+    seconds, of these segments."""
     assert encoder.moment_head is not None
     with torch.no_grad():
-        logits = encoder.of_segments.scale.value * torch.from_numpy(cosines)[None]
-        scores_LL, offsets_L2 = (
-            part[0] for part in encoder.moment_head(logits, torch.ones_like(logits).bool())
+        scores_1LL, offsets_1L2 = encoder.moment_head(
+            torch.from_numpy(cosines)[None],
+            previous_cosines(torch.from_numpy(vectors)[None]),
+            torch.ones((1, len(cosines)), dtype=torch.bool),
         )
+        scores_LL, offsets_L2 = scores_1LL[0], offsets_1L2[0]
         first, last = torch.triu_indices(len(segments), len(segments))
         seconds = torch.from_numpy(segments)
         spans = bounded_spans(seconds, first, last, offsets_L2.double())
@@ -220,8 +210,14 @@ def clip_segments(features: SplitFeatures, text: int) -> np.ndarray:
 
 def clip_cosines(features: SplitFeatures, embeddings: Embeddings, text: int) -> np.ndarray:
     """(S,) float32, the cosines of a text with the segments of its clip."""
-    segments = embeddings.segments[_rows_of_clip(features, text)]
-    return np.asarray(segments @ embeddings.sentences[text])
+    vectors = segment_vectors(features, embeddings, text)
+    return np.asarray(vectors @ embeddings.sentences[text])
+
+
+def segment_vectors(features: SplitFeatures, embeddings: Embeddings, text: int) -> np.ndarray:
+    """(S, W) float32, the segments of the text's clip."""
+    vectors: np.ndarray = embeddings.segments[_rows_of_clip(features, text)]
+    return vectors
 
 
 def main_threshold(config: MomentConfig) -> float:

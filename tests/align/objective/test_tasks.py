@@ -14,8 +14,9 @@ from task_fixtures import config_of, double, split_with_questions
 
 from mlalign.align.config import OptimiserConfig
 from mlalign.align.data.batches import epoch_batches, make_batch
+from mlalign.align.data.moment_items import TaskDataError, moment_items
 from mlalign.align.data.split import load_training_split
-from mlalign.align.data.task_items import DrawnItems, TaskDataError, moment_items, vocabulary
+from mlalign.align.data.task_items import DrawnItems, vocabulary
 from mlalign.align.epoch_loop import untrained_model
 from mlalign.align.loss_config import TaskConfig
 from mlalign.align.model.answer_head import AnswerHead
@@ -33,9 +34,10 @@ from mlalign.extract.cache.split_features import SplitFeatures
 CPU = torch.device("cpu")
 
 
-def one_batch(seed: int, **tasks: float):
-    """Model in float64, split, and the only batch of an epoch."""
+def one_batch(seed: int, *, change=None, **tasks: float):
+    """Model in float64, split, and the only batch of an epoch. change: of the split."""
     config, split = config_of(**tasks), split_with_questions(seed)
+    split = split if change is None else change(split)
     model = double(untrained_model(config, split))
     loaded = load_training_split(split, config=config, device=CPU, answers=model.answers)
     doubled = {
@@ -160,50 +162,102 @@ def test_the_answer_head_knows_the_order_of_the_segments_and_the_question():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_moment_term_is_a_softmax_over_the_spans_of_the_clip_and_an_offset_loss(seed):
-    model, split, loaded, batch, config = one_batch(seed, moment_weight=1.0)
-    head, losses, offset_losses = model.moment_head, [], []
+@pytest.mark.parametrize("has_several", [False, True])
+def test_the_moment_term_is_a_softmax_over_the_spans_of_the_clip_and_an_offset_loss(
+    seed, has_several
+):
+    model, split, loaded, batch, config = one_batch(
+        seed, change=one_query_a_clip if has_several else None, moment_weight=1.0
+    )
+    queries: dict[str, list[int]] = {}
     for text in np.flatnonzero(split.text_is_segment):
-        clip = split.text_clips[text]
+        queries.setdefault(split.text_ids[text].split("/")[0], []).append(text)
+    assert has_several == (max(map(len, queries.values())) > 1)
+    losses = []
+    for texts in queries.values():
+        clip = split.text_clips[texts[0]]
         spans = split.segment_spans[split.segment_offsets[clip] : split.segment_offsets[clip + 1]]
-        sentence = vector(model.of_segments.text, split.text_features[text])
-        sequence = [
-            model.of_segments.scale.value.item() * sentence @ vector(model.of_segments.video, s)
-            for s in own_segments(split, clip)
-        ]
-        start, end = split.text_spans[text]
-        first = next((i for i, s in enumerate(spans) if s[0] <= start < s[1]), len(spans) - 1)
-        last = max(first, max(i for i, s in enumerate(spans) if s[0] < end))
-        scores = {
-            (i, j): convolved(head.start, sequence)[i]
-            + convolved(head.end, sequence)[j]
-            + head.length[min(15, max(0, ((j - i + 1) * 16 - 1) // len(spans)))].item()
-            for i in range(len(spans))
-            for j in range(i, len(spans))
-        }
-        shares = softmax(np.array(list(scores.values())))
-        losses.append(-math.log(shares[list(scores).index((first, last))]))
-        hidden = [convolved(head.offset_enter, sequence, channel) for channel in range(16)]
-        for side, (place, seconds) in enumerate(((first, start), (last, end))):
-            gelu = torch.nn.functional.gelu(torch.tensor([own[place] for own in hidden]).double())
-            weights = head.offset_leave.weight[side, :, 0]
-            measured = (weights @ gelu + head.offset_leave.bias[side]).item()
-            wanted = min(1, max(0, (seconds - spans[place][0]) / 2))
-            off = abs(measured - np.float32(wanted))
-            offset_losses.append(off**2 / 0.2 if off < 0.1 else off - 0.05)
+        scores, offsets = moment_oracle(model, split, texts[0])
+        right = [places_of(split.text_spans[text], spans) for text in texts]
+        for text, own in zip(texts, right, strict=True):
+            rivals = [span for span in scores if span == own or span not in right]
+            shares = softmax(np.array([scores[span] for span in rivals]))
+            loss = -math.log(shares[rivals.index(own)]) / 2
+            for side, place in enumerate(own):
+                inside = (split.text_spans[text][side] - spans[place][0]) / 2
+                off = abs(offsets[side][place] - np.float32(min(1, max(0, inside))))
+                loss += (off**2 / 0.2 if off < 0.1 else off - 0.05) / 2
+            losses.append(loss / len(texts))
     terms = loss_terms(model, loaded, batch, config=config, epoch=1)
-    expected = np.mean(losses) / 2 + np.mean(offset_losses)
-    assert terms["moment"].item() == pytest.approx(expected, rel=1e-6)
+    assert terms["moment"].item() == pytest.approx(sum(losses) / len(queries), rel=1e-6)
 
 
-def convolved(convolution: torch.nn.Conv1d, sequence: list[float], channel: int = 0) -> list[float]:
-    kernel = convolution.weight[channel, 0].tolist()
-    bias = 0.0 if convolution.bias is None else convolution.bias[channel].item()
-    return [
-        bias
-        + sum(kernel[j] * sequence[i + j - 2] for j in range(5) if 0 <= i + j - 2 < len(sequence))
-        for i in range(len(sequence))
+def one_query_a_clip(split: SplitFeatures) -> SplitFeatures:
+    """The texts with a span of a clip are one query with several moments."""
+    names, texts = list(split.text_ids), list(split.texts)
+    for place in np.flatnonzero(split.text_is_segment):
+        names[place] = f"query{split.text_clips[place]}/{place}"
+        texts[place] = f"words of clip {split.text_clips[place]}"
+    return dataclasses.replace(split, text_ids=names, texts=texts)
+
+
+def places_of(span: np.ndarray, segments: np.ndarray) -> tuple[int, int]:
+    first = next((i for i, s in enumerate(segments) if s[0] <= span[0] < s[1]), len(segments) - 1)
+    return first, max(first, max(i for i, s in enumerate(segments) if s[0] < span[1]))
+
+
+def moment_oracle(model, split: SplitFeatures, text: int):
+    """Scores of the spans (first, last) of the clip of a text, and the offsets of its segments."""
+    head = model.moment_head
+    sentence = vector(model.of_segments.text, split.text_features[text])
+    segments = [
+        vector(model.of_segments.video, own) for own in own_segments(split, split.text_clips[text])
     ]
+    cosines = [sentence @ segment for segment in segments]
+    length = len(segments)
+    joins = [segments[i] @ segments[i + 1] for i in range(length - 1)]
+    logits = [head.scale.value.item() * cosine for cosine in cosines]
+    behind = [10 * (cosine - max(cosines)) for cosine in cosines]
+    joined = [10 * join for join in joins]
+    seen = [logits, behind, [0.0, *joined], [*joined, 0.0]]
+    hidden = gelu(convolved(head.inner, gelu(convolved(head.enter, seen))))
+    added = convolved(head.leave, hidden)
+    starts, ends = convolved(head.start, [logits])[0], convolved(head.end, [logits])[0]
+    scores = {
+        (i, j): starts[i]
+        + added[0][i]
+        + ends[j]
+        + added[1][j]
+        + head.length[min(15, ((j - i + 1) * 16 - 1) // length)].item()
+        for i in range(length)
+        for j in range(i, length)
+    }
+    whole = head.whole[:, 0].tolist()
+    offsets = [[value + whole[side] for value in added[2 + side]] for side in range(2)]
+    return scores, offsets
+
+
+def convolved(convolution: torch.nn.Conv1d, channels: list[list[float]]) -> list[list[float]]:
+    length, reach = len(channels[0]), convolution.kernel_size[0] // 2
+    kernels = convolution.weight.tolist()
+    biases = [0.0] * len(kernels) if convolution.bias is None else convolution.bias.tolist()
+    return [
+        [
+            bias
+            + sum(
+                kernel[c][j] * channels[c][i + j - reach]
+                for c in range(len(channels))
+                for j in range(2 * reach + 1)
+                if 0 <= i + j - reach < length
+            )
+            for i in range(length)
+        ]
+        for kernel, bias in zip(kernels, biases, strict=True)
+    ]
+
+
+def gelu(channels: list[list[float]]) -> list[list[float]]:
+    return [[x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in own] for own in channels]
 
 
 def test_a_clips_scores_do_not_depend_on_its_company():
@@ -300,10 +354,10 @@ def test_more_answers_than_there_are_cannot_be_asked_for():
 
 def test_before_training_the_moment_head_takes_the_most_similar_segment_as_it_is():
     torch.manual_seed(0)
-    logits, present = torch.randn(5, 7), torch.ones(5, 7, dtype=torch.bool)
-    scores, offsets = MomentHead()(logits, present)
+    cosines, previous = torch.rand(2, 5, 7) * 2 - 1
+    scores, offsets = MomentHead()(cosines, previous, torch.ones(5, 7, dtype=torch.bool))
     first, last = likeliest_spans(scores)
-    assert torch.equal(first, logits.argmax(dim=1)) and torch.equal(first, last)
+    assert torch.equal(first, cosines.argmax(dim=1)) and torch.equal(first, last)
     assert torch.equal(offsets, torch.tensor([0.0, 1.0]).expand(5, 7, 2))
 
 

@@ -26,6 +26,7 @@ ALLOWED = {  # stage -> earlier stage -> its modules that may be used
         "data_manifests": None,
         "extract": READ_SIDE | {"encode.query_encoder"},  # free-text search
         "align": {
+            "data.moment_items",
             "loss_config",
             "model.model",
             "model.moment_head",

@@ -298,9 +298,4 @@ def _suppressed(clips: np.ndarray, spans: np.ndarray, threshold: float) -> np.nd
 
 def _top(scores: np.ndarray, top_k: int) -> np.ndarray:
     """Places of the best scores, best first, equal ones in order."""
-    if len(scores) > top_k:
-        lowest = np.partition(scores, len(scores) - top_k)[len(scores) - top_k]
-        places = np.flatnonzero(scores >= lowest)
-    else:
-        places = np.arange(len(scores))
-    return np.asarray(places[np.argsort(-scores[places], kind="stable")][:top_k])
+    return np.argsort(-scores, kind="stable")[:top_k]

@@ -1,7 +1,5 @@
-"""Moments in a corpus: which clip, and when in it (TVR's VCMR).
-
-The best clips of a query by the fused score are searched for moments, which are ranked together.
-"""
+"""Moments in a corpus (TVR's VCMR): the best clips of a query by the fused score are searched for
+moments, which are ranked together."""
 
 from __future__ import annotations
 

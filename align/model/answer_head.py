@@ -8,10 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .scene_clock import SceneClock
+
 # K = questions, L = segments of the longest clip, W = width of the shared space, A = answers
 
 MAX_PLACES: Final = 64
 """Places in a clip that have an embedding of their own, from either end; later ones share one."""
+MAX_SCENES: Final = 12
+"""Scenes from either end that are told apart; later ones share one."""
 NUM_HEADS: Final = 4
 NUM_LAYERS: Final = 2
 
@@ -20,8 +24,9 @@ class AnswerHead(nn.Module):
     """Logits of the answers of a vocabulary.
 
     The tokens are the question and, for each segment, a map of it plus a map of its product with
-    the question plus embeddings of its place from the start and from the end: what a cosine with
-    the best segment lacks is time, and the meeting of question and picture. An answer's logit is
+    the question plus embeddings of its place from the start and from the end, counted in segments
+    and in scenes (`SceneClock`): what a cosine with the best segment lacks is time, and the meeting
+    of question and picture. An answer's logit is
     the product of what the question's token has become with a map of the answer's text vector,
     plus that with a free vector of the answer, which starts at zero. Before training the logits
     are random and near zero.
@@ -37,6 +42,8 @@ class AnswerHead(nn.Module):
         self.from_end = nn.Embedding(MAX_PLACES, hidden)
         for embedding in (self.from_start, self.from_end):
             nn.init.normal_(embedding.weight, std=0.1)
+        self.clock = SceneClock()
+        self.scenes = nn.Linear(2 * MAX_SCENES + 2, hidden)
         layer = nn.TransformerEncoderLayer(
             hidden,
             NUM_HEADS,
@@ -49,7 +56,7 @@ class AnswerHead(nn.Module):
         self.layers = nn.TransformerEncoder(layer, NUM_LAYERS, enable_nested_tensor=False)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(hidden)
-        self.answer = nn.Linear(width, hidden)
+        self.answer = nn.Linear(width, hidden, bias=False)  # it would move all logits alike
         self.free = nn.Parameter(torch.zeros(num_answers, hidden))
 
     def forward(
@@ -74,6 +81,7 @@ class AnswerHead(nn.Module):
             + self.product(asked_KW[:, None] * seen_KLW)
             + self.from_start(places_L.clamp(max=MAX_PLACES - 1))
             + self.from_end(back_KL)
+            + self.scenes(self._scene_places(segments_KLW, present_KL))
         )
         together = torch.cat([self.question(asked_KW)[:, None], tokens_KLH], dim=1)
         is_padding = F.pad(~present_KL, (1, 0), value=False)
@@ -81,6 +89,20 @@ class AnswerHead(nn.Module):
         classes_AH = self.answer(_rms(answers_AW)) + self.free
         logits: Tensor = self.norm(first_KH) @ classes_AH.T / self.free.shape[1] ** 0.5
         return logits
+
+    def _scene_places(self, segments_KLW: Tensor, present_KL: Tensor) -> Tensor:
+        """(K, L, 2 * MAX_SCENES + 2): how near each segment is to each scene from the start and
+        from the end, from 0 to 1, and the changes before and behind it."""
+        passed_KL = self.clock(segments_KLW, present_KL)
+        left_KL = passed_KL[:, -1:] - passed_KL
+        steps_KL = passed_KL.diff(dim=1, prepend=torch.zeros_like(passed_KL[:, :1]))
+        scenes = torch.arange(MAX_SCENES, device=passed_KL.device)
+        near = [
+            torch.exp(-2.0 * (side_KL.clamp(max=MAX_SCENES - 1)[..., None] - scenes).square())
+            for side_KL in (passed_KL, left_KL)
+        ]
+        changes = torch.stack([steps_KL, F.pad(steps_KL[:, 1:], (0, 1))], dim=2)
+        return torch.cat([*near, changes], dim=2)
 
 
 def _rms(vectors: Tensor) -> Tensor:

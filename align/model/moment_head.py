@@ -61,9 +61,9 @@ class MomentHead(nn.Module):
         starts in it, and before the end of one that ends in it, not bounded.
 
         cosines_TL: of text and segment, clips padded on the right.   previous_TL: of each segment
-        with the one before it, 0 for a clip's first (see `previous_cosines`).   present_TL: bool,
-        what is no padding; a text's own convolutions see zeros beyond its clip, so what is in the
-        other rows, and how far they are padded, has no effect.
+        with the one before it (`scene_clock.previous_cosines`).   present_TL: bool, what is no
+        padding; a text's own convolutions see zeros beyond its clip, so what is in the other rows,
+        and how far they are padded, has no effect.
         """
         logits_T1L = self.scale(cosines_TL).masked_fill(~present_TL, 0.0)[:, None]
         added_T4L = self._hidden(logits_T1L, cosines_TL, previous_TL, present_TL)
@@ -92,14 +92,6 @@ class MomentHead(nn.Module):
         hidden = F.gelu(self.enter(seen)).masked_fill(~present_TL[:, None], 0.0)
         added: Tensor = self.leave(F.gelu(self.inner(hidden)))
         return added
-
-
-def previous_cosines(segments_KLW: Tensor) -> Tensor:
-    """(K, L): the cosine of each segment with the one before it; 0 for the first, and padding.
-
-    segments_KLW: unit vectors of clips, padded with zeros.
-    """
-    return F.pad((segments_KLW[:, 1:] * segments_KLW[:, :-1]).sum(dim=2), (1, 0))
 
 
 def bounded_spans(segments_L2: Tensor, first: Tensor, last: Tensor, offsets_L2: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ..data.split import TrainingSplit, gather_rows
 from ..data.task_items import AnswerItems, ChoiceItems, DrawnItems
 from ..loss_config import TaskName
 from ..model.model import AlignmentModel
-from ..model.moment_head import previous_cosines
+from ..model.scene_clock import previous_cosines
 
 # B = clips of the batch, L = segments of the longest, K = items, O = options, W = shared width
 

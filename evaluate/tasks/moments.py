@@ -11,7 +11,8 @@ import torch
 
 from ...align.data.moment_items import moment_queries
 from ...align.model.model import AlignmentModel
-from ...align.model.moment_head import bounded_spans, previous_cosines
+from ...align.model.moment_head import bounded_spans
+from ...align.model.scene_clock import previous_cosines
 from ...data_manifests.cards.spans import reaches, span_iou, suppress
 from ...extract.cache.ragged import Ragged
 from ...extract.cache.split_features import SplitFeatures

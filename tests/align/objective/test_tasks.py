@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 
@@ -93,14 +94,15 @@ def test_the_choice_term_is_a_softmax_over_each_questions_options(seed):
         )
         with torch.no_grad():
             weights = head.shift(head.norm(torch.from_numpy(question))).softmax(dim=0).numpy()
+        passed = scenes_passed(head.clock, segments)
         shifted = np.array(
             [
                 sum(
-                    weights[j + 2] * shares[s + j]
-                    for j in range(-2, 3)
-                    if 0 <= s + j < len(segments)
+                    weights[k + 2] * share * math.exp(-4 * (passed[to] - passed[since] - k) ** 2)
+                    for since, share in enumerate(shares)
+                    for k in range(-2, 3)
                 )
-                for s in range(len(segments))
+                for to in range(len(segments))
             ]
         )
         found = (shifted / shifted.sum()) @ segments
@@ -119,6 +121,14 @@ def test_the_choice_term_is_a_softmax_over_each_questions_options(seed):
     assert level_losses(terms, config)["choice"].item() == pytest.approx(
         2 * np.mean(losses), rel=1e-9
     )
+
+
+def scenes_passed(clock: torch.nn.Module, segments: np.ndarray) -> list[float]:
+    passed = [0.0]
+    for before, segment in itertools.pairwise(segments):
+        step = clock.slope.item() * (clock.threshold.item() - before @ segment)
+        passed.append(passed[-1] + 1 / (1 + math.exp(-step)))
+    return passed
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -12,7 +12,7 @@ from task_fixtures import config_of, double, split_with_questions
 
 from mlalign.align.epoch_loop import untrained_model
 from mlalign.align.model.model import AlignmentModel
-from mlalign.align.model.moment_head import previous_cosines
+from mlalign.align.model.scene_clock import previous_cosines
 from mlalign.align.validation.tasks import load_task_validation, task_metrics
 from mlalign.evaluate.config import EvaluationConfig, MomentConfig
 from mlalign.evaluate.scores.vectors import ZeroShot, embed

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 import torch
+from split_fixtures import NO_TASKS, with_sentences
 from task_fixtures import split_with_questions
 
 from mlalign.align import trainer
 from mlalign.align.config import OptimiserConfig, RunConfig, ValidationConfig
 from mlalign.align.epoch_loop import FitResult
-from mlalign.align.head_config import HeadConfig, HeadsConfig
-from mlalign.align.loss_config import TaskConfig
+from mlalign.align.head_config import HeadConfig, HeadName, HeadsConfig
+from mlalign.align.loss_config import LossConfig, TaskConfig
 from mlalign.align.runs import training_state
 from mlalign.align.runs.callbacks import StepReport, TrainingProgress, ValidationReport
 from mlalign.align.runs.checkpoint import RunError, load_run
@@ -81,6 +82,29 @@ def test_a_training_that_goes_on_has_the_numbers_of_one_that_never_stopped(step:
         )
     last = states[-1] if states else None
     resumed = train_heads(CONFIG, train=TRAIN, validation=VAL, resume_from=last)
+    assert equal(weights(whole), weights(resumed))
+    assert (whole.metrics, whole.best_epoch) == (resumed.metrics, resumed.best_epoch)
+
+
+@pytest.mark.parametrize("head", ["temporal", "attention"])
+def test_so_does_one_with_the_path_and_sentences_and_any_head(head: HeadName) -> None:
+    video = HeadConfig(name=head, dropout=0.3)
+    config = dataclasses.replace(
+        CONFIG,
+        heads=HeadsConfig(video=video, text=HeadConfig(dropout=0.3)),
+        losses=LossConfig(weak_segment_weight=1),
+        tasks=NO_TASKS,
+        optimiser=OptimiserConfig(epochs=4, batch_clips=8, max_gradient_norm=0.1),
+    )
+    train, validation = with_sentences(TRAIN), with_sentences(VAL)
+    whole = train_heads(config, train=train, validation=validation)
+    assert whole.model.has_path
+    states: list[Mapping[str, Any]] = []
+    with pytest.raises(Killed):
+        train_heads(
+            config, train=train, validation=validation, callbacks=[Killer(8)], keep=states.append
+        )
+    resumed = train_heads(config, train=train, validation=validation, resume_from=states[-1])
     assert equal(weights(whole), weights(resumed))
     assert (whole.metrics, whole.best_epoch) == (resumed.metrics, resumed.best_epoch)
 

@@ -75,6 +75,41 @@ def test_texts_of_several_sentences_are_searched_as_they_are_scored() -> None:
             assert segment == clips.offsets[clip] + best.argmax()
 
 
+@pytest.mark.parametrize("candidates", [1, 7])
+def test_the_global_score_of_texts_of_several_sentences_is_searched_exactly(
+    candidates: int,
+) -> None:
+    clips, texts = corpus(3, 60), corpus(4, 300, most_parts=4)
+    found = search(clips).search(texts, k=5, weight=1.0, candidates=candidates)
+    scores = texts.wholes @ clips.wholes.T
+    assert np.array_equal(found.clips, np.argsort(-scores, axis=1, kind="stable")[:, :5])
+    assert np.allclose(found.scores, -np.sort(-scores, axis=1)[:, :5], atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_a_clip_is_missed_only_when_it_is_near_no_sentence_and_not_the_whole(
+    weight: float,
+) -> None:
+    clips, texts, candidates = corpus(3, 60), corpus(4, 40, most_parts=4), 4
+    found = search(clips).search(texts, k=4, weight=weight, candidates=candidates)
+    for text in range(len(texts)):
+        own = texts.slice(text, text + 1)
+        late = np.array(
+            [
+                [max(sentence @ part for part in clips.slice(c, c + 1).parts) for c in range(60)]
+                for sentence in own.parts
+            ]
+        )
+        whole = clips.wholes @ own.wholes[0]
+        near = {int(clip) for row in late for clip in np.argsort(-row)[:candidates]}
+        if weight > 0:
+            near |= {int(clip) for clip in np.argsort(-whole)[:candidates]}
+        scores = weight * whole + (1 - weight) * late.mean(axis=0)
+        best = max(near, key=lambda clip: scores[clip])
+        assert scores[found.clips[text, 0]] >= scores[best] - 1e-6
+        assert found.scores[text] == pytest.approx(scores[found.clips[text]], abs=1e-5)
+
+
 @pytest.mark.parametrize("pooling", ["max", "top_mean", "softmax"])
 def test_with_every_clip_a_candidate_all_scores_are_exact(pooling: str) -> None:
     clips, queries = corpus(3, 60), vectors(4, 20)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from split_fixtures import Text, split_of, with_sentences
 from task_fixtures import split_with_questions
 
-from mlalign.align.config import RunConfig
+from mlalign.align.config import OptimiserConfig, RunConfig, ValidationConfig
 from mlalign.align.data.split import TrainingDataError
 from mlalign.align.data.trainable import trainable
+from mlalign.align.head_config import HeadConfig, HeadsConfig
 from mlalign.align.loss_config import LevelsConfig, LossConfig, TaskConfig
+from mlalign.align.runs.checkpoint import load_run
+from mlalign.align.trainer import train_run_on
+from mlalign.data_manifests.core.errors import UserError
 from mlalign.extract.cache.split_features import SplitFeatures
 
 SEGMENTS = [[(0.0, 1.0), (1.0, 2.0)]] * 3
@@ -113,3 +119,89 @@ def test_nothing_to_train_is_an_error_that_names_the_settings(
 ) -> None:
     with pytest.raises(TrainingDataError, match="nothing that these settings train.*global_weight"):
         trainable(RunConfig(losses=losses), split_of(SEGMENTS, texts))
+
+
+def questions_only() -> SplitFeatures:
+    """No text at all."""
+    split = split_with_questions(0)
+    nothing = np.zeros(0, dtype=np.int64)
+    return dataclasses.replace(
+        split,
+        text_ids=[],
+        texts=[],
+        text_features=split.text_features[:0],
+        text_clips=nothing,
+        text_spans=np.zeros((0, 2)),
+    )
+
+
+ONLY = {
+    "captions": (split_of(SEGMENTS, CAPTIONS), {"global": 1.0}),
+    "spans": (split_of(SEGMENTS, SPANS), {"segment": 1.0}),
+    "questions": (questions_only(), {"choice": 1.0, "answer": 1.0}),
+}
+
+
+@pytest.mark.parametrize("kind", ONLY)
+def test_data_of_one_kind_train_without_any_setting(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, trained = ONLY[kind]
+    config = RunConfig(optimiser=OptimiserConfig(epochs=1))
+    assert weights(split) == trained
+    train_run_on(tmp_path / "run", config, train=split, validation=split)
+    lines = capsys.readouterr().err.splitlines()
+    reported = [line for line in lines if "not trained" in line]
+    assert len(reported) == 1 and reported[0].startswith("run: not trained: ")
+    run = load_run(tmp_path / "run")
+    assert weights(split, run.config) == trained
+    content = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert f"run: not trained: {', '.join(content['left_out'])}" == reported[0]
+    steps = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    first = next(line for line in map(json.loads, steps) if line["kind"] == "step")
+    assert set(trained) <= set(first)
+    others = {"global", "segment", "weak_segment", "choice", "answer", "moment"} - set(trained)
+    assert not others & set(first)
+
+
+def nan_in(split: SplitFeatures) -> SplitFeatures:
+    features = split.segment_features.copy()
+    features[1] = np.nan
+    return dataclasses.replace(split, segment_features=features)
+
+
+BOTH = split_of(SEGMENTS, CAPTIONS + SPANS)
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "config", "message"),
+    [
+        (split_of(SEGMENTS, []), BOTH, RunConfig(), "nothing that these settings train"),
+        (nan_in(BOTH), BOTH, RunConfig(), "segment features are NaN"),
+        (BOTH, nan_in(BOTH), RunConfig(), "segment features are NaN"),
+        (BOTH, split_of(SEGMENTS, []), RunConfig(), "the validation split lacks"),
+        (
+            BOTH,
+            BOTH,
+            RunConfig(validation=ValidationConfig(metric="choice_accuracy")),
+            "choice_accuracy, but that is not trained",
+        ),
+        (
+            BOTH,
+            BOTH,
+            RunConfig(heads=HeadsConfig(video=HeadConfig(width=3))),
+            "keeps the width of the features",
+        ),
+        (BOTH, BOTH, RunConfig(losses=LossConfig(name="mine")), "mine"),
+    ],
+)
+def test_a_failed_start_leaves_no_run_folder(
+    train: SplitFeatures,
+    validation: SplitFeatures,
+    config: RunConfig,
+    message: str,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train_run_on(tmp_path / "run", config, train=train, validation=validation)
+    assert not (tmp_path / "run").exists()

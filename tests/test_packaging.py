@@ -30,6 +30,7 @@ ALLOWED = {  # stage -> earlier stage -> its modules that may be used
             "loss_config",
             "model.model",
             "model.moment_head",
+            "model.scene_clock",
             "model.token_interaction",
             "runs.checkpoint",
         },

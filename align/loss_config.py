@@ -10,6 +10,7 @@ LossName = Literal["info_nce", "sigmoid", "hinge"]
 GlobalFrom = Literal["parts", "pooled"]
 WeakPooling = Literal["max", "softmax"]
 TokenInteraction = Literal["max", "weighted"]
+QuestionSpans = Literal["use", "ignore"]
 TaskName = Literal["choice", "answer", "moment"]
 TASK_NAMES: tuple[TaskName, ...] = ("choice", "answer", "moment")
 
@@ -129,6 +130,10 @@ class TaskConfig:
     """Of where texts start and end in their clips, by a head on similarities with segments."""
     items_per_clip: int = 4
     """Questions of a kind, and texts with a moment, that a clip brings to a batch at most."""
+    question_spans: QuestionSpans = "ignore"
+    """Whether a question that has a span (TVQA) is asked of the segments of its span (use), in
+    training, validation and evaluation, or of its whole clip (ignore): only the latter finds its
+    place by itself. It holds for the heads of questions, not for scores by similarity."""
     choice_dropout: float = 0.2
     """Share of hidden units of the adapters of multiple choice dropped while training."""
     answers_most_frequent: int | None = None

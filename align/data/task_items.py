@@ -15,6 +15,7 @@ from ...extract.cache.ragged import Ragged, ragged_rows
 from ...extract.cache.split_features import SplitFeatures
 from ..loss_config import TaskConfig, TaskName
 from .moment_items import MomentItems, TaskDataError, moment_items
+from .question_segments import SegmentRanges, question_segments
 
 # N = clips of the split, K = items (questions or moments), B = clips of a batch
 
@@ -48,6 +49,8 @@ class ChoiceItems:
     """(K + 1,) int64."""
     answers: np.ndarray
     """(K,) int64, which of its options is right."""
+    asked_of: SegmentRanges
+    """The segments of its clip that each is asked of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +63,8 @@ class AnswerItems:
     """(K, D) float32."""
     classes: np.ndarray
     """(K,) int64, place of the answer in the vocabulary."""
+    asked_of: SegmentRanges
+    """The segments of its clip that each is asked of."""
     num_outside: int
     """Questions of the split whose answer is not in it; they are not trained on."""
 
@@ -104,8 +109,10 @@ def task_items(
     Raises TaskDataError when the split has none for one of them.
     """
     return TaskItems(
-        choice=choice_items(split, device=device) if config.choice_weight > 0 else None,
-        answer=answer_items(split, answers, device=device) if config.answer_weight > 0 else None,
+        choice=None if config.choice_weight == 0 else choice_items(split, config, device=device),
+        answer=None
+        if config.answer_weight == 0
+        else answer_items(split, answers, config, device=device),
         moment=moment_items(split) if config.moment_weight > 0 else None,
     )
 
@@ -121,7 +128,7 @@ def draw_items(
     return drawn
 
 
-def choice_items(split: SplitFeatures, *, device: torch.device) -> ChoiceItems:
+def choice_items(split: SplitFeatures, config: TaskConfig, *, device: torch.device) -> ChoiceItems:
     """Raises TaskDataError when the split has no multiple-choice questions with known answers."""
     questions = split.questions
     is_choice = np.array([kind == "multiple_choice" for kind in questions.kinds], dtype=bool)
@@ -136,6 +143,7 @@ def choice_items(split: SplitFeatures, *, device: torch.device) -> ChoiceItems:
         option_features=torch.from_numpy(questions.option_features[options]).to(device),
         option_offsets=np.concatenate([[0], np.cumsum(counts)]),
         answers=questions.answer_indices[rows],
+        asked_of=question_segments(split, rows, question_spans=config.question_spans),
     )
 
 
@@ -151,7 +159,7 @@ def known_answers(split: SplitFeatures) -> tuple[np.ndarray, list[str]]:
 
 
 def answer_items(
-    split: SplitFeatures, vocabulary: Sequence[str], *, device: torch.device
+    split: SplitFeatures, vocabulary: Sequence[str], config: TaskConfig, *, device: torch.device
 ) -> AnswerItems:
     """Raises TaskDataError when no answer of the split is in the vocabulary."""
     rows, answers = known_answers(split)
@@ -172,6 +180,7 @@ def answer_items(
         by_clip=Ragged.grouped(split.questions.clips[kept], num_groups=len(split.clip_ids)),
         question_features=torch.from_numpy(features).to(device),
         classes=classes[inside],
+        asked_of=question_segments(split, kept, question_spans=config.question_spans),
         num_outside=int((~inside).sum()),
     )
 

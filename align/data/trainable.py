@@ -116,9 +116,9 @@ def _reason_without_items(split: SplitFeatures, task: TaskName, config: TaskConf
     try:
         match task:
             case "choice":
-                choice_items(split, device=torch.device("cpu"))
+                choice_items(split, config, device=torch.device("cpu"))
             case "answer":
-                answer_items(split, vocabulary(split, config), device=torch.device("cpu"))
+                answer_items(split, vocabulary(split, config), config, device=torch.device("cpu"))
             case "moment":
                 if split.segment_rule == "spans":
                     return "segments are the spans of the texts, so their bounds say the answer"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...data_manifests.core.errors import SettingsError
 from ..config import RunConfig
 from ..head_config import CLIP_HEADS
+from ..loss_config import QuestionSpans
 from .answer_head import AnswerHead
 from .choice_head import ChoiceHead
 from .clip_heads import AttentionPooling
@@ -90,6 +91,8 @@ class AlignmentModel(nn.Module):
         """Answers multiple-choice questions; None when that is not trained."""
         self.answer_head: AnswerHead | None = None
         """Answers open-ended questions; None when that is not trained."""
+        self.question_spans: QuestionSpans = config.tasks.question_spans
+        """Whether these two are asked of the span of a question that has one."""
         self.answers: tuple[str, ...] = ()
         """Its vocabulary."""
         self.register_buffer("answer_features", None)

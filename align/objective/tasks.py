@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...extract.cache.ragged import ragged_rows
 from ..data.moment_items import MomentItems
+from ..data.question_segments import SegmentRanges
 from ..data.split import TrainingSplit, gather_rows
 from ..data.task_items import AnswerItems, ChoiceItems, DrawnItems
 from ..loss_config import TaskName
@@ -31,10 +32,21 @@ class PaddedSegments:
     present_BL: Tensor
     """bool, what is no padding."""
 
-    def of(self, drawn: DrawnItems) -> tuple[Tensor, Tensor]:
-        """(K, L, W) and (K, L): those of the clip of each item."""
-        owners = torch.from_numpy(drawn.clips).to(self.present_BL.device)
-        return self.vectors_BLW[owners], self.present_BL[owners]
+    def of(self, drawn: DrawnItems, ranges: SegmentRanges | None = None) -> tuple[Tensor, Tensor]:
+        """(K, L, W) and (K, L): those of the clip of each item, all or (in another L) a range.
+
+        ranges: of all items of the task.
+        """
+        device = self.present_BL.device
+        owners = torch.from_numpy(drawn.clips).to(device)
+        if ranges is None:
+            return self.vectors_BLW[owners], self.present_BL[owners]
+        first, counts = ranges.first[drawn.items, None], ranges.counts[drawn.items, None]
+        places = np.arange(counts.max(initial=1))
+        present = torch.from_numpy(places < counts).to(device)
+        rows = torch.from_numpy(first + np.minimum(places, counts - 1)).to(device)
+        vectors_KLW = self.vectors_BLW[owners[:, None], rows]
+        return vectors_KLW.masked_fill(~present[:, :, None], 0.0), present
 
 
 def padded_segments(segments_SW: Tensor, counts_B: Tensor) -> PaddedSegments:
@@ -88,7 +100,7 @@ def choice_logits(
         model.encode_sentences(items.question_features[torch.from_numpy(drawn.items).to(device)]),
         model.encode_sentences(items.option_features[torch.from_numpy(options).to(device)]),
         torch.from_numpy(owners).to(device),
-        *segments.of(drawn),
+        *segments.of(drawn, items.asked_of),
     )
     counts = np.diff(items.option_offsets)[drawn.items]
     present = torch.from_numpy(np.arange(counts.max(initial=1)) < counts[:, None]).to(device)
@@ -104,7 +116,7 @@ def answer_logits(
     rows = torch.from_numpy(drawn.items).to(segments.present_BL.device)
     logits: Tensor = model.answer_head(
         model.encode_sentences(items.question_features[rows]),
-        *segments.of(drawn),
+        *segments.of(drawn, items.asked_of),
         model.encode_sentences(model.answer_features),
     )
     return logits

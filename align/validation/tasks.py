@@ -68,8 +68,8 @@ def load_task_validation(
     answers: the vocabulary of open-ended questions.
     """
     loaders: dict[TaskName, Callable[[], Any]] = {
-        "choice": lambda: choice_items(split, device=device),
-        "answer": lambda: answer_items(split, answers, device=device),
+        "choice": lambda: choice_items(split, config, device=device),
+        "answer": lambda: answer_items(split, answers, config, device=device),
         "moment": lambda: moment_items(split),
     }
     items = {}

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...align.loss_config import GlobalFrom
+from ...align.data.question_segments import question_segments
+from ...align.loss_config import GlobalFrom, QuestionSpans
 from ...align.model.model import AlignmentModel
 from ...align.model.token_interaction import token_scores
 from ...data_manifests.core.errors import UserError
@@ -166,14 +167,19 @@ def clip_vectors(features: SplitFeatures, embeddings: Embeddings) -> TwoLevelVec
 
 
 def padded_segments(
-    features: SplitFeatures, embeddings: Embeddings, clips: np.ndarray
+    features: SplitFeatures,
+    embeddings: Embeddings,
+    questions: np.ndarray,
+    *,
+    question_spans: QuestionSpans,
 ) -> tuple[Tensor, Tensor]:
-    """(K, L, W) float32 and (K, L) bool: the segments of some clips, (K,) rows, padded on the right
-    with zeros, and what is no padding."""
-    counts = np.diff(features.segment_offsets)[clips]
-    places = np.arange(counts.max(initial=1))
-    present = places < counts[:, None]
-    rows = np.where(present, features.segment_offsets[clips][:, None] + places, 0)
+    """(K, L, W) float32 and (K, L) bool: the segments that some questions, (K,) rows, are asked of,
+    padded on the right with zeros, and what is no padding."""
+    ranges = question_segments(features, questions, question_spans=question_spans)
+    first = features.segment_offsets[features.questions.clips[questions]] + ranges.first
+    places = np.arange(ranges.counts.max(initial=1))
+    present = places < ranges.counts[:, None]
+    rows = np.where(present, first[:, None] + places, 0)
     padded = embeddings.segments[rows] * present[:, :, None]
     return torch.from_numpy(padded), torch.from_numpy(present)
 

@@ -137,7 +137,7 @@ def scores_of_answers(
             continue
         scores_KA: Tensor = encoder.answer_head(
             encoder.encode_sentences(tensor_rows(features.questions.question_features[rows])),
-            *padded_segments(features, embeddings, clips),
+            *padded_segments(features, embeddings, rows, question_spans=encoder.question_spans),
             parts_AW,
         )
         yield block, scores_KA.numpy()

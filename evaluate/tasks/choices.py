@@ -1,7 +1,8 @@
 """Multiple choice: the option whose text scores highest with the question's clip is the answer.
 
-The whole clip is scored, also where a question has a span: using an annotated span would take for
-given where the answer is.
+Scores by similarity are of the whole clip, also where a question has a span: using an annotated
+span would take for given where the answer is. A run's head does so only if it was trained to
+(tasks.question_spans).
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def option_scores(
     weights = {"global": 1.0, "segment": 0.0, "fused": weight}
     scores = {name: fuse(global_O, segment_O, weight=a) for name, a in weights.items()}
     if encoder.choice_head is not None:
-        scores["task"] = _head_scores(features, embeddings, encoder, options, clips)
+        scores["task"] = _head_scores(features, embeddings, encoder, options)
     return scores
 
 
@@ -151,13 +152,12 @@ def _head_scores(
     embeddings: Embeddings,
     encoder: AlignmentModel,
     options: np.ndarray,
-    clips: np.ndarray,
 ) -> np.ndarray:
     """(O,) logits of the options by the head. Arguments as of `option_scores`."""
     assert encoder.choice_head is not None
     questions = features.questions
     owners = np.searchsorted(questions.option_offsets, options, side="right") - 1
-    rows, firsts, of_option = np.unique(owners, return_index=True, return_inverse=True)
+    rows, of_option = np.unique(owners, return_inverse=True)
     scores = np.empty(len(options), dtype=np.float32)
     for start in range(0, len(rows), QUESTIONS_AT_ONCE):
         block = slice(start, start + QUESTIONS_AT_ONCE)
@@ -166,7 +166,9 @@ def _head_scores(
             encoder.encode_sentences(tensor_rows(questions.question_features[rows[block]])),
             torch.from_numpy(embeddings.option_sentences[options[chosen]]),
             torch.from_numpy(of_option[chosen] - start),
-            *padded_segments(features, embeddings, clips[firsts[block]]),
+            *padded_segments(
+                features, embeddings, rows[block], question_spans=encoder.question_spans
+            ),
         ).numpy()
     return scores
 

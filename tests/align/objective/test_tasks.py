@@ -270,6 +270,17 @@ def gelu(channels: list[list[float]]) -> list[list[float]]:
     return [[x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in own] for own in channels]
 
 
+def test_every_parameter_of_a_tasks_head_has_a_gradient():
+    model, _, loaded, batch, config = one_batch(
+        0, choice_weight=1, answer_weight=1, moment_weight=1
+    )
+    terms = loss_terms(model, loaded, batch, config=config, epoch=1)
+    sum(terms[task] for task in ("choice", "answer", "moment")).backward()
+    for head in model.task_heads:
+        for name, parameter in head.named_parameters():
+            assert parameter.grad is not None and parameter.grad.abs().max() > 1e-12, name
+
+
 def test_a_clips_scores_do_not_depend_on_its_company():
     model, split, loaded, _, config = one_batch(
         2, choice_weight=1, answer_weight=1, moment_weight=1

@@ -4,10 +4,10 @@
 
 Uses the scenes of benchmarks/scenes_ablation.py in DIR when they are there. Two caches are made of
 the same videos: one whose texts are the paragraphs (their sentences have no spans), one that has a
-single caption of one sentence for each clip, the paragraph's sentences joined by commas. Rows: global level alone (pooled, from
-parts), segment level alone, and the default; several seeds. How often a sentence finds its right
-place is measured with the true spans, which no training has seen. Steps whose result is there are
-not done again.
+single caption of one sentence for each clip, the paragraph's sentences joined by commas. Rows: the
+global level alone (pooled, from parts), the segment level alone, and the default; several seeds.
+How often a sentence finds its right place is measured with the true spans, which no training has
+seen. Steps whose result is there are not done again.
 """
 
 from __future__ import annotations

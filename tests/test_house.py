@@ -31,7 +31,7 @@ WINGS = {  # stage -> wing -> what it may import of its stage: wings, and files 
         "exchange": "cache segments decode planning encode maintenance cache_settings run_stats",
     },
     "align": {
-        "model": "head_config config own_parts",
+        "model": "head_config loss_config config own_parts",
         "runs": "config model own_parts",
         "data": "loss_config config runs distributed",
         "objective": "loss_config config model data own_parts",

@@ -27,6 +27,7 @@ ALLOWED = {  # stage -> earlier stage -> its modules that may be used
         "extract": READ_SIDE | {"encode.query_encoder"},  # free-text search
         "align": {
             "data.moment_items",
+            "data.question_segments",
             "loss_config",
             "model.model",
             "model.moment_head",

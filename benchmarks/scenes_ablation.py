@@ -12,15 +12,18 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-NO_TASKS = "tasks:\n  choice_weight: 0\n  answer_weight: 0\n  moment_weight: 0\n"
+import yaml
+
+NO_TASKS = {"choice_weight": 0, "answer_weight": 0, "moment_weight": 0}
 """The scenes have questions, too; this table is about the levels (scenes_tasks.py: the tasks)."""
 LEVELS = {
-    "global-pooled": ["losses.segment_weight=0", "levels.global_from=pooled"],
-    "global": ["losses.segment_weight=0"],
-    "segment": ["losses.global_weight=0"],
-    "both": [],
+    "global-pooled": {"losses.segment_weight": 0, "levels.global_from": "pooled"},
+    "global": {"losses.segment_weight": 0},
+    "segment": {"losses.global_weight": 0},
+    "both": {},
 }
 
 
@@ -39,21 +42,37 @@ def main() -> None:
     step(scenes, "mlalign-manifest", "scenes", "-o", scenes, "--clips", options.clips)
     # Extraction knows by itself what is missing, so it is always called.
     step(None, "mlalign-extract", scenes, "-o", cache, "--backbone", "tiny", "--fps", 2)
-    config = out / "levels.yaml"
-    config.write_text(NO_TASKS, encoding="utf-8")
-    runs: list[str | Path] = []
-    for level, settings in LEVELS.items():
-        changes = [word for setting in settings for word in ("--set", setting)]
-        for seed in range(options.seeds):
-            run = out / "runs" / f"{level}-seed{seed}"
-            train = ["mlalign-align", cache, "-o", run, "--config", config, "--seed", seed]
-            step(run / "run.json", *train, *changes)
-            runs += ["--run", run]
+    runs = train(cache, out / "levels.yaml", out / "runs", LEVELS, seeds=options.seeds)
     report = out / "report"
     step(None, "mlalign-evaluate", cache, *runs, "--baseline", "both", "-o", report)
     print(
         f"\nDone in {time.monotonic() - began:.0f} s. Every command above works on your own videos."
     )
+
+
+def train(
+    cache: Path,
+    sweep: Path,
+    out: Path,
+    rows: Mapping[str, Mapping[str, object]],
+    *,
+    seeds: int,
+    epochs: int | None = None,
+) -> list[str | Path]:
+    """Train the rows as a sweep without tasks; the options that name its runs."""
+    base: dict[str, object] = {"tasks": NO_TASKS}
+    if epochs is not None:
+        base["optimiser"] = {"epochs": epochs}
+    content = {
+        "base": base,
+        "rows": [{"name": name, "set": dict(settings)} for name, settings in rows.items()],
+        "seeds": list(range(seeds)),
+        "baseline": "both",
+    }
+    sweep.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    step(None, "mlalign-align", cache, "--sweep", sweep, "-o", out)
+    names = [f"{name}-seed{seed}" for name in rows for seed in range(seeds)]
+    return [word for name in names for word in ("--run", out / name)]
 
 
 def step(result: Path | None, *command: object) -> None:

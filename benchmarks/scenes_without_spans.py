@@ -19,20 +19,21 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
-from scenes_ablation import NO_TASKS, step
+from scenes_ablation import step, train
 
 RULE = "uniform:8"
-ROWS = {
+POOLED = {"losses.weak_segment_weight": 0, "levels.global_from": "pooled"}
+ROWS: dict[str, dict[str, dict[str, object]]] = {
     "paragraphs": {
-        "global-pooled": ["losses.weak_segment_weight=0", "levels.global_from=pooled"],
-        "global": ["losses.weak_segment_weight=0"],
-        "segment": ["losses.global_weight=0"],
-        "both": [],
+        "global-pooled": POOLED,
+        "global": {"losses.weak_segment_weight": 0},
+        "segment": {"losses.global_weight": 0},
+        "both": {},
     },
     "captions": {
-        "global-pooled": ["levels.global_from=pooled"],
-        "both": [],
-        "with-segments": ["losses.weak_segment_weight=1"],
+        "global-pooled": POOLED,
+        "both": {},
+        "with-segments": {"losses.weak_segment_weight": 1},
     },
 }
 """Settings of the rows of each dataset; `both` is the default."""
@@ -48,7 +49,6 @@ def main() -> None:
     out: Path = options.out
     scenes = out / "scenes"
     step(scenes, "mlalign-manifest", "scenes", "-o", scenes, "--clips", options.clips)
-    (out / "levels.yaml").write_text(NO_TASKS, encoding="utf-8")
     with_spans = out / "cache-with-spans"
     extract = ["--backbone", "tiny", "--fps", 2]
     step(with_spans, "mlalign-extract", scenes, "-o", with_spans, *extract, "--segments", RULE)
@@ -63,15 +63,8 @@ def table(dataset: str, out: Path, scenes: Path, with_spans: Path, *, seeds: int
         write_manifest(scenes, manifest, single=dataset == "captions")
     extract = ["mlalign-extract", scenes / "videos", "-o", cache, "--manifest", manifest]
     step(cache, *extract, "--backbone", "tiny", "--fps", 2, "--segments", RULE)
-    runs: list[str | Path] = []
-    for name, settings in ROWS[dataset].items():
-        changes = [word for setting in settings for word in ("--set", setting)]
-        for seed in range(seeds):
-            run = out / f"runs-{dataset}" / f"{name}-seed{seed}"
-            train = ["mlalign-align", cache, "-o", run, "--config", out / "levels.yaml"]
-            epochs = ["--set", f"optimiser.epochs={EPOCHS}"]
-            step(run / "run.json", *train, "--seed", seed, *epochs, *changes)
-            runs += ["--run", run]
+    sweep, folder = out / f"{dataset}.yaml", out / f"runs-{dataset}"
+    runs = train(cache, sweep, folder, ROWS[dataset], seeds=seeds, epochs=EPOCHS)
     evaluate = ["mlalign-evaluate", cache, *runs, "--baseline", "both"]
     step(None, *evaluate, "-o", out / f"report-{dataset}")
     # The same runs on the same features beside the true spans: the places of the sentences.

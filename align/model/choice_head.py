@@ -20,6 +20,8 @@ NARROWNESS: Final = 4.0
 """Of a shift: exp(-4 * (scenes off the mark)^2), 0.02 for a whole scene."""
 START_SCALE: Final = 15.0
 """Of the attention, and of the options' logits: the inverse of a temperature near CLIP's start."""
+START_STAY: Final = 2.0
+"""Logit of no shift before training, of the others 0: a share of 0.65."""
 SHIFT_DROPOUT: Final = 0.2
 
 
@@ -35,7 +37,7 @@ class ChoiceHead(nn.Module):
     a' normalised within the clip. q and o go through adapters of their own (residual, zero start).
     A single attention has no order: measured on scenes, it answers what comes after something no
     better than chance (docs/method.md). Before training the question points where it is most
-    similar, blurred over all shifts alike.
+    similar.
     """
 
     def __init__(self, width: int, *, hidden: int, dropout: float) -> None:
@@ -51,6 +53,8 @@ class ChoiceHead(nn.Module):
         self.shift = nn.Linear(width, 2 * MAX_SHIFT + 1)
         nn.init.zeros_(self.shift.weight)
         nn.init.zeros_(self.shift.bias)
+        with torch.no_grad():
+            self.shift.bias[MAX_SHIFT] = START_STAY
 
     def forward(
         self,

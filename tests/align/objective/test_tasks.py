@@ -382,15 +382,16 @@ def test_before_training_the_moment_head_takes_the_most_similar_segment_as_it_is
     assert torch.equal(offsets, torch.tensor([0.0, 1.0]).expand(5, 7, 2))
 
 
-def test_before_training_the_choice_is_what_is_like_the_blurred_place_of_the_question():
+def test_before_training_the_choice_is_what_is_like_the_place_of_the_question():
     torch.manual_seed(0)
     question, segments = torch.eye(6)[:1], torch.eye(6)[None, :4]
-    options = torch.eye(6)[[0, 3, 5]]
+    options = torch.eye(6)[[0, 1, 3, 5]]
     head = ChoiceHead(6, hidden=4, dropout=0.5).eval()
     logits = head(
-        question, options, torch.zeros(3, dtype=torch.int64), segments, torch.ones(1, 4).bool()
+        question, options, torch.zeros(4, dtype=torch.int64), segments, torch.ones(1, 4).bool()
     )
-    assert logits[0] > logits[1] > logits[2] - 1e-6  # near, farther than two segments, not there
+    # Where it points, within two scenes of it, farther, not in the clip.
+    assert logits[0] > 2 * logits[1] > logits[2] > logits[3] - 1e-6
 
 
 def test_the_likeliest_span_is_the_highest_score_of_all_spans():

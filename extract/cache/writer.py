@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -148,12 +148,24 @@ def _put_hdf5(path: Path, arrays: Mapping[str, np.ndarray | Sequence[Matrix]]) -
     Equal arrays give equal bytes: no time is stored.
     """
     with disk_errors(path), atomic_path(path) as temporary, temporary.open("w+b") as file:
-        # A file object, not a path: disk errors are then raised unchanged, and HDF5 can close it.
-        with h5py.File(file, "w", libver=("v110", "v110")) as hdf5:
+        # A file object, not a path: disk errors are then raised, and HDF5 can close it.
+        with _unchanged_errors(), h5py.File(file, "w", libver=("v110", "v110")) as hdf5:
             for name in sorted(arrays):
                 _write_dataset(hdf5, name, arrays[name])
         file.seek(0)
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _unchanged_errors() -> Iterator[None]:
+    """Raise an OSError of the file itself: where HDF5 goes on after it, CPython 3.13 wraps it in a
+    SystemError."""
+    try:
+        yield
+    except SystemError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        raise
 
 
 def _write_dataset(hdf5: h5py.File, name: str, content: np.ndarray | Sequence[Matrix]) -> None:

@@ -42,10 +42,13 @@ def read_index_file(path: Path, table: str) -> pa.Table:
         # An open file: pyarrow takes a path with a colon in it for an address.
         with path.open("rb") as file:
             rows = pq.read_table(file, page_checksum_verification=True)
-        for name in LATER_COLUMNS.intersection(TABLES[table].names) - {*rows.column_names}:
-            rows = rows.append_column(name, pa.nulls(len(rows), TABLES[table].field(name).type))
+        later = LATER_COLUMNS.intersection(TABLES[table].names)
+        if not later.intersection(rows.column_names):  # of an older cache; some of them: damage
+            for name in sorted(later):
+                nulls = pa.nulls(len(rows), TABLES[table].field(name).type)
+                rows = rows.append_column(name, nulls)
         return rows.select(TABLES[table].names).cast(TABLES[table])
-    except (OSError, pa.ArrowException, KeyError) as error:
+    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise CacheError(f"the index file {path} is damaged ({error}); {_MEND}") from error
 
 

@@ -37,6 +37,7 @@ from mlalign.extract.cache.store import FeatureStore
 BASE = {
     "data": {"train_split": "train", "validation_split": "val"},
     "optimiser": {"epochs": 2},
+    "tasks": {"choice_weight": 0, "answer_weight": 0, "moment_weight": 0},
     "device": "cpu",
 }
 

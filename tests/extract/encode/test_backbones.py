@@ -34,6 +34,10 @@ def test_tiny_does_not_depend_on_the_random_state():
     assert load().weights_sha256 == TINY_SHA256
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.cpu, "get_capabilities"),
+    reason="before 2.6, PyTorch rounds by the place in a batch on some processors",
+)
 def test_a_frame_has_the_same_feature_in_any_company(tiny):
     batch = pictures(8)
     order = np.random.default_rng(1).permutation(8)
